@@ -1,0 +1,1 @@
+"""The words that all sides of mailstream speak: records, identity, topics. Imports no side."""

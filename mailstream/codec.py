@@ -1,0 +1,139 @@
+"""Records to bytes and back. Bad bytes become a reason code, never an exception that could stop an agent."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
+from mailstream.dead_letter import Reason
+from mailstream.event import ProviderEvent
+from mailstream.request import Batch, Control, ControlKind, EmailRequest, Peek
+from mailstream.status import EmailStatus
+from mailstream.suppression import Suppression
+
+Header = tuple[str, bytes]
+Decoded = TypeVar("Decoded")
+
+CONTENT_TYPE: Header = ("content-type", b"application/json")
+#: Which record a value is, and of which version (contract §4).
+RECORD_HEADER = "mailstream-record"
+#: On a copy that went to its right partition; it is not moved again (amendment 1).
+REKEYED_HEADER = "mailstream-rekeyed"
+#: On a copy of a live email whose record would have expired (design §4): the value is the first offset.
+CARRIED_HEADER = "mailstream-carried"
+
+_NAMES: dict[type, str] = {
+    EmailRequest: "email.requested",
+    Control: "email.requested",
+    Batch: "email.requested",
+    ClaimRecord: "email.attempts",
+    OutcomeRecord: "email.attempts",
+    ReleasedRecord: "email.attempts",
+    HeldRecord: "email.attempts",
+    EmailStatus: "email.status",
+    ProviderEvent: "email.events",
+    Suppression: "email.suppressions",
+}
+#: The headers of each record, ready to hand to the producer: made once, the same list every time.
+_HEADERS = {record: [CONTENT_TYPE, (RECORD_HEADER, f"{name}.v1".encode())] for record, name in _NAMES.items()}
+
+_encoder = msgspec.json.Encoder()
+_request = msgspec.json.Decoder(EmailRequest)
+_control = msgspec.json.Decoder(Control)
+_batch = msgspec.json.Decoder(Batch)
+_peek = msgspec.json.Decoder(Peek)
+_attempt: "msgspec.json.Decoder[AttemptRecord]" = msgspec.json.Decoder(AttemptRecord)
+_status = msgspec.json.Decoder(EmailStatus)
+_event = msgspec.json.Decoder(ProviderEvent)
+_suppression = msgspec.json.Decoder(Suppression)
+_CONTROL_KINDS = frozenset(ControlKind)
+
+
+class Undecodable(Exception):
+    """Bytes that are no record of ours. ``detail`` names the place, never a value."""
+
+    def __init__(self, reason: Reason, detail: str, email_id: str | None = None) -> None:
+        super().__init__(detail)
+        self.reason, self.detail, self.email_id = reason, detail, email_id
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """The JSON value of a record."""
+    return _encoder.encode(record)
+
+
+def headers_of(record: msgspec.Struct) -> list[Header]:
+    """The headers that go with a record. Do not change the list: it is shared."""
+    return _HEADERS[type(record)]
+
+
+def decode_requested(value: bytes) -> EmailRequest | Control | Batch:
+    """A record of ``email.requested``. Raises Undecodable, with the id where one can be read."""
+    try:
+        return _request.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _other_kind(value, error)
+
+
+def _other_kind(value: bytes, error: Exception) -> Control | Batch:
+    """What is no email may be a control record or a batch; else say what is wrong with it."""
+    try:
+        peek = _peek.decode(value)
+    except msgspec.ValidationError:
+        raise Undecodable(Reason.BAD_SHAPE, "the record is JSON, but no object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Undecodable(Reason.NOT_JSON, "the bytes are no JSON in UTF-8, or nested too deep") from None
+    email_id = peek.id if isinstance(peek.id, str) else None
+    if peek.kind is msgspec.UNSET:
+        raise Undecodable(Reason.BAD_SHAPE, _place_of(error), email_id)
+    try:
+        if peek.kind in _CONTROL_KINDS:
+            return _control.decode(value)
+        if peek.kind == "batch":
+            return _batch.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as other:
+        raise Undecodable(Reason.BAD_SHAPE, _place_of(other), email_id) from None
+    raise Undecodable(Reason.UNKNOWN_KIND, "the record is of a kind that this version does not know", email_id)
+
+
+def decode_attempt(value: bytes) -> AttemptRecord:
+    """A record of ``email.attempts``. Raises Undecodable."""
+    return _decoded(_attempt, value)
+
+
+def decode_status(value: bytes) -> EmailStatus:
+    """A record of ``email.status``. Raises Undecodable."""
+    return _decoded(_status, value)
+
+
+def decode_event(value: bytes) -> ProviderEvent:
+    """A record of ``email.events``. Raises Undecodable."""
+    return _decoded(_event, value)
+
+
+def decode_suppression(value: bytes) -> Suppression:
+    """A record of ``email.suppressions``. Raises Undecodable."""
+    return _decoded(_suppression, value)
+
+
+def decode_any(value: bytes) -> Any:
+    """Any JSON value, as plain Python. Raises Undecodable."""
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Undecodable(Reason.NOT_JSON, "the bytes are no JSON in UTF-8, or nested too deep") from None
+
+
+def _decoded(decoder: "msgspec.json.Decoder[Decoded]", value: bytes) -> Decoded:
+    try:
+        return decoder.decode(value)
+    except msgspec.ValidationError as error:
+        raise Undecodable(Reason.BAD_SHAPE, _place_of(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Undecodable(Reason.NOT_JSON, "the bytes are no JSON in UTF-8, or nested too deep") from None
+
+
+def _place_of(error: Exception) -> str:
+    """msgspec's sentence without what may be a value: it quotes values only after `Invalid enum value`."""
+    text = str(error)
+    return f"Invalid enum value{text[text.rfind(' - at') :]}" if text.startswith("Invalid enum value") else text

@@ -1,0 +1,64 @@
+"""A record that we cannot take, and the closed list of reasons."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mailstream.topics import MAX_DEAD_LETTER_BYTES
+
+
+class Reason(StrEnum):
+    """Why a record is a dead letter. Closed: tools may switch on it."""
+
+    NOT_JSON = "NOT_JSON"  #: the bytes are no JSON in UTF-8, or nested too deep
+    BAD_SHAPE = "BAD_SHAPE"  #: JSON, but a member is missing or of the wrong type
+    BAD_VALUE = "BAD_VALUE"  #: the right shape with a value that no mail can carry
+    BAD_ADDRESS = "BAD_ADDRESS"  #: no mail can go to the recipient
+    BAD_ID = "BAD_ID"  #: the id is malformed, or not of this recipient
+    UNKNOWN_KIND = "UNKNOWN_KIND"  #: a control record of a kind, or a record of a version, that we do not know
+    UNKNOWN_ID = "UNKNOWN_ID"  #: a control record about an email that nobody asked for
+    ID_CONFLICT = "ID_CONFLICT"  #: a known id with other content or of another tenant
+    TOO_LARGE = "TOO_LARGE"  #: more than a request may have
+    SENDER_NOT_ALLOWED = "SENDER_NOT_ALLOWED"  #: the from address is not ours to use
+    EVENT_TOO_OLD = "EVENT_TOO_OLD"  #: older than MAX_EVENT_AGE: may have been sent and forgotten
+    TEMPLATE_FAILED = "TEMPLATE_FAILED"  #: the template does not exist, or its data does not fit
+    MAPPING_FAILED = "MAPPING_FAILED"  #: a trigger rule matched, but its mapping gave no mail
+    BAD_EVENT = "BAD_EVENT"  #: an element of a webhook post, or a domain event, that cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """The bytes as they came, where they came from, and why they were not taken.
+
+    ``detail`` is for people and never repeats an address or a value of the record.
+    """
+
+    reason: Reason
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+    def record_value(self) -> bytes | None:
+        """The raw bytes, or the first part of a very large record."""
+        return None if self.value is None else self.value[:MAX_DEAD_LETTER_BYTES]
+
+    def is_truncated(self) -> bool:
+        """Whether the record is too large to be kept whole beside its headers."""
+        return self.value is not None and len(self.value) > MAX_DEAD_LETTER_BYTES
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Headers by Spring's names, so that existing tools read them (contract §4)."""
+        headers = [
+            ("dlt-original-topic", self.topic.encode()),
+            ("dlt-original-partition", str(self.partition).encode()),
+            ("dlt-original-offset", str(self.offset).encode()),
+            ("dlt-original-timestamp", str(self.timestamp_ms).encode()),
+            ("mailstream-reason", self.reason.value.encode()),
+            ("mailstream-detail", self.detail.encode()),
+        ]
+        if self.is_truncated():
+            headers.append(("mailstream-truncated", str(len(self.value or b"")).encode()))
+        return headers

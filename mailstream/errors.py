@@ -1,0 +1,53 @@
+"""The errors that mailstream raises towards people.
+
+MailstreamError
+├── BadAddress           an address that no mail can go to
+├── BadEmailId           text that is no email id
+├── WrongSettings        a setting that cannot be used
+├── NoKafka              no broker answers, or none can be started
+├── TopicsDiffer         topics on the broker are not what emails were made for
+├── NotPublished         no acknowledgement: the record may be in the log all the same
+├── NotCaughtUp          a view of the log is loading or cut off
+├── OffsetGap            records of a partition were skipped; the process must end and read them again
+└── LogLost              records that a worker needs were deleted before it read them
+"""
+
+
+class MailstreamError(Exception):
+    """What happened, what was kept, what to do: in one text for people, without secrets or addresses."""
+
+
+class BadAddress(MailstreamError, ValueError):
+    """An address that no mail can go to. The text names the mistake, never the address."""
+
+
+class BadEmailId(MailstreamError, ValueError):
+    """Text that is no email id."""
+
+
+class WrongSettings(MailstreamError):
+    """One line per mistake: name, what is wrong, what is allowed."""
+
+
+class NoKafka(MailstreamError):
+    """No broker answers at the configured address, or none can be started."""
+
+
+class TopicsDiffer(MailstreamError):
+    """A topic is missing or has another partition count or policy than the emails were made for."""
+
+
+class NotPublished(MailstreamError):
+    """No acknowledgement. The record may be in the log all the same: only a repeat with the same id is safe."""
+
+
+class NotCaughtUp(MailstreamError):
+    """A view of the log is loading or cut off from Kafka: answer "not yet", never "not there"."""
+
+
+class OffsetGap(MailstreamError):
+    """A stream skipped at least one offset. Nothing is committed; the process ends and reads again."""
+
+
+class LogLost(MailstreamError):
+    """Records that are needed were deleted before they were read."""

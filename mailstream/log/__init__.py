@@ -1,0 +1,1 @@
+"""Kafka without Faust: one producer, group-less tails, topic checks."""

@@ -1,0 +1,129 @@
+"""Are the topics what emails were made for; create what is missing, never change what is there."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource  # the package exports both only at run time
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from mailstream import topics
+from mailstream.errors import NoKafka, TopicsDiffer
+from mailstream.settings import Settings
+from mailstream.topics import Naming, Topic
+
+SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One topic and how it stands."""
+
+    topic: Topic
+    name: str
+    difference: str | None  #: what differs, for people; None: as it should be, or missing
+    is_missing: bool = False
+
+
+def inspect(admin: AdminClient, settings: Settings, wanted: Iterable[Topic] = topics.ALL) -> list[Finding]:
+    """Look at each topic on the broker. Raises NoKafka when no broker answers."""
+    naming = Naming(settings.topic_prefix)
+    try:
+        there = admin.list_topics(timeout=SECONDS).topics
+        present = [topic for topic in wanted if naming.of(topic) in there]
+        resources = [ConfigResource(ResourceType.TOPIC, naming.of(topic)) for topic in present]
+        asked = admin.describe_configs(resources) if resources else {}
+        configs = {resource.name: answer.result(SECONDS) for resource, answer in asked.items()}
+    except KafkaException as error:
+        raise NoKafka(
+            f"No broker answers at {settings.kafka_bootstrap} ({error.args[0].name()}). Nothing was read or changed. "
+            "Start one with `mailstream dev kafka`, or set MAILSTREAM_KAFKA_BOOTSTRAP."
+        ) from None
+    findings = []
+    for topic in wanted:
+        name = naming.of(topic)
+        if topic not in present:
+            findings.append(Finding(topic, name, None, is_missing=True))
+            continue
+        found = {key: entry.value for key, entry in configs[name].items()}
+        findings.append(Finding(topic, name, _difference(topic, len(there[name].partitions), found, settings)))
+    return findings
+
+
+def _difference(topic: Topic, partitions: int, found: dict[str, str], settings: Settings) -> str | None:
+    if partitions != settings.partitions:
+        return (
+            f"has {partitions} partitions; email ids were made for {settings.partitions}. Set MAILSTREAM_PARTITIONS="
+            f"{partitions} if that was always the count; else recreate the topic with {settings.partitions}"
+        )
+    policy = ",".join(sorted(found["cleanup.policy"].split(",")))
+    if policy != topic.cleanup_policy:
+        return (
+            f"has cleanup.policy={policy}; with anything but {topic.cleanup_policy} "
+            + ("statuses vanish" if topic.cleanup_policy == "compact" else "records that decide can vanish")
+            + f". Set cleanup.policy={topic.cleanup_policy} on it"
+        )
+    if topic.cleanup_policy == "delete":
+        least = int(dict(topic.config)["retention.ms"])
+        kept = int(found.get("retention.ms", "-1"))
+        if topic is topics.REQUESTED:
+            least = int(settings.max_event_age * 1000) // 7  # a day of the default week: carrying needs half of it
+        if 0 <= kept < least:
+            return f"keeps records for {kept} ms, at least {least} are needed. Raise retention.ms on it"
+    return None
+
+
+def require(admin: AdminClient, settings: Settings, wanted: Iterable[Topic] = topics.ALL) -> None:
+    """Raise TopicsDiffer unless every topic is as it should be."""
+    wrong = [finding for finding in inspect(admin, settings, wanted) if finding.is_missing or finding.difference]
+    if wrong:
+        lines = [f"{finding.name} {finding.difference or 'is missing'}." for finding in wrong]
+        raise TopicsDiffer(
+            "\n".join(lines) + "\nNothing was read, sent or committed. `mailstream topics plan` shows what differs, "
+            "`mailstream topics apply` creates what is missing."
+        )
+
+
+def apply(admin: AdminClient, settings: Settings) -> list[Finding]:
+    """Create the missing topics and wait until their leaders are known. Returns what was found before."""
+    findings = inspect(admin, settings)
+    missing = [finding for finding in findings if finding.is_missing]
+    if not missing:
+        return findings
+    extra = {"min.insync.replicas": "2"} if settings.replication_factor >= 3 else {}
+    created = admin.create_topics(
+        [
+            NewTopic(
+                finding.name,
+                settings.partitions,
+                settings.replication_factor,
+                config=dict(finding.topic.config) | extra,
+            )
+            for finding in missing
+        ]
+    )
+    for name, answer in created.items():
+        try:
+            answer.result(SECONDS * 3)
+        except KafkaException as error:
+            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another `apply` was faster
+                raise TopicsDiffer(f"{name} could not be created: {error.args[0].str()}") from None
+    _await_leaders(admin, {finding.name for finding in missing})
+    return findings
+
+
+def _await_leaders(admin: AdminClient, names: set[str]) -> None:
+    """Creation is acknowledged before every broker knows of the topic."""
+    deadline = time.monotonic() + SECONDS * 3
+    while time.monotonic() < deadline:
+        there = admin.list_topics(timeout=SECONDS).topics
+        if all(
+            name in there and there[name].partitions and all(p.leader >= 0 for p in there[name].partitions.values())
+            for name in names
+        ):
+            return
+        time.sleep(0.05)
+    raise TopicsDiffer("The topics were created, but the broker names no leader for them yet. Try again.")

@@ -1,0 +1,152 @@
+"""Follow partitions without a group: a thread reads, the loop gets batches in log order.
+
+Only the thread touches the consumer: in confluent-kafka a call from a second thread waits until the first stops polling.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from mailstream.log.client import connection
+from mailstream.settings import Settings
+
+SETTINGS: Mapping[str, Any] = {
+    "group.id": "unused",  # the client wants a name, though nothing joins and nothing is committed
+    "enable.auto.commit": False,
+    "auto.offset.reset": "error",  # a hole could hide a record that decides: never skip in silence
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,  # says how far we are even where the last records were compacted away
+    "fetch.wait.max.ms": 100,
+    "fetch.queue.backoff.ms": 2,  # the default, 1,000, stops reading for a second whenever the local queue is full
+    "queued.max.messages.kbytes": 16_384,
+}
+#: Batches that the loop may be behind before the thread waits for it: bounds memory.
+BATCHES_AHEAD = 4
+#: Errors after which librdkafka goes on by itself.
+_PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+
+
+class End(NamedTuple):
+    """The tail has delivered everything below this offset, and it was the end of the partition just then."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Tail:
+    """Make it inside the running loop. ``on_batch`` is called on the loop with records and ends, in log order.
+
+    After ``broken`` is set nothing more is delivered: whoever decides by this tail must end its process.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_batch: Callable[[Sequence[Message | End]], None],
+        *,
+        name: str,
+        batch: int = 1000,
+        **extra: Any,
+    ) -> None:
+        self.broken: KafkaError | None = None
+        self._on_batch = on_batch
+        self._batch = batch
+        self._config = {**SETTINGS, **extra, **connection(settings)}
+        self._commands: queue.SimpleQueue[tuple[Callable[[Consumer], None], asyncio.Future[None]]] = queue.SimpleQueue()
+        self._ahead = threading.Semaphore(BATCHES_AHEAD)
+        self._is_stopped = False
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def follow(self, positions: Iterable[tuple[str, int, int]]) -> None:
+        """Also deliver these (topic, partition, first offset). ``OFFSET_BEGINNING`` (-2) reads all that is kept."""
+        parts = [TopicPartition(*position) for position in positions]
+        await self._do(lambda consumer: consumer.incremental_assign(parts))
+
+    async def leave(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Deliver these no more. A batch that is on its way may still come."""
+        parts = [TopicPartition(*partition) for partition in partitions]
+        await self._do(lambda consumer: consumer.incremental_unassign(parts))
+
+    async def close(self) -> None:
+        """Stop reading and wait for the thread."""
+        self._is_stopped = True
+        self._ahead.release()
+        await asyncio.to_thread(self._thread.join)
+
+    async def _do(self, command: Callable[[Consumer], None]) -> None:
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._commands.put((command, done))
+        await done
+
+    def _run(self) -> None:
+        consumer = Consumer(self._config)
+        try:
+            while not self._is_stopped:
+                self._obey(consumer)
+                if (first := consumer.poll(0.05)) is None:
+                    continue
+                batch = self._sorted_out([first, *consumer.consume(self._batch, 0)])
+                if batch:
+                    self._ahead.acquire()
+                    self._on_loop(self._deliver, batch)
+        except RuntimeError:  # the loop has closed: nobody listens any more
+            self._is_stopped = True
+        finally:
+            consumer.close()
+
+    def _obey(self, consumer: Consumer) -> None:
+        while not self._commands.empty():
+            command, done = self._commands.get()
+            try:
+                command(consumer)
+            except Exception as error:  # the caller gets it, whatever it is
+                self._on_loop(_fail, done, error)
+            else:
+                self._on_loop(_finish, done)
+
+    def _sorted_out(self, messages: list[Message]) -> list[Message | End]:
+        batch: list[Message | End] = []
+        for message in messages:
+            if (error := message.error()) is None:
+                batch.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                batch.append(End(message.topic() or "", message.partition() or 0, message.offset() or 0))
+            elif error.code() not in _PASSING:
+                self.broken = self.broken or error
+        return batch
+
+    def _deliver(self, batch: Sequence[Message | End]) -> None:
+        self._ahead.release()
+        if not self._is_stopped:
+            self._on_batch(batch)
+
+    def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._loop.call_soon_threadsafe(call, *arguments)
+
+
+def _finish(done: "asyncio.Future[None]") -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+def _fail(done: "asyncio.Future[None]", error: Exception) -> None:
+    if not done.done():
+        done.set_exception(error)

@@ -1,0 +1,64 @@
+"""Log lines: a name and fields, JSON in production; never an address, subject, body or key."""
+
+import logging
+import sys
+import time
+
+import structlog
+
+from mailstream.settings import Settings
+
+
+class RateLimit(logging.Filter):
+    """Let a logger say the same thing once in ``seconds``: aiokafka repeats itself 100 times a second in an outage."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._said: dict[tuple[str, object], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now, what = time.monotonic(), (record.name, record.msg)
+        if now - self._said.get(what, -self._seconds) < self._seconds:
+            return False
+        if len(self._said) > 1000:
+            self._said.clear()
+        self._said[what] = now
+        return True
+
+
+def set_up(settings: Settings) -> None:
+    """Route structlog and the standard library (Faust, aiokafka, uvicorn) to stderr in one form."""
+    is_console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer()
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    for noisy in ("aiokafka", "aiokafka.conn", "aiokafka.client", "aiokafka.cluster", "aiokafka.consumer.fetcher",
+                  "aiokafka.consumer.group_coordinator", "aiokafka.producer.sender"):  # fmt: skip
+        logging.getLogger(noisy).addFilter(RateLimit())
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(root.level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
