@@ -5,6 +5,8 @@ MailstreamError
 ├── BadEmailId           text that is no email id
 ├── WrongSettings        a setting that cannot be used
 ├── NoKafka              no broker answers, or none can be started
+├── PortTaken            something else listens where a part wants to
+├── NotStarted           a part of the local system ended, or was not ready in time
 ├── TopicsDiffer         topics on the broker are not what emails were made for
 ├── NotPublished         no acknowledgement: the record may be in the log all the same
 ├── NotCaughtUp          a view of the log is loading or cut off
@@ -31,6 +33,14 @@ class WrongSettings(MailstreamError):
 
 class NoKafka(MailstreamError):
     """No broker answers at the configured address, or none can be started."""
+
+
+class PortTaken(MailstreamError):
+    """Something else listens there. The text names the setting that moves the port."""
+
+
+class NotStarted(MailstreamError):
+    """A part of the local system ended by itself or was not ready in time. The text names its log."""
 
 
 class TopicsDiffer(MailstreamError):

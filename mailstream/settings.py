@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     data_dir: str = Field(".mailstream", description="scratch folder; nothing is kept there")
     triggers_file: str | None = Field(None, description="YAML with the rules for domain events")
     templates_dir: str | None = Field(None, description="folder of mail templates")
+    dev_kafka_port: int = Field(9092, ge=1, le=65_535, description="where `mailstream dev` starts its Kafka")
+    dev_sendgrid_port: int = Field(8025, ge=1, le=65_535, description="where `mailstream dev` starts its SendGrid")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
     secrets_dir: str | None = Field(None, description="folder with one file per secret, named like the variable")
