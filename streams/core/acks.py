@@ -88,3 +88,8 @@ class Acks(Generic[Place]):
         """Drop everything: the partitions were revoked, and unfinished records are delivered again."""
         self._lines.clear()
         self._pending = 0
+
+    def forget_one(self, place: Place) -> None:
+        """Drop one partition."""
+        if (line := self._lines.pop(place, None)) is not None:
+            self._pending -= len(line.slots)

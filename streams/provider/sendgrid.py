@@ -117,7 +117,7 @@ class _Body(aiohttp.Payload):
     async def write_with_length(
         self,
         writer: AbstractStreamWriter,
-        content_length: int | None,  # noqa: ARG002  the signature is aiohttp's; the whole body is the declared length
+        content_length: int | None,
     ) -> None:
         """What aiohttp calls."""
         await self.write(writer)
