@@ -1,7 +1,6 @@
 """Which member of the data a template missed: found from the template's source, so that no value can appear in it."""
 
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, nodes
@@ -11,16 +10,14 @@ _ABSENT = object()
 
 def place_of(error: Exception, file: str) -> tuple[str, int]:
     """File and line of the innermost template that was running when the error came."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"]
-    names = [
-        tb.tb_frame.f_globals.get("name")
-        for tb in _chain(error)
-        if tb.tb_frame.f_code.co_filename == "<template>" and "name" in tb.tb_frame.f_globals
-    ]
-    if not frames:
-        return file, 1
-    name = names[-1] if names else None
-    return (name if isinstance(name, str) else file), frames[-1].lineno or 1
+    found = file, 1
+    step = error.__traceback__
+    while step is not None:  # Jinja gives its frames the file name and the line numbers of the template
+        frame = step.tb_frame
+        if frame.f_code.co_filename == "<template>":
+            found = str(frame.f_globals.get("name", file)), step.tb_lineno
+        step = step.tb_next
+    return found
 
 
 def missing_path(environment: Environment, source: str, line: int, data: Mapping[str, Any]) -> str:
@@ -35,13 +32,6 @@ def missing_path(environment: Environment, source: str, line: int, data: Mapping
         if _follow(data, path) is None:
             return f"value for {'.'.join(path)}"
     return "member that this line asks for"
-
-
-def _chain(error: Exception) -> Iterator[Any]:
-    tb = error.__traceback__
-    while tb is not None:
-        yield tb
-        tb = tb.tb_next
 
 
 def _path(node: nodes.Node) -> tuple[int, tuple[str, ...]] | None:
