@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 #: Groups of verbs: module under ``cli`` with a ``group`` (typer.Typer). A module that only adds verbs to the root
 #: has a function ``add_to(app)`` instead. Sides are imported inside the commands, so that ``--help`` is quick.
 GROUPS: dict[str, str] = {}
-ROOTS: tuple[str, ...] = ("worker",)
+ROOTS: tuple[str, ...] = ("api", "worker")
 
 
 def _assemble() -> None:
