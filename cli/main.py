@@ -14,9 +14,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 def _assemble() -> None:
-    """Take in every module beside this one: one with ``add_to(app)`` adds verbs to the root; one with ``group``
+    """Take in every module beside this one.
 
-    (a typer.Typer) is a group of verbs under the module's own name. Sides are imported inside the commands, so that
+    ``add_to(app)`` adds verbs to the root; a ``group`` (typer.Typer) is a group of verbs under the name of its
+    module. Sides are imported inside the commands, so that
     ``--help`` is quick.
     """
     for found in sorted(pkgutil.iter_modules(cli.__path__), key=lambda module: module.name):

@@ -56,6 +56,8 @@ def set_up(settings: Settings) -> None:
                   "aiokafka.consumer.group_coordinator", "aiokafka.producer.sender"):  # fmt: skip
         logging.getLogger(noisy).addFilter(RateLimit())
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    for chatty in ("mode", "faust"):  # every service announces each step of its life
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(root.level),

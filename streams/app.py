@@ -62,7 +62,8 @@ class MailApp(GuardedApp):
     async def on_stop(self) -> None:
         """Let Faust leave the group, then close the parts."""
         await super().on_stop()
-        await self.parts.close()
+        if hasattr(self, "parts"):  # a start that failed early made none
+            await self.parts.close()
 
     async def take(self, stream: Any, settle: Callable[[Received, Done], None]) -> None:
         """Read a stream for an agent: register, wait for room, settle; ack in log order when it is durable."""

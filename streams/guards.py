@@ -10,6 +10,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import faust
@@ -198,6 +199,8 @@ def _give_up() -> None:
 def make_app(settings: Settings, name: str, kind: type[AppKind] = GuardedApp, **overrides: Any) -> AppKind:
     """A guarded app with settings that neither lose mail nor wedge (faust.md §3); others by ``overrides``."""
     full_name = Naming(settings.topic_prefix).of(name)
+    datadir = Path(settings.data_dir, "faust", full_name)  # Faust wants one, though nothing is kept there
+    datadir.mkdir(parents=True, exist_ok=True)
     conf: dict[str, Any] = {
         "broker": [f"kafka://{broker.strip()}" for broker in settings.kafka_bootstrap.split(",")],
         "broker_credentials": credentials(settings),
@@ -218,7 +221,7 @@ def make_app(settings: Settings, name: str, kind: type[AppKind] = GuardedApp, **
         "stream_buffer_maxsize": 2048,
         "producer_acks": -1,
         "producer_request_timeout": 30.0,
-        "datadir": f"{settings.data_dir}/faust/{full_name}",
+        "datadir": str(datadir),
         "canonical_url": f"http://{settings.worker_id}.mailstream",  # stable, or a static member wedges on its return
     }
     if settings.static_membership:

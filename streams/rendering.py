@@ -1,11 +1,11 @@
 """Fill in what a request leaves open: the mail of a template that we render, unsubscribe headers."""
 
-from mailstream.templates import Templates
 from msgspec import structs
 
 from mailstream.errors import TemplateError
 from mailstream.request import EmailRequest
 from mailstream.settings import Settings
+from mailstream.templates import Templates
 
 
 class Rendering:
