@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ from mode import CrashingSupervisor
 
 from mailstream import topics
 from mailstream.clock import Clock, SystemClock
-from mailstream.errors import LogLost, OffsetGap
+from mailstream.errors import LogLost, OffsetGap, WrongSettings
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
 from mailstream.status import Coordinates, EmailStatus, Status
@@ -23,6 +24,7 @@ from streams.claim_log import ClaimLog
 from streams.controls import Controls
 from streams.core.intake import Received
 from streams.core.pace import Mode, Pace
+from streams.core.rules import Rules, parse, require_usable
 from streams.core.schedule import Schedule
 from streams.core.trouble import Trouble
 from streams.core.webhook_health import WebhookHealth
@@ -39,6 +41,7 @@ from streams.rendering import Rendering
 from streams.sending import Sending
 from streams.suppressions import Suppressions
 from streams.table import StatusTable
+from streams.trigger_app import Triggers
 
 log = structlog.get_logger(__name__)
 
@@ -51,16 +54,22 @@ class MailApp(GuardedApp):
 
     clock: Clock
     status_table: StatusTable
+    rendering: Rendering
+    rules: Rules | None
     parts: "Parts"
 
     async def on_start(self) -> None:
         """Make the parts, then let Faust join the group."""
         self.parts = Parts(self)
+        if self.parts.triggers is not None:
+            self.add_dependency(self.parts.triggers)
         await self.parts.start()
         await super().on_start()
 
     async def on_stop(self) -> None:
-        """Let Faust leave the group, then close the parts."""
+        """Let triggers and Faust leave their groups, then close the parts."""
+        if hasattr(self, "parts") and self.parts.triggers is not None:
+            await self.parts.triggers.stop()
         await super().on_stop()
         if hasattr(self, "parts"):  # a start that failed early made none
             await self.parts.close()
@@ -116,7 +125,7 @@ class Parts:
         self.bodies = Bodies(settings, naming.of(topics.REQUESTED))
         self.bodies.due_next = self._due_next
         self.suppressions = Suppressions(settings, naming.of(topics.SUPPRESSIONS))
-        rendering = Rendering(settings)
+        rendering = app.rendering
         assert settings.sendgrid_api_key is not None
         self.provider: Provider = SendGrid(settings.sendgrid_url, settings.sendgrid_api_key, sender=settings.sender)
         self.sending = Sending(
@@ -166,6 +175,9 @@ class Parts:
             clock=clock,
             spawn=self.spawn,
         )
+        self.triggers: Triggers | None = None
+        if app.rules is not None and rendering.templates is not None:
+            self.triggers = Triggers(settings, self.publisher, app.rules, rendering.templates, clock)
         self.feedback = Feedback(self.table, self.projection, self.webhook_health, clock)
         self.ownership = Ownership(
             settings,
@@ -280,16 +292,22 @@ class Parts:
             "not_ready": not_ready,
             "partitions": len(self._partitions),
             "pace": self.pace.mode.value,
+            "unreadable_topics": self.triggers.unreadable if self.triggers else {},
             "waiting": len(self.schedule),
             "in_work": self.dispatch.in_work(),
         }
 
 
 def create_app(settings: Settings, clock: Clock | None = None) -> MailApp:
-    """The app with its topics, table and agents, not started."""
+    """The app with its topics, table and agents, not started.
+
+    Raises TemplateError, WrongRules, WrongSettings with one line per mistake.
+    """
     naming = Naming(settings.topic_prefix)
     app = make_app(settings, GROUP_WORKER, MailApp)
     app.clock = clock or SystemClock()
+    app.rendering = Rendering(settings)
+    app.rules = _rules(settings, app.rendering)
     raw: dict[str, Any] = {
         "key_type": bytes,
         "value_type": bytes,
@@ -322,3 +340,17 @@ def create_app(settings: Settings, clock: Clock | None = None) -> MailApp:
         await app.take(stream, lambda record, done: app.parts.feedback.settle(record, done))
 
     return app
+
+
+def _rules(settings: Settings, rendering: Rendering) -> Rules | None:
+    if settings.triggers_file is None:
+        return None
+    if rendering.templates is None:
+        raise WrongSettings("MAILSTREAM_TEMPLATES_DIR: is needed when MAILSTREAM_TRIGGERS_FILE is set")
+    try:
+        text = Path(settings.triggers_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongSettings(f"MAILSTREAM_TRIGGERS_FILE: cannot be read ({type(error).__name__})") from None
+    rules = parse(text, Path(settings.triggers_file).name)
+    require_usable(rules, rendering.templates, settings)
+    return rules

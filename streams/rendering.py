@@ -13,13 +13,13 @@ class Rendering:
 
     def __init__(self, settings: Settings) -> None:
         """Raises TemplateError when a template of TEMPLATES_DIR cannot be used."""
-        self._templates = Templates(settings.templates_dir) if settings.templates_dir else None
+        self.templates = Templates(settings.templates_dir) if settings.templates_dir else None
 
     def rendered(self, request: EmailRequest) -> EmailRequest:
         """The request with subject and body. Raises TemplateError, which names no value."""
         if request.template is None or request.text is not None or request.html is not None:
             return request
-        if self._templates is None:
+        if self.templates is None:
             raise TemplateError("the request names a template, and MAILSTREAM_TEMPLATES_DIR is not set")
-        mail = self._templates.render(request.template, request.data, locale=request.locale)
+        mail = self.templates.render(request.template, request.data, locale=request.locale)
         return structs.replace(request, subject=request.subject or mail.subject, text=mail.text, html=mail.html)
