@@ -193,7 +193,7 @@ class Parts:
 
     async def start(self) -> None:
         """Load what is no partition's, and begin the work that goes on by itself."""
-        await self.suppressions.load()
+        await asyncio.gather(self.suppressions.load(), self.ownership.warm_up())
         self.spawn(self.holds.run())
         self.spawn(self.ownership.run())
 

@@ -58,6 +58,11 @@ class Ownership:
         self._checkpoints = Checkpoints(settings, attempts)
         self._tail = Tail(settings, self._take, name="ownership")
 
+    async def warm_up(self) -> None:
+        """Connect and find the coordinator while the group forms: it costs a second, once."""
+        await self._checkpoints.read({0})
+        await self._offsets(self._status, {0}, LATEST)
+
     # -- changing hands -----------------------------------------------------------------------------------
 
     async def change(self, assigned: set[int]) -> None:
@@ -97,7 +102,10 @@ class Ownership:
         await self._tail.follow((self._status, p, OFFSET_BEGINNING) for p in gained)
         await self._catch_up(self._status, gained)
         begins = await self._offsets(self._attempts, gained, EARLIEST)
-        await self._tail.follow((self._attempts, p, self._start_of(p, begins[p])) for p in gained)
+        starts = {p: self._start_of(p, begins[p]) for p in gained}
+        for partition, start in starts.items():
+            self._projection.begin(partition, start)
+        await self._tail.follow((self._attempts, p, start) for p, start in starts.items())
         await self._catch_up(self._attempts, gained)
         self.loading -= gained
         for email_id, partition in self._lowered:

@@ -154,6 +154,10 @@ class Projection:
 
     # -- partitions ---------------------------------------------------------------------------------------
 
+    def begin(self, partition: int, offset: int) -> None:
+        """The next record of this partition of ``email.attempts`` will be the one at ``offset``."""
+        self._settled.begin(partition, offset)
+
     def checkpoint(self, partition: int) -> int | None:
         """The offset of ``email.attempts`` below which nothing needs to be read again; None when nothing was read."""
         return self._settled.committable().get(partition)

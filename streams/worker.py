@@ -31,7 +31,9 @@ def run(settings: Settings | None = None) -> int:
         port=settings.worker_port,
         report=lambda: app.parts.report() if hasattr(app, "parts") else {"not_ready": ["starting"]},
     )
-    worker = faust.Worker(app, health, override_logging=False, redirect_stdouts=False, loglevel=settings.log_level)
+    worker = faust.Worker(
+        app, health, override_logging=False, redirect_stdouts=False, quiet=True, loglevel=settings.log_level
+    )
     log.info("worker starts", worker=settings.worker_id, send_gap=settings.send_gap, partitions=settings.partitions)
     try:
         worker.execute_from_commandline()

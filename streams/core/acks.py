@@ -61,6 +61,10 @@ class Acks(Generic[Place]):
         self._pending += 1
         return slot
 
+    def begin(self, place: Place, offset: int) -> None:
+        """Say where the reading of a partition starts: below it nothing needs to be read again."""
+        self._lines[place] = _Line(offset - 1, head=offset)
+
     def skip_to(self, place: Place, offset: int) -> None:
         """Say that the log holds no record between the last one and ``offset`` (transaction markers)."""
         if line := self._lines.get(place):
