@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
+from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported only at run time
 
 from mailstream.errors import NotCaughtUp
@@ -99,7 +99,8 @@ class Ownership:
         self._marks = await self._checkpoints.read(gained)
         for partition in gained:
             self._table.gain(partition)
-        await self._tail.follow((self._status, p, OFFSET_BEGINNING) for p in gained)
+        firsts = await self._offsets(self._status, gained, EARLIEST)
+        await self._tail.follow((self._status, p, firsts[p]) for p in gained)
         await self._catch_up(self._status, gained)
         begins = await self._offsets(self._attempts, gained, EARLIEST)
         starts = {p: self._start_of(p, begins[p]) for p in gained}
