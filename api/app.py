@@ -53,6 +53,7 @@ def create_api(settings: Settings) -> FastAPI:
         description="An event-stream mail sender on Kafka: nothing lost, nothing sent twice, never faster than the gap.",
         lifespan=lifespan,
         strict_content_type=False,
+        redirect_slashes=False,
     )
     app.include_router(emails.router)
     app.include_router(health.router)

@@ -41,6 +41,13 @@ def settled(asked: EmailRequest, caller: Key, settings: Settings, now: datetime,
     mistakes = mistakes_in(asked, now=now)
     if asked.expires_at is not None and asked.expires_at <= now:
         mistakes.append(Mistake("/expires_at", "bad_value", "this is in the past: nothing would be sent"))
+    if asked.template is not None:
+        mistakes.append(Mistake("/template", "template_failed", "no templates are configured here"))
+        mistakes += [
+            Mistake(f"/{member}", "conflict", "the template gives the content: leave this out")
+            for member in ("subject", "text", "html")
+            if getattr(asked, member) is not None
+        ]
     if (from_ := asked.from_ or _default_sender(caller, settings)) is None:
         mistakes.append(Mistake("/from", "missing", "no default sender is configured for this key: name one"))
     if mistakes:
