@@ -82,11 +82,11 @@ async def an_api(
     settings: Settings, *, loaded: bool = True, headers: dict[str, str] | None = None
 ) -> AsyncIterator[Api]:
     """A running replica; with ``loaded`` it can be asked for statuses at once."""
-    app = create_api(settings)
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    edge = create_api(settings)
+    async with edge.app.router.lifespan_context(edge.app):
+        transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers or DEV) as http:
-            api = Api(app, http)
+            api = Api(edge.app, http)
             if loaded:
                 await until(lambda: api.parts.lookup.is_loaded, 20)
             yield api
