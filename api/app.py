@@ -13,11 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import keys
+from api.content import Content
 from api.edge import Edge
+from api.hot_routes import HotRoutes
 from api.lookup import Lookup
 from api.metrics import Metrics
 from api.parts import Parts
-from api.problems import Code, Problem, ProblemBody, of_status, request_id_of, response_of
+from api.problems import Code, Problem, ProblemBody, problem_of, request_id_of, response_of
 from api.routes import emails, health
 from api.schemas import EmailBody
 from api.submit import IN_FLIGHT, Submit
@@ -28,14 +30,14 @@ from mailstream.log.client import admin
 from mailstream.log.publish import Publisher
 from mailstream.mistakes import Mistake, pointer_to
 from mailstream.settings import Settings
-from mailstream.topics import MIB
 
 VERSION = "1"
+HOT = (("POST", "/v1/emails"), ("GET", "/v1/emails/{id}"))
 #: A record waits no longer for its acknowledgement than a caller does for its answer.
 MESSAGE_SECONDS = 2.0
 
 
-def create_api(settings: Settings) -> FastAPI:
+def create_api(settings: Settings) -> Edge:
     """The API; its parts are made when it starts. Starting raises WrongSettings, NoKafka, TopicsDiffer."""
     metrics = Metrics()
 
@@ -53,27 +55,27 @@ def create_api(settings: Settings) -> FastAPI:
         description="An event-stream mail sender on Kafka: nothing lost, nothing sent twice, never faster than the gap.",
         lifespan=lifespan,
         strict_content_type=False,
+        redirect_slashes=False,
     )
     app.include_router(emails.router)
     app.include_router(health.router)
-    app.add_middleware(Edge, metrics=metrics, body_bytes={}, default_body_bytes=MIB)
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(NotCaughtUp, _not_caught_up)
-    app.add_exception_handler(HTTPException, _refused)
+    for kind in (Problem, NotCaughtUp, HTTPException, Exception):
+        app.add_exception_handler(kind, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
-    return app
+    return Edge(app, HotRoutes(emails.router, HOT), metrics, {})
 
 
 async def _start(settings: Settings, metrics: Metrics) -> Parts:
-    callers = keys.load(settings)
+    callers, content = keys.load(settings), Content(settings)
     brokers = admin(settings)
     await asyncio.to_thread(check.require, brokers, settings)
     clock = SystemClock()
     lookup = Lookup(settings, brokers, clock, metrics)
     await lookup.start()
     publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
-    return Parts(settings, clock, callers, Submit(settings, publisher, lookup), lookup, publisher, metrics)
+    submit = Submit(settings, publisher, lookup)
+    return Parts(settings, clock, callers, content, submit, lookup, publisher, metrics)
 
 
 async def _stop(parts: Parts) -> None:
@@ -83,18 +85,7 @@ async def _stop(parts: Parts) -> None:
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return response_of(error, request_id_of(request))
-
-
-async def _not_caught_up(request: Request, _: Exception) -> Response:
-    problem = Problem(Code.NOT_CAUGHT_UP, "Whether there is such an email cannot be told right now. Ask again.")
-    return response_of(problem, request_id_of(request))
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return response_of(of_status(error.status_code, error.headers), request_id_of(request))
+    return response_of(problem_of(error, request_id_of(request)), request_id_of(request))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

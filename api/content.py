@@ -1,5 +1,6 @@
 """From a body to a request that can be sent: shape, mistakes, sender, template. Nothing is written here."""
 
+import asyncio
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -9,9 +10,11 @@ from pydantic import BaseModel, ValidationError
 from api.keys import Key
 from api.problems import Code, Problem
 from mailstream import sender
+from mailstream.errors import TemplateError
 from mailstream.mistakes import Mistake, fingerprint_of, mistakes_in, pointer_to
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
+from mailstream.templates import Templates
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -31,26 +34,70 @@ def parse(model: type[Body], raw: bytes) -> Body:
         ) from None
 
 
-def settled(asked: EmailRequest, caller: Key, settings: Settings, now: datetime, source: str) -> EmailRequest:
-    """The request as it will be recorded, but for its id. Raises Problem 422 or 403.
+class Content:
+    """Judges requests by the settings and fills in what they leave open."""
 
-    The fingerprint is of what was asked, before a default or a template is filled in: both may have changed when a
-    caller asks again.
-    """
-    asked = structs.replace(asked, tenant=caller.tenant, source=source)
-    mistakes = mistakes_in(asked, now=now)
+    def __init__(self, settings: Settings) -> None:
+        """Raises TemplateError when a template of TEMPLATES_DIR cannot be used."""
+        self._settings = settings
+        self._templates = Templates(settings.templates_dir) if settings.templates_dir else None
+
+    async def settled(self, asked: EmailRequest, caller: Key, now: datetime, source: str) -> EmailRequest:
+        """The request as it will be recorded, but for its id. Raises Problem 422 or 403.
+
+        The fingerprint is of what was asked, before a default or a template is filled in: both may have changed when a
+        caller asks again.
+        """
+        asked = structs.replace(asked, tenant=caller.tenant, source=source)
+        mistakes = mistakes_in(asked, now=now) + _at_the_door(asked, now)
+        if (from_ := asked.from_ or _default_sender(caller, self._settings)) is None:
+            mistakes.append(Mistake("/from", "missing", "no default sender is configured for this key: name one"))
+        _refuse(mistakes)
+        _may_send(asked, caller, self._settings)
+        fingerprint = fingerprint_of(asked)
+        if asked.template is not None:
+            asked = await self._rendered(asked, now)
+        return structs.replace(asked, from_=from_, fingerprint=fingerprint, requested_at=now)
+
+    async def _rendered(self, asked: EmailRequest, now: datetime) -> EmailRequest:
+        """The request with the content of its template; the record keeps the template's name, not its data."""
+        assert asked.template is not None
+        if self._templates is None:
+            raise _invalid([Mistake("/template", "template_failed", "no templates are configured here")])
+        try:
+            mail = await asyncio.to_thread(self._templates.render, asked.template, asked.data, locale=asked.locale)
+        except TemplateError as error:
+            raise _invalid([Mistake("/template", "template_failed", str(error))]) from None
+        rendered = structs.replace(asked, subject=mail.subject, text=mail.text, html=mail.html, data={})
+        _refuse(mistakes_in(rendered, now=now))
+        return rendered
+
+
+def _at_the_door(asked: EmailRequest, now: datetime) -> list[Mistake]:
+    """Mistakes of a fresh request that are none in a record: it may be read late, and have been rendered."""
+    found: list[Mistake] = []
     if asked.expires_at is not None and asked.expires_at <= now:
-        mistakes.append(Mistake("/expires_at", "bad_value", "this is in the past: nothing would be sent"))
-    if (from_ := asked.from_ or _default_sender(caller, settings)) is None:
-        mistakes.append(Mistake("/from", "missing", "no default sender is configured for this key: name one"))
+        found.append(Mistake("/expires_at", "bad_value", "this is in the past: nothing would be sent"))
+    if asked.template is not None:
+        found += [
+            Mistake(f"/{member}", "conflict", "the template gives the content: leave this out")
+            for member in ("subject", "text", "html")
+            if getattr(asked, member) is not None
+        ]
+    return found
+
+
+def _refuse(mistakes: list[Mistake]) -> None:
     if mistakes:
-        raise Problem(
-            Code.INVALID,
-            "The email has mistakes; `errors` names each with its place. Nothing was accepted.",
-            errors=mistakes,
-        )
-    _may_send(asked, caller, settings)
-    return structs.replace(asked, from_=from_, fingerprint=fingerprint_of(asked), requested_at=now)
+        raise _invalid(mistakes)
+
+
+def _invalid(mistakes: list[Mistake]) -> Problem:
+    return Problem(
+        Code.INVALID,
+        "The email has mistakes; `errors` names each with its place. Nothing was accepted.",
+        errors=mistakes,
+    )
 
 
 def _default_sender(caller: Key, settings: Settings) -> Address | None:

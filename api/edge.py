@@ -5,18 +5,18 @@ Pure ASGI: a few microseconds for each request.
 
 import asyncio
 import re
-import sys
-import traceback
-from typing import Any
+from collections.abc import Mapping
 
-import structlog
 import uuid_utils
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
 
+from api.hot_routes import HotRoutes
 from api.metrics import Metrics
-from api.problems import Code, Problem, response_of
+from api.problems import Code, Problem, problem_of, response_of
+from mailstream.topics import MIB
 
-_log = structlog.get_logger(__name__)
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 #: For JSON of any kind: nothing here is a page, and nothing may be guessed or framed (security.md S18).
 _HEADERS = [
@@ -29,19 +29,20 @@ BODY_SECONDS = 10.0
 
 
 class Edge:
-    """Middleware around all routes."""
+    """What the server calls: all routes, with the few hot ones in front."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, body_bytes: dict[str, int], default_body_bytes: int) -> None:
-        self._app, self._metrics = app, metrics
-        self._body_bytes, self._default_body_bytes = body_bytes, default_body_bytes
+    def __init__(self, app: FastAPI, hot: HotRoutes, metrics: Metrics, body_bytes: Mapping[str, int]) -> None:
+        self.app = app
+        self._hot, self._metrics, self._body_bytes = hot, metrics, body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         request_id = _id_of(scope)
         scope["mailstream.request_id"] = request_id
+        scope["mailstream.parts"] = self.app.state.parts
         answered = 0
 
         async def answer(message: Message) -> None:
@@ -51,19 +52,19 @@ class Edge:
                 message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", request_id.encode())]
             await send(message)
 
-        limit = self._body_bytes.get(scope["path"], self._default_body_bytes)
+        bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope["headers"])
         try:
-            await self._app(scope, _Bounded(receive, limit, scope["headers"]), answer)
-        except asyncio.CancelledError:
-            raise
+            if (endpoint := self._hot.find(scope)) is not None:
+                response = await endpoint(Request(scope, bounded))
+                await response(scope, receive, answer)
+            else:
+                await self.app(scope, bounded, answer)
         except Exception as error:
-            problem = error if isinstance(error, Problem) else _unforeseen(error, request_id)
-            if answered:  # half an answer is out: only closing the connection tells the truth
-                raise ConnectionResetError from None
-            await response_of(problem, request_id)(scope, receive, answer)
+            if not answered:  # else half an answer is out: the server closes the connection, which tells the truth
+                await response_of(problem_of(error, request_id), request_id)(scope, receive, answer)
         finally:
             route = scope.get("route")
-            self._metrics.answers.labels(getattr(route, "path", "none"), str(answered)).inc()
+            self._metrics.answered(getattr(route, "path", "none"), answered)
 
 
 class _Bounded:
@@ -108,15 +109,3 @@ def _id_of(scope: Scope) -> str:
         if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
             return str(value.decode())
     return f"req_{uuid_utils.uuid7().hex}"
-
-
-def _unforeseen(error: Exception, request_id: str) -> Problem:
-    """A bug. Its text may hold an address, so only its kind and place are logged."""
-    frames: list[Any] = traceback.extract_tb(sys.exc_info()[2])
-    _log.error(
-        "request.failed",
-        request_id=request_id,
-        error=type(error).__name__,
-        where=[f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames[-6:]],
-    )
-    return Problem(Code.INTERNAL, "This was logged under the request id. Whether anything was accepted is not known.")

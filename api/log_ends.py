@@ -1,7 +1,7 @@
 """What the brokers say about the log right now: where it begins and ends, and how far the workers have read."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from api.progress import Partition
 from mailstream.errors import NotCaughtUp
 
+_PAUSE_SECONDS = 0.05
 _FIRST, _LAST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
@@ -31,8 +32,9 @@ class LogEnds:
     async def committed(self, topic: str, group: str) -> dict[Partition, int]:
         """How far the group has read; only partitions for which it ever said so."""
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in range(self._partitions)])
-        [answer] = self._ask(lambda: self._admin.list_consumer_group_offsets([asked], request_timeout=self._seconds))
-        found = await self._answer(answer)
+        [found] = await self._answers(
+            lambda: self._admin.list_consumer_group_offsets([asked], request_timeout=self._seconds)
+        )
         return {
             (part.topic, part.partition): part.offset
             for part in found.topic_partitions
@@ -41,26 +43,21 @@ class LogEnds:
 
     async def _offsets(self, topic: str, spec: Any) -> dict[Partition, int]:
         asked = {TopicPartition(topic, p): spec for p in range(self._partitions)}
-        answers = self._ask(
+        answers = await self._answers(
             lambda: self._admin.list_offsets(
                 asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._seconds
             )
         )
-        return {
-            (topic, part.partition): (await self._answer(answer)).offset
-            for part, answer in zip(asked, answers, strict=True)
-        }
+        return {(topic, part.partition): answer.offset for part, answer in zip(asked, answers, strict=True)}
 
-    @staticmethod
-    def _ask(question: Any) -> Iterable["Future[Any]"]:
-        try:
-            return list(question().values())
-        except KafkaException as error:
-            raise NotCaughtUp("the brokers cannot be asked") from error
-
-    @staticmethod
-    async def _answer(answer: "Future[Any]") -> Any:
-        try:
-            return await asyncio.wrap_future(answer)
-        except KafkaException as error:
-            raise NotCaughtUp("the brokers do not answer") from error
+    async def _answers(self, question: "Callable[[], Mapping[Any, Future[Any]]]") -> list[Any]:
+        """Ask until there is an answer: a partition may be without a leader for a moment."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._seconds
+        while True:
+            try:
+                return await asyncio.gather(*(asyncio.wrap_future(answer) for answer in question().values()))
+            except KafkaException as error:
+                if loop.time() > deadline:
+                    raise NotCaughtUp(f"the brokers do not answer ({error.args[0].name()})") from None
+            await asyncio.sleep(_PAUSE_SECONDS)

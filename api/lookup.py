@@ -26,6 +26,8 @@ from mailstream.status import EmailStatus
 _log = structlog.get_logger(__name__)
 _BEGINNING = -2
 UPKEEP_SECONDS = 5.0
+#: The view may be this much behind while nobody misses anything: a miss ends the patience.
+PATIENCE_SECONDS = 0.005
 
 
 class Lookup:
@@ -41,7 +43,7 @@ class Lookup:
         self._group = naming.of(topics.GROUP_WORKER)
         self._clock, self._metrics = clock, metrics
         self._ends = LogEnds(admin, settings.partitions)
-        self._tail = Tail(settings, self._apply, name="lookup")
+        self._tail = Tail(settings, self._apply, name="lookup", patience=self._patience)
         self._upkeep: asyncio.Task[None] | None = None
         self._barrier: asyncio.Task[None] | None = None
         self._next_barrier: asyncio.Task[None] | None = None
@@ -114,6 +116,10 @@ class Lookup:
         async with asyncio.timeout(5.0):
             await self.progress.reach(await self._ends.last(self.requested))
             await self.progress.reach(await self._ends.last(self.status))
+
+    def _patience(self) -> float:
+        """Take records in larger batches while nobody waits for one."""
+        return 0.0 if self.progress.is_awaited() else PATIENCE_SECONDS
 
     def _apply(self, batch: Sequence[Message | End]) -> None:
         for message in batch:

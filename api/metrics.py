@@ -11,6 +11,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self._children: dict[tuple[str, int], Counter] = {}  # `labels` costs more than the count itself
         ProcessCollector(registry=registry)
         self.accept_seconds = Histogram(
             "mailstream_accept_seconds",
@@ -35,6 +36,12 @@ class Metrics:
             "accepted emails that no worker has read yet; a rise: no worker runs",
             registry=registry,
         )
+
+    def answered(self, route: str, status: int) -> None:
+        """Count an answer; 0 is a caller that went away."""
+        if (child := self._children.get((route, status))) is None:
+            child = self._children[route, status] = self.answers.labels(route, str(status))
+        child.inc()
 
     def text(self) -> bytes:
         """All of them as Prometheus reads them."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from api.content import Content
 from api.keys import Keys
 from api.lookup import Lookup
 from api.metrics import Metrics
@@ -21,6 +22,7 @@ class Parts:
     settings: Settings
     clock: Clock
     keys: Keys
+    content: Content
     submit: Submit
     lookup: Lookup
     publisher: Publisher
@@ -30,6 +32,6 @@ class Parts:
 
 def parts_of(request: Request) -> Parts:
     """The parts of the process that serves this request."""
-    parts = request.scope["app"].state.parts
+    parts = request.scope["mailstream.parts"]
     assert isinstance(parts, Parts)
     return parts

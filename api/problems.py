@@ -3,17 +3,22 @@
 What an exception says never reaches a caller: it may hold an address or a secret (security.md S18).
 """
 
+import traceback
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import msgspec
+import structlog
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mailstream.errors import NotCaughtUp
 from mailstream.mistakes import Mistake
 
+_log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -127,6 +132,27 @@ def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
         Code.TOO_LARGE: "The body is larger than this route takes.",
     }
     return Problem(code, details.get(code, "The request does not fit this route."), headers=headers)
+
+
+def problem_of(error: Exception, request_id: str) -> Problem:
+    """What a caller is told of an exception."""
+    match error:
+        case Problem():
+            return error
+        case NotCaughtUp():
+            return Problem(Code.NOT_CAUGHT_UP, "What the log says cannot be told right now. Ask again.")
+        case HTTPException():
+            return of_status(error.status_code, error.headers)
+        case _:
+            return _unforeseen(error, request_id)
+
+
+def _unforeseen(error: Exception, request_id: str) -> Problem:
+    """A bug. Its text may hold an address, so only its kind and place are logged."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames[-6:]]
+    _log.error("request.failed", request_id=request_id, error=type(error).__name__, where=where)
+    return Problem(Code.INTERNAL, "This was logged under the request id. Whether anything was accepted is not known.")
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -14,6 +14,7 @@ class Progress:
         self._next: dict[Partition, int] = {}
         self._waiting: dict[Partition, list[tuple[int, int, asyncio.Future[None]]]] = {}
         self._serial = 0
+        self._awaited = 0
 
     def advance(self, partition: Partition, offset: int) -> None:
         """All below this offset has been applied."""
@@ -28,6 +29,10 @@ class Progress:
         """Whether all below this offset has been applied."""
         return self._next.get(partition, -1) >= offset
 
+    def is_awaited(self) -> bool:
+        """Whether anybody waits; may be asked from any thread."""
+        return self._awaited > 0
+
     async def reach(self, ends: Mapping[Partition, int]) -> None:
         """Wait until all below these offsets has been applied."""
         for partition, offset in ends.items():
@@ -38,4 +43,8 @@ class Progress:
         self._serial += 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting.setdefault(partition, []), (offset, self._serial, future))
-        await future
+        self._awaited += 1
+        try:
+            await future
+        finally:
+            self._awaited -= 1

@@ -58,19 +58,19 @@ class EmailBody(_Asked):
     html: str | None = None
     from_: Mailbox | None = Field(None, alias="from", description="the configured sender when left out")
     reply_to: Mailbox | None = None
-    cc: list[Mailbox] = Field([], max_length=999)
-    bcc: list[Mailbox] = Field([], max_length=999)
-    headers: dict[str, str] = {}
-    attachments: list[AttachmentBody] = []
+    cc: list[Mailbox] = Field(default_factory=list, max_length=999)
+    bcc: list[Mailbox] = Field(default_factory=list, max_length=999)
+    headers: dict[str, str] = Field(default_factory=dict)
+    attachments: list[AttachmentBody] = Field(default_factory=list)
     template: str | None = Field(None, description="name of a template; its content takes the place of text and html")
     locale: str | None = None
-    data: dict[str, Any] = Field({}, description="for the template")
+    data: dict[str, Any] = Field(default_factory=dict, description="for the template")
     lane: Lane = Lane.NORMAL
     send_at: AwareDatetime | None = Field(None, description="not before; up to a year ahead")
     expires_at: AwareDatetime | None = Field(None, description="not after; then the email ends EXPIRED")
     reference: str | None = Field(None, description="your own name for it, to look it up by")
-    tags: list[str] = []
-    metadata: dict[str, str] = Field({}, description="comes back in the provider's events")
+    tags: list[str] = Field(default_factory=list)
+    metadata: dict[str, str] = Field(default_factory=dict, description="comes back in the provider's events")
     on_ambiguous: OnAmbiguous | None = Field(None, description="when the outcome of a call stays unknown")
     test: bool = Field(False, description="goes to the provider's sandbox, reaches nobody")
     unsubscribe: bool = Field(False, description="adds one-click unsubscribe headers (RFC 8058)")
@@ -145,7 +145,7 @@ class EmailAnswer(BaseModel):
     to: str = Field(description="masked, unless the key has the scope `operate`")
     subject: str | None = Field(None, description="with the scope `operate`, while the request is kept")
     reference: str | None = None
-    tags: list[str] = []
+    tags: list[str] = Field(default_factory=list)
     lane: Lane
     created_at: datetime
     updated_at: datetime

@@ -59,10 +59,10 @@ def _listen(found: Settings) -> socket.socket:
 
 
 async def _serve(found: Settings, listener: socket.socket) -> int:
-    app = create_api(found)
+    api = create_api(found)
     server = _Server(
         uvicorn.Config(
-            app,
+            api,
             http="httptools",
             ws="none",
             lifespan="off",
@@ -75,8 +75,8 @@ async def _serve(found: Settings, listener: socket.socket) -> int:
     )
     loop = asyncio.get_running_loop()
     # The lifespan is entered here, not by uvicorn: its errors are ours to tell, in one line.
-    async with app.router.lifespan_context(app):
-        parts: Parts = app.state.parts
+    async with api.app.router.lifespan_context(api.app):
+        parts: Parts = api.app.state.parts
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, server, parts)
         host, port = listener.getsockname()[:2]

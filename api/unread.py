@@ -10,14 +10,13 @@ from msgspec import Struct
 
 from api.progress import Partition
 from mailstream import email_id
-from mailstream.address import masked
 from mailstream.clock import moment
 from mailstream.codec import Undecodable, decode_requested
 from mailstream.errors import BadAddress, BadEmailId
 from mailstream.mistakes import fingerprint_of
 from mailstream.recipient import canonical, recipient_hash
 from mailstream.request import Address, EmailRequest, Lane
-from mailstream.status import Coordinates, EmailStatus, Fact, Status, rank_of
+from mailstream.status import Coordinates, EmailStatus, Fact, Status, masked, rank_of
 
 
 class _Asked(Struct, rename={"from_": "from"}):

@@ -37,9 +37,3 @@ def check(address: str) -> None:
 def _script(character: str) -> str:
     """The script of a letter by its Unicode name: the first word, which is the script for all letters in use."""
     return unicodedata.name(character, "UNKNOWN").partition(" ")[0]
-
-
-def masked(address: str) -> str:
-    """The address as answers and statuses show it: first character and domain (security.md S13)."""
-    local, _, domain = address.rpartition("@")
-    return f"{local[:1]}***@{domain}"

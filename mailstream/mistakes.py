@@ -157,7 +157,10 @@ def _canonical_or_raw(text: str) -> str:
 
 
 def _of_content(request: EmailRequest) -> list[Mistake]:
-    """Exactly one source of content: subject with text or html, a template, or a template of the provider."""
+    """Subject with text or html, a template of ours, or one of the provider's.
+
+    A template beside text or html is no mistake: whoever rendered it left its name in the record.
+    """
     found: list[Mistake] = []
     if request.subject is not None:
         found += _of_line("/subject", request.subject, MAX_REQUEST_BYTES)
@@ -168,9 +171,8 @@ def _of_content(request: EmailRequest) -> list[Mistake]:
             found.append(Mistake(f"/{member}", "empty", "this must not be empty; leave it out instead"))
     if request.template is not None:
         found += _of_line("/template", request.template, 255)
-        for member in ("subject", "text", "html", "provider_template"):
-            if getattr(request, member) is not None:
-                found.append(Mistake(f"/{member}", "conflict", "the template gives the content: leave this out"))
+        if request.provider_template is not None:
+            found.append(Mistake("/provider_template", "conflict", "name one template, ours or the provider's"))
     elif request.provider_template is not None:
         found += _of_line("/provider_template", request.provider_template, 255)
     else:

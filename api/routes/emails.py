@@ -7,8 +7,9 @@ from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import answers, content
+from api import answers
 from api.auth import caller_of, needs
+from api.content import parse
 from api.idempotency import REPLAYED, key_of
 from api.keys import Scope
 from api.parts import parts_of
@@ -52,10 +53,10 @@ async def ask(request: Request) -> Response:
     parts = parts_of(request)
     caller = caller_of(request, Scope.SEND)
     key = key_of(request)
-    body = content.parse(EmailBody, await request.body())
+    body = parse(EmailBody, await request.body())
     with parts.metrics.accept_seconds.time():
         source = "POST /v1/emails"
-        asked = content.settled(body.request(), caller, parts.settings, moment(parts.clock.now()), source)
+        asked = await parts.content.settled(body.request(), caller, moment(parts.clock.now()), source)
         recipient = canonical(asked.to.email)
         if key is None:
             asked = structs.replace(asked, id=email_id.new(recipient))

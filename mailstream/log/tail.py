@@ -6,6 +6,7 @@ Only the thread touches the consumer: in confluent-kafka a call from a second th
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -53,6 +54,9 @@ class End(NamedTuple):
 class Tail:
     """Make it inside the running loop. ``on_batch`` is called on the loop with records and ends, in log order.
 
+    ``patience`` is asked on the thread, after a first record, for how many seconds to wait for more of them: waking the
+    loop costs more than a record does.
+
     After ``broken`` is set nothing more is delivered: whoever decides by this tail must end its process.
     """
 
@@ -63,11 +67,12 @@ class Tail:
         *,
         name: str,
         batch: int = 1000,
+        patience: Callable[[], float] | None = None,
         **extra: Any,
     ) -> None:
         self.broken: KafkaError | None = None
         self._on_batch = on_batch
-        self._batch = batch
+        self._batch, self._patience = batch, patience
         self._config = {**SETTINGS, **extra, **connection(settings)}
         self._commands: queue.SimpleQueue[tuple[Callable[[Consumer], None], asyncio.Future[None]]] = queue.SimpleQueue()
         self._ahead = threading.Semaphore(BATCHES_AHEAD)
@@ -113,6 +118,8 @@ class Tail:
                 self._obey(consumer)
                 if (first := consumer.poll(0.05)) is None:
                     continue
+                if self._patience is not None and (seconds := self._patience()) > 0:
+                    time.sleep(seconds)
                 batch = self._sorted_out([first, *consumer.consume(self._batch, 0)])
                 if batch:
                     self._ahead.acquire()

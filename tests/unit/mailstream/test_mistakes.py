@@ -33,6 +33,7 @@ def codes(**members: Any) -> list[tuple[str, str]]:
         pytest.param({"text": None, "html": "<p>Hello</p>"}, id="subject and html"),
         pytest.param({"subject": None, "text": None, "template": "welcome", "data": {"n": 1}}, id="a template"),
         pytest.param({"subject": None, "text": None, "provider_template": "d-1"}, id="a template of the provider"),
+        pytest.param({"template": "welcome"}, id="a template that was rendered before"),
         pytest.param({"subject": "Grüße 👩‍👧 שלום"}, id="a subject in any script, joined emoji too"),
         pytest.param({"subject": "é" * 499}, id="a subject of 998 bytes"),
         pytest.param({"headers": {"X-Order": "17"}}, id="a header of the caller's own"),
@@ -75,7 +76,9 @@ def test_a_mail_that_can_be_sent_has_no_mistake(members: dict[str, Any]) -> None
         pytest.param({"text": None}, ("/text", "missing"), id="no content"),
         pytest.param({"text": ""}, ("/text", "empty"), id="empty text"),
         pytest.param({"html": ""}, ("/html", "empty"), id="empty html"),
-        pytest.param({"template": "welcome"}, ("/subject", "conflict"), id="template and subject"),
+        pytest.param(
+            {"template": "a", "provider_template": "d-1"}, ("/provider_template", "conflict"), id="two templates"
+        ),
         pytest.param({"data": {"n": 1}}, ("/data", "conflict"), id="data without a template"),
         pytest.param({"headers": {"X A": "1"}}, ("/headers", "bad_header_name"), id="a space in a header name"),
         pytest.param({"headers": {"X-Sg-EID": "1"}}, ("/headers/X-Sg-EID", "forbidden_header"), id="SendGrid's own"),
