@@ -1,21 +1,20 @@
 """Which member of the data a template missed: found from the template's source, so that no value can appear in it."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
-from jinja2 import Environment, nodes
+from jinja2 import Environment, meta, nodes
 
 _ABSENT = object()
 
 
-def place_of(error: Exception, file: str) -> tuple[str, int]:
+def place_of(error: Exception, file: str, files: Container[str]) -> tuple[str, int]:
     """File and line of the innermost template that was running when the error came."""
     found = file, 1
     step = error.__traceback__
     while step is not None:  # Jinja gives its frames the file name and the line numbers of the template
-        frame = step.tb_frame
-        if frame.f_code.co_filename == "<template>":
-            found = str(frame.f_globals.get("name", file)), step.tb_lineno
+        if (name := step.tb_frame.f_code.co_filename) in files:
+            found = name, step.tb_lineno
         step = step.tb_next
     return found
 
@@ -23,12 +22,15 @@ def place_of(error: Exception, file: str) -> tuple[str, int]:
 def missing_path(environment: Environment, source: str, line: int, data: Mapping[str, Any]) -> str:
     """The written path on this line, like ``customer.name``, that leads nowhere in the data; for people."""
     tree = environment.parse(source)
+    given = meta.find_undeclared_variables(tree)
     chains = [chain for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Name)) if (chain := _path(node))]
-    here = sorted({(number, path) for number, path in chains if number == line}, key=lambda found: len(found[1]))
-    for _, path in here:
-        if _follow(data, path) is _ABSENT:
+    here = sorted({path for number, path in chains if number == line}, key=len)
+    for path in here:
+        if path[0] in given and _follow(data, path) is _ABSENT:
             return ".".join(path)
-    for _, path in reversed(here):
+    for path in reversed(here):  # the longest first: a value that is null, or a member of a loop's element
+        if path[0] not in given:
+            return ".".join(path)
         if _follow(data, path) is None:
             return f"value for {'.'.join(path)}"
     return "member that this line asks for"

@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import DictLoader, StrictUndefined, Template, TemplateSyntaxError, UndefinedError
+from jinja2 import FunctionLoader, StrictUndefined, Template, TemplateSyntaxError, UndefinedError
 from jinja2 import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mailstream import template_html, template_paths
 from mailstream.errors import TemplateError
+from mailstream.mistakes import SUBJECT_BYTES, is_unsafe
 from mailstream.topics import KIB, MIB
 
 SUBJECT, TEXT, HTML = "subject.txt", "body.txt", "body.html"
@@ -26,13 +27,10 @@ SHARED = "_shared"
 DEFAULT_LOCALE = "en"
 #: All that one mail may come to: text and html together still have to fit into a record.
 MAX_OUTPUT_BYTES = MIB
-MAX_SUBJECT_BYTES = 998  #: RFC 5322 §2.1.1
 MAX_FILE_BYTES = 512 * KIB
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _LOCALE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
-#: C0, DEL, C1 with NEL, line and paragraph separator, bidi controls: what no header may carry (security.md S10).
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Templates:
         self._sources = _read(Path(folder))
         self._places = _places(self._sources)
         self._environment = ImmutableSandboxedEnvironment(
-            loader=DictLoader(self._sources),
+            loader=FunctionLoader(self._load),
             undefined=_Missing,
             autoescape=lambda name: name is not None and name.endswith(".html"),
             finalize=_printable,
@@ -130,19 +128,23 @@ class Templates:
         except TemplateError:
             raise
         except (UndefinedError, _NullPrinted) as error:
-            where, line = template_paths.place_of(error, file)
-            source = self._sources.get(where, "")
+            where, line = template_paths.place_of(error, file, self._sources)
+            source = self._sources[where]
             path = template_paths.missing_path(self._environment, source, line, data)
             raise TemplateError(f"{where} line {line}: data has no {path}") from None
         except RecursionError:
             raise TemplateError(f"{file}: templates include each other too deep") from None
         except Exception as error:  # a filter or operator that does not fit the data: its text may quote a value
-            where, line = template_paths.place_of(error, file)
+            where, line = template_paths.place_of(error, file, self._sources)
             raise TemplateError(f"{where} line {line}: {type(error).__name__} with this data") from None
         return "".join(chunks)
 
     def _template(self, file: str) -> Template:
         return self._environment.get_template(file)
+
+    def _load(self, file: str) -> tuple[str, str, None] | None:
+        """Source and file name, by which an error finds its place again."""
+        return (self._sources[file], file, None) if file in self._sources else None
 
     def _mistakes(self) -> Iterator[str]:
         for file in self._sources:
@@ -228,10 +230,10 @@ def _places(sources: Mapping[str, str]) -> dict[str, dict[int, dict[str, str]]]:
 def _require_header(subject: str, place: str) -> None:
     if not subject:
         raise TemplateError(f"{place}/{SUBJECT}: the subject is empty")
-    if _CONTROL.search(subject):
+    if is_unsafe(subject):
         raise TemplateError(f"{place}/{SUBJECT}: the subject has a line break or another control character")
-    if len(subject.encode()) > MAX_SUBJECT_BYTES:
-        raise TemplateError(f"{place}/{SUBJECT}: the subject is longer than {MAX_SUBJECT_BYTES} bytes")
+    if len(subject.encode()) > SUBJECT_BYTES:
+        raise TemplateError(f"{place}/{SUBJECT}: the subject is longer than {SUBJECT_BYTES} bytes")
 
 
 def _require_plain(value: object, path: str, depth: int) -> None:

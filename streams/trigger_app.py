@@ -51,6 +51,7 @@ SETTINGS: dict[str, Any] = {
     "isolation.level": "read_committed",  # an event that was rolled back must not send mail (amendment 18)
     "partition.assignment.strategy": "cooperative-sticky",
     "topic.metadata.refresh.interval.ms": 30_000,  # how soon a topic that was missing is found
+    "enable.partition.eof": True,  # tells that a topic can be read, though nothing new stands in it
     "fetch.queue.backoff.ms": 2,
     "queued.max.messages.kbytes": 16_384,
 }
@@ -121,11 +122,17 @@ class Triggers(Service):  # type: ignore[misc]
     def _read(self, consumer: Consumer) -> None:
         records = []
         for message in consumer.consume(BATCH, 0.2):
-            if (error := message.error()) is None:
-                self._note_readable(message.topic() or "")
+            error, topic, partition = message.error(), message.topic() or "", message.partition() or 0
+            if error is None:
                 records.append(message)
+            if error is None or error.code() == KafkaError._PARTITION_EOF:
+                self._note_readable(topic)
             elif error.code() in _UNREADABLE:
-                self._note_unreadable(message.topic() or "", error)
+                self._note_unreadable(topic, error)
+                if partition >= 0:  # so that the end of a quiet partition is told again when it can be read again
+                    parts = [TopicPartition(topic, partition)]
+                    consumer.pause(parts)
+                    consumer.resume(parts)
             elif error.fatal():
                 raise KafkaException(error)
         if not records:

@@ -1,7 +1,6 @@
 """A domain event and the rules to requests, or the reason why there is none. No I/O, no clock of its own."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import msgspec
 
 from mailstream import email_id
-from mailstream.address import check
 from mailstream.dead_letter import Reason
 from mailstream.errors import BadAddress, TemplateError
+from mailstream.mistakes import mistakes_in
 from mailstream.recipient import canonical
 from mailstream.request import Address, EmailRequest
 from mailstream.templates import Templates
@@ -94,8 +93,8 @@ def decide(rule: Rule, event: DomainEvent, templates: Templates, *, now: datetim
     try:
         if rule.when and not is_true(rule.when.of(event.document)):
             return Decision(rule.name, why_not=f"when: {rule.when.source}")
-        mail = _mail(rule, event, templates, now)
-        return _addressed(mail, rule, event)
+        found = _recipients(rule, event.document)
+        return _addressed(found, _mail(rule, event, templates, now), rule)
     except TemplateError as error:
         return Decision(rule.name, failures=(Failure(Reason.TEMPLATE_FAILED, f"rule {rule.name}: {error}"),))
     except (_NoMail, Unanswered) as error:
@@ -130,35 +129,40 @@ def _mail(rule: Rule, event: DomainEvent, templates: Templates, now: datetime) -
         "on_ambiguous": rule.on_ambiguous,
         "unsubscribe": rule.unsubscribe,
         # of what was asked, not of the mail: a template that changes between two readings makes no conflict
-        "fingerprint": hashlib.sha256(_deterministic.encode([rule.name, data, due_at])).hexdigest()[:32],
+        "fingerprint": hashlib.sha256(_deterministic.encode([rule.name, data, due_at])).hexdigest(),
     }
 
 
-def _addressed(mail: dict[str, Any], rule: Rule, event: DomainEvent) -> Decision:
+def _addressed(recipients: list[Any], mail: dict[str, Any], rule: Rule) -> Decision:
     """One request for each recipient; a bad address costs only its own mail."""
     requests: dict[str, EmailRequest] = {}
     failures: list[Failure] = []
-    for found in _recipients(rule, event.document):
+    for found in recipients:
         try:
             to = _address(found)
-            check(to.email)
             recipient = canonical(to.email)
         except BadAddress as error:
             failures.append(Failure(Reason.BAD_ADDRESS, f"rule {rule.name}: to: {error}"))
             continue
-        id_ = email_id.derived(rule.tenant, event.source, mail["idempotency_key"], recipient)
-        requests.setdefault(recipient, EmailRequest(to=to, id=id_, **mail))
+        id_ = email_id.derived(rule.tenant, mail["source"], mail["idempotency_key"], recipient)
+        request = EmailRequest(to=to, id=id_, **mail)
+        if mistakes := mistakes_in(request, now=mail["requested_at"]):
+            reason = Reason.BAD_ADDRESS if mistakes[0].code == "bad_address" else Reason.BAD_VALUE
+            told = "; ".join(f"{pointer}: {detail}" for pointer, _, detail in mistakes[:5])
+            failures.append(Failure(reason, f"rule {rule.name}: {told}"))
+        else:
+            requests.setdefault(recipient, request)
     return Decision(rule.name, tuple(requests.values()), tuple(failures))
 
 
-def _recipients(rule: Rule, document: Any) -> Iterator[Any]:
+def _recipients(rule: Rule, document: Any) -> list[Any]:
     found = rule.to.of(document)
     several = found if isinstance(found, list) else [found]
     if found is None or not several:
         raise _NoMail(f"to: {rule.to.source!r} found nobody")
     if len(several) > MAX_RECIPIENTS:
         raise _NoMail(f"to: more than {MAX_RECIPIENTS} recipients")
-    return iter(several)
+    return several
 
 
 def _address(found: Any) -> Address:

@@ -11,7 +11,9 @@ from mailstream.recipient import canonical
 from mailstream.request import EmailRequest
 from mailstream.topics import MAX_REQUEST_BYTES, Topic
 from streams.core.trigger import Concerned, Failure, Ruling, TooOld, Unconcerned, Unreadable
-from streams.core.trigger_event import Received
+from streams.core.trigger_event import DomainEvent, Received
+
+TRACE = "traceparent"
 
 
 class Outgoing(NamedTuple):
@@ -52,13 +54,14 @@ def answer(received: Received, ruling: Ruling, partitions: int) -> Answer:
             return Answer(Result.TOO_OLD)
         case Unreadable(failure):
             return _rejected(Result.UNREADABLE, received, [], [failure])
-        case Concerned(_, decisions):
+        case Concerned(event, decisions):
+            trace = _trace(received, event)
             outgoing: list[Outgoing] = []
             failures: list[Failure] = []
             for decision in decisions:
                 failures += decision.failures
                 for request in decision.requests:
-                    record = _request(request, partitions)
+                    record = _request(request, partitions, trace)
                     if len(record.value or b"") > MAX_REQUEST_BYTES:
                         failures.append(Failure(Reason.TOO_LARGE, f"rule {decision.rule}: the mail is too large"))
                     else:
@@ -68,10 +71,16 @@ def answer(received: Received, ruling: Ruling, partitions: int) -> Answer:
             return Answer(Result.ASKED if outgoing else Result.PASSED_OVER, tuple(outgoing))
 
 
-def _request(request: EmailRequest, partitions: int) -> Outgoing:
+def _request(request: EmailRequest, partitions: int, trace: list[codec.Header]) -> Outgoing:
     key = canonical(request.to.email).encode()
     partition = partition_in(request.id or "", partitions)
-    return Outgoing(topics.REQUESTED, codec.encode(request), key, partition, codec.headers_of(request))
+    return Outgoing(topics.REQUESTED, codec.encode(request), key, partition, [*codec.headers_of(request), *trace])
+
+
+def _trace(received: Received, event: DomainEvent) -> list[codec.Header]:
+    """The trace that the event belongs to goes on with its mail: as a header, or as the CloudEvents extension."""
+    trace = received.headers.get(TRACE) or str(event.document.get(TRACE) or "").encode()
+    return [(TRACE, trace)] if trace else []
 
 
 def _rejected(result: Result, received: Received, outgoing: Sequence[Outgoing], failures: Sequence[Failure]) -> Answer:
