@@ -1,26 +1,33 @@
 """The root of the command line. Data goes to stdout, talk to stderr; exit 0 ok, 1 failed, 2 wrong use."""
 
 import importlib
+import pkgutil
 import sys
 from typing import NoReturn
 
 import typer
 
+import cli
 from mailstream.errors import MailstreamError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-#: Groups of verbs: module under ``cli`` with a ``group`` (typer.Typer). A module that only adds verbs to the root
-#: has a function ``add_to(app)`` instead. Sides are imported inside the commands, so that ``--help`` is quick.
-GROUPS: dict[str, str] = {"dev": "dev"}
-ROOTS: tuple[str, ...] = ("worker",)
-
 
 def _assemble() -> None:
-    for module in ROOTS:
-        importlib.import_module(f"cli.{module}").add_to(app)
-    for name, module in GROUPS.items():
-        app.add_typer(importlib.import_module(f"cli.{module}").group, name=name)
+    """Take in every module beside this one.
+
+    ``add_to(app)`` adds verbs to the root; a ``group`` (typer.Typer) is a group of verbs under the name of its
+    module. Sides are imported inside the commands, so that
+    ``--help`` is quick.
+    """
+    for found in sorted(pkgutil.iter_modules(cli.__path__), key=lambda module: module.name):
+        if found.name == "main":
+            continue
+        module = importlib.import_module(f"cli.{found.name}")
+        if hasattr(module, "add_to"):
+            module.add_to(app)
+        elif hasattr(module, "group"):
+            app.add_typer(module.group, name=found.name.replace("_", "-"))
 
 
 def main() -> NoReturn:

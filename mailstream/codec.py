@@ -62,9 +62,9 @@ def encode(record: msgspec.Struct) -> bytes:
     return _encoder.encode(record)
 
 
-def headers_of(record: msgspec.Struct) -> list[Header]:
-    """The headers that go with a record. Do not change the list: it is shared."""
-    return _HEADERS[type(record)]
+def headers_of(record: msgspec.Struct | type[msgspec.Struct]) -> list[Header]:
+    """The headers that go with a record, or a kind of record. Do not change the list: it is shared."""
+    return _HEADERS[record if isinstance(record, type) else type(record)]
 
 
 def decode_requested(value: bytes) -> EmailRequest | Control | Batch:

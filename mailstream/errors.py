@@ -10,6 +10,8 @@ MailstreamError
 ├── TopicsDiffer         topics on the broker are not what emails were made for
 ├── NotPublished         no acknowledgement: the record may be in the log all the same
 ├── NotCaughtUp          a view of the log is loading or cut off
+├── TemplateError        a mail template that does not exist, cannot be used, or does not fit its data
+├── WrongRules           trigger rules that cannot be used
 ├── OffsetGap            records of a partition were skipped; the process must end and read them again
 └── LogLost              records that a worker needs were deleted before it read them
 """
@@ -53,6 +55,14 @@ class NotPublished(MailstreamError):
 
 class NotCaughtUp(MailstreamError):
     """A view of the log is loading or cut off from Kafka: answer "not yet", never "not there"."""
+
+
+class TemplateError(MailstreamError, ValueError):
+    """A template that does not exist, cannot be used, or does not fit its data. Names file, line and path, no value."""
+
+
+class WrongRules(MailstreamError):
+    """Trigger rules that cannot be used: one line per mistake, with the line of the file."""
 
 
 class OffsetGap(MailstreamError):

@@ -27,6 +27,11 @@ class RateLimit(logging.Filter):
         return True
 
 
+def _is_no_step_of_life(record: logging.LogRecord) -> bool:
+    """Leave out what every service of Faust announces, ``[^--Consumer]: Starting...``, below WARNING."""
+    return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")
+
+
 def set_up(settings: Settings) -> None:
     """Route structlog and the standard library (Faust, aiokafka, uvicorn) to stderr in one form."""
     is_console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
@@ -56,6 +61,9 @@ def set_up(settings: Settings) -> None:
                   "aiokafka.consumer.group_coordinator", "aiokafka.producer.sender"):  # fmt: skip
         logging.getLogger(noisy).addFilter(RateLimit())
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    for chatty in ("mode", "faust"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    handler.addFilter(_is_no_step_of_life)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(root.level),

@@ -170,6 +170,8 @@ def with_fact(status: EmailStatus, fact: Fact, /, **changes: object) -> EmailSta
         rank = rank_of(fact.status, attempt)
         if rank >= status.rank:
             moved = {"status": fact.status, "rank": rank, "final": is_final(fact.status)}
+        else:  # a timeline shows as a status only what the email really was
+            fact = structs.replace(fact, status=None, what=fact.what or f"late_{fact.status.lower()}")
     timeline, dropped = _shortened((*status.timeline, fact), status.timeline_dropped)
     return structs.replace(status, timeline=timeline, timeline_dropped=dropped, updated_at=fact.at, **(changes | moved))
 

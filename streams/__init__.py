@@ -1,0 +1,1 @@
+"""The worker: takes requests, paces, claims, calls the provider, and keeps the statuses."""

@@ -54,7 +54,8 @@ class Publisher:
         self._serial = 0
         self._in_flight = in_flight
         self._room: deque[asyncio.Future[None]] = deque()
-        self._is_scheduled = self._is_closing = self._is_stopped = False
+        self._is_scheduled = self._is_stopped = False
+        self.is_closing = False  #: takes no more records
         config = {**SETTINGS, "message.timeout.ms": int(message_seconds * 1000), **extra, **connection(settings)}
         self._producer = Producer({**config, "error_cb": self._on_error})
         self._poller = threading.Thread(target=self._poll, name="delivery-reports", daemon=True)
@@ -74,7 +75,7 @@ class Publisher:
         For callers that bound their own number of records; others await ``publish``.
         """
         done: asyncio.Future[Position] = self._loop.create_future()
-        if self._is_closing:
+        if self.is_closing:
             done.set_exception(NotPublished("the publisher is closing"))
             return done
         self._serial = serial = self._serial + 1
@@ -121,7 +122,7 @@ class Publisher:
 
     async def close(self, seconds: float = 10.0) -> int:
         """Take no more records, wait for the reports, then fail what is left. Returns how many were left."""
-        self._is_closing = True
+        self.is_closing = True
         if left := int(await asyncio.to_thread(self._producer.flush, seconds)):
             self._producer.purge()  # their callers get an error instead of waiting for ever
             await asyncio.to_thread(self._producer.flush, 1.0)

@@ -6,10 +6,12 @@ Only the thread touches the consumer: in confluent-kafka a call from a second th
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from mailstream.log.client import connection
 from mailstream.settings import Settings
@@ -20,7 +22,7 @@ SETTINGS: Mapping[str, Any] = {
     "auto.offset.reset": "error",  # a hole could hide a record that decides: never skip in silence
     "isolation.level": "read_committed",
     "enable.partition.eof": True,  # says how far we are even where the last records were compacted away
-    "fetch.wait.max.ms": 100,
+    "fetch.wait.max.ms": 50,  # also how long a newly followed partition waits for its first fetch
     "fetch.queue.backoff.ms": 2,  # the default, 1,000, stops reading for a second whenever the local queue is full
     "queued.max.messages.kbytes": 16_384,
 }
@@ -52,6 +54,9 @@ class End(NamedTuple):
 class Tail:
     """Make it inside the running loop. ``on_batch`` is called on the loop with records and ends, in log order.
 
+    ``patience`` is asked on the thread, after a first record, for how many seconds to wait for more of them: waking the
+    loop costs more than a record does.
+
     After ``broken`` is set nothing more is delivered: whoever decides by this tail must end its process.
     """
 
@@ -62,15 +67,17 @@ class Tail:
         *,
         name: str,
         batch: int = 1000,
+        patience: Callable[[], float] | None = None,
         **extra: Any,
     ) -> None:
         self.broken: KafkaError | None = None
         self._on_batch = on_batch
-        self._batch = batch
+        self._batch, self._patience = batch, patience
         self._config = {**SETTINGS, **extra, **connection(settings)}
         self._commands: queue.SimpleQueue[tuple[Callable[[Consumer], None], asyncio.Future[None]]] = queue.SimpleQueue()
         self._ahead = threading.Semaphore(BATCHES_AHEAD)
         self._is_stopped = False
+        self._topics: set[str] = set()  #: whose leaders are known
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -78,7 +85,7 @@ class Tail:
     async def follow(self, positions: Iterable[tuple[str, int, int]]) -> None:
         """Also deliver these (topic, partition, first offset). ``OFFSET_BEGINNING`` (-2) reads all that is kept."""
         parts = [TopicPartition(*position) for position in positions]
-        await self._do(lambda consumer: consumer.incremental_assign(parts))
+        await self._do(lambda consumer: self._assign(consumer, parts))
 
     async def leave(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Deliver these no more. A batch that is on its way may still come."""
@@ -96,6 +103,14 @@ class Tail:
         self._commands.put((command, done))
         await done
 
+    def _assign(self, consumer: Consumer, parts: list[TopicPartition]) -> None:
+        for topic in {part.topic for part in parts} - self._topics:
+            # librdkafka looks for the leaders of a new topic once a second only; asked for, it knows them at once
+            with suppress(KafkaException):
+                consumer.list_topics(topic, timeout=5.0)
+            self._topics.add(topic)
+        consumer.incremental_assign(parts)
+
     def _run(self) -> None:
         consumer = Consumer(self._config)
         try:
@@ -103,6 +118,8 @@ class Tail:
                 self._obey(consumer)
                 if (first := consumer.poll(0.05)) is None:
                     continue
+                if self._patience is not None and (seconds := self._patience()) > 0:
+                    time.sleep(seconds)
                 batch = self._sorted_out([first, *consumer.consume(self._batch, 0)])
                 if batch:
                     self._ahead.acquire()

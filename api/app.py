@@ -1,0 +1,108 @@
+"""The one place where the parts of the API are put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api import keys
+from api.content import Content
+from api.edge import Edge
+from api.hot_routes import HotRoutes
+from api.lookup import Lookup
+from api.metrics import Metrics
+from api.parts import Parts
+from api.problems import Code, Problem, ProblemBody, problem_of, request_id_of, response_of
+from api.routes import emails, health
+from api.schemas import EmailBody
+from api.submit import IN_FLIGHT, Submit
+from mailstream.clock import SystemClock
+from mailstream.errors import NotCaughtUp
+from mailstream.log import check
+from mailstream.log.client import admin
+from mailstream.log.publish import Publisher
+from mailstream.mistakes import Mistake, pointer_to
+from mailstream.settings import Settings
+
+VERSION = "1"
+HOT = (("POST", "/v1/emails"), ("GET", "/v1/emails/{id}"))
+#: A record waits no longer for its acknowledgement than a caller does for its answer.
+MESSAGE_SECONDS = 2.0
+
+
+def create_api(settings: Settings) -> Edge:
+    """The API; its parts are made when it starts. Starting raises WrongSettings, NoKafka, TopicsDiffer."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.parts = parts = await _start(settings, metrics)
+        try:
+            yield
+        finally:
+            await _stop(parts)
+
+    app = FastAPI(
+        title="mailstream",
+        version=VERSION,
+        description="An event-stream mail sender on Kafka: nothing lost, nothing sent twice, never faster than the gap.",
+        lifespan=lifespan,
+        strict_content_type=False,
+        redirect_slashes=False,
+    )
+    app.include_router(emails.router)
+    app.include_router(health.router)
+    for kind in (Problem, NotCaughtUp, HTTPException, Exception):
+        app.add_exception_handler(kind, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+    return Edge(app, HotRoutes(emails.router, HOT), metrics, {})
+
+
+async def _start(settings: Settings, metrics: Metrics) -> Parts:
+    callers, content = keys.load(settings), Content(settings)
+    brokers = admin(settings)
+    await asyncio.to_thread(check.require, brokers, settings)
+    clock = SystemClock()
+    lookup = Lookup(settings, brokers, clock, metrics)
+    await lookup.start()
+    publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
+    submit = Submit(settings, publisher, lookup)
+    return Parts(settings, clock, callers, content, submit, lookup, publisher, metrics)
+
+
+async def _stop(parts: Parts) -> None:
+    parts.stopping.set()
+    await parts.publisher.close(MESSAGE_SECONDS)
+    await parts.lookup.close()
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    return response_of(problem_of(error, request_id_of(request)), request_id_of(request))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    mistakes = [Mistake(pointer_to(*found["loc"]), found["type"], found["msg"]) for found in error.errors()]
+    problem = Problem(Code.INVALID, "The request has mistakes; `errors` names each with its place.", errors=mistakes)
+    return response_of(problem, request_id_of(request))
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the bodies that plain routes read themselves."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for model in (EmailBody, ProblemBody):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,54 @@
+"""From an API key in a header to the caller: tenant and scopes. Denied unless the route names the scope."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.requests import Request
+
+from api.keys import Key, Scope
+from api.parts import parts_of
+from api.problems import Code, Problem
+
+_BEARER = HTTPBearer(auto_error=False, description="`Authorization: Bearer KEY`")
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="the same key in a header of its own")
+#: One text for a missing, a malformed and an unknown key: nothing can be learned from the difference (S4).
+_UNAUTHENTICATED = "Send your API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+_MAX_KEY_BYTES = 512
+
+
+def caller_of(request: Request, scope: Scope) -> Key:
+    """Whose request this is. Raises Problem 401 without a valid key, 403 without the scope."""
+    key = parts_of(request).keys.find(_secret_in(request))
+    if key is None:
+        raise Problem(Code.UNAUTHENTICATED, _UNAUTHENTICATED, headers={"WWW-Authenticate": "Bearer"})
+    if not key.has(scope):
+        raise Problem(Code.SCOPE_MISSING, f"This needs the scope `{scope}`.")
+    return key
+
+
+def needs(scope: Scope) -> Any:
+    """The dependency that lets a route be used with this scope only, and says so in the OpenAPI document."""
+
+    async def caller(
+        request: Request,
+        bearer: Annotated[Any, Security(_BEARER)],  # noqa: ARG001  only for the OpenAPI document
+        header: Annotated[Any, Security(_HEADER)],  # noqa: ARG001
+    ) -> Key:
+        return caller_of(request, scope)
+
+    return Depends(caller)
+
+
+def _secret_in(request: Request) -> bytes:
+    """The key as it was sent; empty when there is none, or it is not of a kind that we make."""
+    found = b""
+    for name, value in request.scope["headers"]:
+        if name == b"authorization":
+            scheme, _, secret = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                found = secret.strip()
+                break
+        elif name == b"x-api-key":
+            found = value.strip()
+    return found if 0 < len(found) <= _MAX_KEY_BYTES else b""

@@ -1,0 +1,137 @@
+"""From a body to a request that can be sent: shape, mistakes, sender, template. Nothing is written here."""
+
+import asyncio
+from datetime import datetime
+from typing import Any, TypeVar
+
+from msgspec import structs
+from pydantic import BaseModel, ValidationError
+
+from api.keys import Key
+from api.problems import Code, Problem
+from mailstream import sender
+from mailstream.errors import TemplateError
+from mailstream.mistakes import Mistake, fingerprint_of, mistakes_in, pointer_to
+from mailstream.request import Address, EmailRequest
+from mailstream.settings import Settings
+from mailstream.templates import Templates
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def parse(model: type[Body], raw: bytes) -> Body:
+    """The body of a request. Raises Problem: 400 when it is no JSON, 422 with every mistake of its shape."""
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        mistakes = error.errors(include_input=False, include_url=False, include_context=False)
+        if any(mistake["type"] == "json_invalid" for mistake in mistakes):
+            raise Problem(Code.NOT_JSON, "The body must be one JSON object in UTF-8.") from None
+        raise Problem(
+            Code.INVALID,
+            "The body has mistakes; `errors` names each with its place. Nothing was accepted.",
+            errors=[_mistake(mistake) for mistake in mistakes],
+        ) from None
+
+
+class Content:
+    """Judges requests by the settings and fills in what they leave open."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises TemplateError when a template of TEMPLATES_DIR cannot be used."""
+        self._settings = settings
+        self._templates = Templates(settings.templates_dir) if settings.templates_dir else None
+
+    async def settled(self, asked: EmailRequest, caller: Key, now: datetime, source: str) -> EmailRequest:
+        """The request as it will be recorded, but for its id. Raises Problem 422 or 403.
+
+        The fingerprint is of what was asked, before a default or a template is filled in: both may have changed when a
+        caller asks again.
+        """
+        asked = structs.replace(asked, tenant=caller.tenant, source=source)
+        mistakes = mistakes_in(asked, now=now) + _at_the_door(asked, now)
+        if (from_ := asked.from_ or _default_sender(caller, self._settings)) is None:
+            mistakes.append(Mistake("/from", "missing", "no default sender is configured for this key: name one"))
+        _refuse(mistakes)
+        _may_send(asked, caller, self._settings)
+        fingerprint = fingerprint_of(asked)
+        if asked.template is not None:
+            asked = await self._rendered(asked, now)
+        return structs.replace(asked, from_=from_, fingerprint=fingerprint, requested_at=now)
+
+    async def _rendered(self, asked: EmailRequest, now: datetime) -> EmailRequest:
+        """The request with the content of its template; the record keeps the template's name, not its data."""
+        assert asked.template is not None
+        if self._templates is None:
+            raise _invalid([Mistake("/template", "template_failed", "no templates are configured here")])
+        try:
+            mail = await asyncio.to_thread(self._templates.render, asked.template, asked.data, locale=asked.locale)
+        except TemplateError as error:
+            raise _invalid([Mistake("/template", "template_failed", str(error))]) from None
+        rendered = structs.replace(asked, subject=mail.subject, text=mail.text, html=mail.html, data={})
+        _refuse(mistakes_in(rendered, now=now))
+        return rendered
+
+
+def _at_the_door(asked: EmailRequest, now: datetime) -> list[Mistake]:
+    """Mistakes of a fresh request that are none in a record: it may be read late, and have been rendered."""
+    found: list[Mistake] = []
+    if asked.expires_at is not None and asked.expires_at <= now:
+        found.append(Mistake("/expires_at", "bad_value", "this is in the past: nothing would be sent"))
+    if asked.template is not None:
+        found += [
+            Mistake(f"/{member}", "conflict", "the template gives the content: leave this out")
+            for member in ("subject", "text", "html")
+            if getattr(asked, member) is not None
+        ]
+    return found
+
+
+def _refuse(mistakes: list[Mistake]) -> None:
+    if mistakes:
+        raise _invalid(mistakes)
+
+
+def _invalid(mistakes: list[Mistake]) -> Problem:
+    return Problem(
+        Code.INVALID,
+        "The email has mistakes; `errors` names each with its place. Nothing was accepted.",
+        errors=mistakes,
+    )
+
+
+def _default_sender(caller: Key, settings: Settings) -> Address | None:
+    """``SENDER``, or the first address of a key that may not use that."""
+    own = [pattern for pattern in caller.senders if not pattern.startswith("@")]
+    if settings.sender and (not caller.senders or sender.is_allowed(settings.sender, caller.senders)):
+        return Address(settings.sender)
+    return next((Address(each) for each in own if sender.is_allowed(each, sender.of_account(settings))), None)
+
+
+def _may_send(asked: EmailRequest, caller: Key, settings: Settings) -> None:
+    """No open relay (security.md S8)."""
+    if asked.from_ is not None and not (
+        sender.is_allowed(asked.from_.email, sender.of_account(settings))
+        and (not caller.senders or sender.is_allowed(asked.from_.email, caller.senders))
+    ):
+        raise Problem(
+            Code.SENDER_NOT_ALLOWED,
+            "This `from` is not among the senders of the key, or not in MAILSTREAM_SENDERS_ALLOWED.",
+        )
+    if not (caller.recipients_allowed or caller.recipients_denied):
+        return
+    for mailbox in (asked.to, *asked.cc, *asked.bcc):
+        if sender.is_allowed(mailbox.email, caller.recipients_denied) or (
+            caller.recipients_allowed and not sender.is_allowed(mailbox.email, caller.recipients_allowed)
+        ):
+            raise Problem(Code.RECIPIENT_NOT_ALLOWED, "The key's recipient lists do not allow one of the recipients.")
+
+
+def _mistake(found: Any) -> Mistake:
+    """One of pydantic's sentences; they name types and limits, and no value."""
+    pointer = pointer_to(*(part for part in found["loc"]))
+    if found["type"] == "extra_forbidden":
+        return Mistake(pointer, "unknown_member", "there is no such member")
+    if found["type"] == "missing":
+        return Mistake(pointer, "missing", "this is needed")
+    return Mistake(pointer, found["type"], found["msg"])

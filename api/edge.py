@@ -1,0 +1,111 @@
+"""The outer edge of every request: its id, its limits in bytes and seconds, its last resort when a route fails.
+
+Pure ASGI: a few microseconds for each request.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+import uuid_utils
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from api.hot_routes import HotRoutes
+from api.metrics import Metrics
+from api.problems import Code, Problem, problem_of, response_of
+from mailstream.topics import MIB
+
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+#: For JSON of any kind: nothing here is a page, and nothing may be guessed or framed (security.md S18).
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
+#: A whole body must have come by then (S6).
+BODY_SECONDS = 10.0
+
+
+class Edge:
+    """What the server calls: all routes, with the few hot ones in front."""
+
+    def __init__(self, app: FastAPI, hot: HotRoutes, metrics: Metrics, body_bytes: Mapping[str, int]) -> None:
+        self.app = app
+        self._hot, self._metrics, self._body_bytes = hot, metrics, body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _id_of(scope)
+        scope["mailstream.request_id"] = request_id
+        scope["mailstream.parts"] = self.app.state.parts
+        answered = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = message["status"]
+                message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope["headers"])
+        try:
+            if (endpoint := self._hot.find(scope)) is not None:
+                response = await endpoint(Request(scope, bounded))
+                await response(scope, receive, answer)
+            else:
+                await self.app(scope, bounded, answer)
+        except Exception as error:
+            if not answered:  # else half an answer is out: the server closes the connection, which tells the truth
+                await response_of(problem_of(error, request_id), request_id)(scope, receive, answer)
+        finally:
+            route = scope.get("route")
+            self._metrics.answered(getattr(route, "path", "none"), answered)
+
+
+class _Bounded:
+    """``receive`` that ends with a Problem when a body is too large, counted while it comes, or too slow."""
+
+    def __init__(self, receive: Receive, limit: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._receive, self._limit = receive, limit
+        self._read = 0
+        self._is_whole = False
+        self._deadline: float | None = None
+        self._declared = next((value for name, value in headers if name == b"content-length"), b"0")
+
+    async def __call__(self) -> Message:
+        if self._is_whole:
+            return await self._receive()
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
+            if self._declared.isdigit() and int(self._declared) > self._limit:
+                raise self._too_large()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise Problem(
+                Code.TOO_SLOW,
+                f"The body did not arrive within {BODY_SECONDS:.0f} s.",
+                headers={"Connection": "close"},
+            ) from None
+        self._read += len(message.get("body", b""))
+        if self._read > self._limit:
+            raise self._too_large()
+        self._is_whole = not message.get("more_body", False)
+        return message
+
+    def _too_large(self) -> Problem:
+        return Problem(Code.TOO_LARGE, f"A body may have {self._limit} bytes here.", headers={"Connection": "close"})
+
+
+def _id_of(scope: Scope) -> str:
+    """The caller's own id of the request when it is a plain one, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
+            return str(value.decode())
+    return f"req_{uuid_utils.uuid7().hex}"

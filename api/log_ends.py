@@ -1,0 +1,63 @@
+"""What the brokers say about the log right now: where it begins and ends, and how far the workers have read."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported only at run time
+
+from api.progress import Partition
+from mailstream.errors import NotCaughtUp
+
+_PAUSE_SECONDS = 0.05
+_FIRST, _LAST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+class LogEnds:
+    """Questions to the brokers. Each raises NotCaughtUp when no answer comes in time."""
+
+    def __init__(self, admin: AdminClient, partitions: int, *, seconds: float = 1.5) -> None:
+        self._admin, self._partitions, self._seconds = admin, partitions, seconds
+
+    async def first(self, topic: str) -> dict[Partition, int]:
+        """The first offset that is kept, of each partition."""
+        return await self._offsets(topic, _FIRST)
+
+    async def last(self, topic: str) -> dict[Partition, int]:
+        """The offset behind the last record, of each partition."""
+        return await self._offsets(topic, _LAST)
+
+    async def committed(self, topic: str, group: str) -> dict[Partition, int]:
+        """How far the group has read; only partitions for which it ever said so."""
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in range(self._partitions)])
+        [found] = await self._answers(
+            lambda: self._admin.list_consumer_group_offsets([asked], request_timeout=self._seconds)
+        )
+        return {
+            (part.topic, part.partition): part.offset
+            for part in found.topic_partitions
+            if part.error is None and part.offset >= 0
+        }
+
+    async def _offsets(self, topic: str, spec: Any) -> dict[Partition, int]:
+        asked = {TopicPartition(topic, p): spec for p in range(self._partitions)}
+        answers = await self._answers(
+            lambda: self._admin.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._seconds
+            )
+        )
+        return {(topic, part.partition): answer.offset for part, answer in zip(asked, answers, strict=True)}
+
+    async def _answers(self, question: "Callable[[], Mapping[Any, Future[Any]]]") -> list[Any]:
+        """Ask until there is an answer: a partition may be without a leader for a moment."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._seconds
+        while True:
+            try:
+                return await asyncio.gather(*(asyncio.wrap_future(answer) for answer in question().values()))
+            except KafkaException as error:
+                if loop.time() > deadline:
+                    raise NotCaughtUp(f"the brokers do not answer ({error.args[0].name()})") from None
+            await asyncio.sleep(_PAUSE_SECONDS)

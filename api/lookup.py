@@ -1,0 +1,168 @@
+"""Where does an email stand: the view of ``email.status`` and, behind it, the requests that nobody has read yet.
+
+None means "was not in the log when you asked": a miss waits for two ends of the log, in this order (amendment 12).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+from confluent_kafka import KafkaError, Message
+from confluent_kafka.admin import AdminClient
+
+from api.log_ends import LogEnds
+from api.metrics import Metrics
+from api.progress import Progress
+from api.status_view import StatusView
+from api.unread import UnreadRequests
+from mailstream import topics
+from mailstream.clock import Clock
+from mailstream.errors import NotCaughtUp
+from mailstream.log.tail import End, Tail
+from mailstream.settings import Settings
+from mailstream.status import EmailStatus
+
+_log = structlog.get_logger(__name__)
+_BEGINNING = -2
+UPKEEP_SECONDS = 5.0
+#: The view may be this much behind while nobody misses anything: a miss ends the patience.
+PATIENCE_SECONDS = 0.005
+
+
+class Lookup:
+    """Make it inside the running loop, then ``start`` it."""
+
+    def __init__(self, settings: Settings, admin: AdminClient, clock: Clock, metrics: Metrics) -> None:
+        naming = topics.Naming(settings.topic_prefix)
+        self.is_loaded = False
+        self.progress = Progress()
+        self.view = StatusView()
+        self.requested, self.status = naming.of(topics.REQUESTED), naming.of(topics.STATUS)
+        self.unread = UnreadRequests(self.requested, self.view.__contains__)
+        self._group = naming.of(topics.GROUP_WORKER)
+        self._clock, self._metrics = clock, metrics
+        self._ends = LogEnds(admin, settings.partitions)
+        self._tail = Tail(settings, self._apply, name="lookup", patience=self._patience)
+        self._upkeep: asyncio.Task[None] | None = None
+        self._barrier: asyncio.Task[None] | None = None
+        self._next_barrier: asyncio.Task[None] | None = None
+        self._shown_at = clock.monotonic()
+
+    @property
+    def broken(self) -> KafkaError | None:
+        """Set when the log can be followed no more: the process must end and read it again."""
+        return self._tail.broken
+
+    async def start(self) -> None:
+        """Begin to follow the log; ``is_loaded`` tells when there is something to see. Raises NotCaughtUp."""
+        # In this order: whatever was committed has its status in front of the ends that are asked afterwards.
+        committed = await self._ends.committed(self.requested, self._group)
+        first = await self._ends.first(self.requested)
+        await self._tail.follow(
+            [(topic, partition, _BEGINNING) for topic, partition in await self._ends.first(self.status)]
+            + [(topic, partition, max(begin, committed.get((topic, partition), 0)))
+               for (topic, partition), begin in first.items()]
+        )  # fmt: skip
+        self._upkeep = asyncio.create_task(self._keep_up(), name="lookup-upkeep")
+
+    async def close(self) -> None:
+        """Stop following."""
+        for task in (self._upkeep, self._barrier, self._next_barrier):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, NotCaughtUp):
+                    await task
+        await self._tail.close()
+
+    def known(self, key: bytes) -> EmailStatus | None:
+        """What can be said at once; None is no proof of absence. Raises NotCaughtUp while loading."""
+        if not self.is_loaded:  # half loaded, a hit could be older than what another replica has shown
+            raise NotCaughtUp("the view is loading")
+        return self.view.get(key) or self.unread.get(key)
+
+    async def find(self, email_id: str, tenant: str, *, seconds: float = 2.0) -> EmailStatus | None:
+        """The status of a tenant's email; None: the log did not have it. Raises NotCaughtUp.
+
+        Another tenant's email takes as long as an unknown one (security.md S3).
+        """
+        key = email_id.encode()
+        if (found := self.known(key)) is not None and found.tenant == tenant:
+            return found
+        await self.barrier(seconds)
+        found = self.known(key)
+        return found if found is not None and found.tenant == tenant else None
+
+    async def barrier(self, seconds: float = 2.0) -> None:
+        """Wait until the view shows all that was in the log at this moment. Raises NotCaughtUp.
+
+        Whoever comes while the ends are being asked shares the next question, so that misses cost the brokers no more
+        than one question at a time.
+        """
+        if self._next_barrier is None:
+            self._next_barrier = asyncio.create_task(self._pass_barrier(self._barrier), name="lookup-barrier")
+            self._next_barrier.add_done_callback(_take_note)
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(self._next_barrier)
+        except TimeoutError:
+            raise NotCaughtUp("the view has not come as far as the log") from None
+
+    async def _pass_barrier(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        self._barrier, self._next_barrier = self._next_barrier, None  # who comes now waits for the next question
+        # All partitions: a strict batch may lie in another one than its emails (amendment 12).
+        async with asyncio.timeout(5.0):
+            await self.progress.reach(await self._ends.last(self.requested))
+            await self.progress.reach(await self._ends.last(self.status))
+
+    def _patience(self) -> float:
+        """Take records in larger batches while nobody waits for one."""
+        return 0.0 if self.progress.is_awaited() else PATIENCE_SECONDS
+
+    def _apply(self, batch: Sequence[Message | End]) -> None:
+        for message in batch:
+            if isinstance(message, End):
+                self.progress.advance((message.topic, message.partition), message.offset)
+                continue
+            topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+            if topic == self.status:
+                key = message.key() or b""
+                self.view.apply(key, message.value())
+                self.unread.forget(key)
+            else:
+                self.unread.apply(message)
+            self.progress.advance((topic, partition), offset + 1)
+
+    async def _keep_up(self) -> None:
+        """Load, then drop what workers have read, and measure how old the view is."""
+        while True:
+            asked_at = self._clock.monotonic()
+            try:
+                committed = await self._ends.committed(self.requested, self._group)
+                # Requests first: an item of a batch that is done has its own record in front of these ends.
+                await self.progress.reach(await self._ends.last(self.requested))
+                await self.progress.reach(await self._ends.last(self.status))
+            except NotCaughtUp:
+                _log.warning("lookup.kafka_away", seconds=round(self.age_seconds(), 1))
+            else:
+                self.unread.forget_read(committed)
+                self._shown_at = asked_at
+                if not self.is_loaded:
+                    self.is_loaded = True
+                    _log.info("lookup.loaded", emails=len(self.view), unread=len(self.unread))
+            self._metrics.view_emails.set(len(self.view))
+            self._metrics.unread.set(len(self.unread))
+            self._metrics.view_lag_seconds.set(self.age_seconds())
+            await self._clock.sleep(UPKEEP_SECONDS if self.is_loaded else 0.2)
+
+    def age_seconds(self) -> float:
+        """Age of the newest moment that the view is known to show."""
+        return self._clock.monotonic() - self._shown_at
+
+
+def _take_note(task: asyncio.Task[None]) -> None:
+    """Whoever waited has been told; when all have left, nobody need be told."""
+    if not task.cancelled():
+        task.exception()

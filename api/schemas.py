@@ -1,0 +1,159 @@
+"""HTTP bodies: what callers send and what they get. They are never Kafka records; those are in ``mailstream``."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from mailstream import request as records
+from mailstream.request import EmailRequest, Lane, OnAmbiguous
+from mailstream.status import Status
+
+
+class _Asked(BaseModel):
+    """Unknown members are refused, and nothing is guessed: "1" is no number (security.md S5)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+class AddressBody(_Asked):
+    """A mailbox."""
+
+    email: str = Field(max_length=320, examples=["ada@example.com"])
+    name: str | None = Field(None, max_length=320, examples=["Ada"])
+
+    def record(self) -> records.Address:
+        """The mailbox as it goes to Kafka."""
+        return records.Address(self.email, self.name or None)
+
+
+def _as_object(value: Any) -> Any:
+    return {"email": value} if isinstance(value, str) else value
+
+
+#: ``"ada@example.com"`` or ``{"email": …, "name": …}``.
+Mailbox = Annotated[AddressBody, BeforeValidator(_as_object, json_schema_input_type=str | AddressBody)]
+
+
+class AttachmentBody(_Asked):
+    """A file inside the mail."""
+
+    filename: str
+    content: str = Field(description="base64")
+    type: str | None = Field(None, examples=["application/pdf"])
+    disposition: str | None = Field(None, description="`attachment` or `inline`")
+    content_id: str | None = None
+
+    def record(self) -> records.Attachment:
+        """The file as it goes to Kafka."""
+        return records.Attachment(self.filename, self.content, self.type, self.disposition, self.content_id)
+
+
+class EmailBody(_Asked):
+    """One email to one recipient: `to`, and `subject` with `text` or `html`, or `template`, are enough."""
+
+    to: Mailbox
+    subject: str | None = None
+    text: str | None = None
+    html: str | None = None
+    from_: Mailbox | None = Field(None, alias="from", description="the configured sender when left out")
+    reply_to: Mailbox | None = None
+    cc: list[Mailbox] = Field(default_factory=list, max_length=999)
+    bcc: list[Mailbox] = Field(default_factory=list, max_length=999)
+    headers: dict[str, str] = Field(default_factory=dict)
+    attachments: list[AttachmentBody] = Field(default_factory=list)
+    template: str | None = Field(None, description="name of a template; its content takes the place of text and html")
+    locale: str | None = None
+    data: dict[str, Any] = Field(default_factory=dict, description="for the template")
+    lane: Lane = Lane.NORMAL
+    send_at: AwareDatetime | None = Field(None, description="not before; up to a year ahead")
+    expires_at: AwareDatetime | None = Field(None, description="not after; then the email ends EXPIRED")
+    reference: str | None = Field(None, description="your own name for it, to look it up by")
+    tags: list[str] = Field(default_factory=list)
+    metadata: dict[str, str] = Field(default_factory=dict, description="comes back in the provider's events")
+    on_ambiguous: OnAmbiguous | None = Field(None, description="when the outcome of a call stays unknown")
+    test: bool = Field(False, description="goes to the provider's sandbox, reaches nobody")
+    unsubscribe: bool = Field(False, description="adds one-click unsubscribe headers (RFC 8058)")
+
+    def request(self) -> EmailRequest:
+        """What is asked for, as a record: without id, tenant and source, which the body may not say."""
+        return EmailRequest(
+            to=self.to.record(),
+            from_=self.from_.record() if self.from_ else None,
+            reply_to=self.reply_to.record() if self.reply_to else None,
+            cc=tuple(each.record() for each in self.cc),
+            bcc=tuple(each.record() for each in self.bcc),
+            subject=self.subject,
+            text=self.text,
+            html=self.html,
+            headers=self.headers,
+            attachments=tuple(each.record() for each in self.attachments),
+            template=self.template,
+            locale=self.locale,
+            data=self.data,
+            lane=self.lane,
+            send_at=self.send_at,
+            expires_at=self.expires_at,
+            reference=self.reference,
+            tags=tuple(self.tags),
+            metadata=self.metadata,
+            on_ambiguous=self.on_ambiguous,
+            test=self.test,
+            unsubscribe=self.unsubscribe,
+        )
+
+
+class Links(BaseModel):
+    """Where to go on."""
+
+    self: str
+    events: str
+
+
+class Receipt(BaseModel):
+    """The email is in Kafka; it will be sent, and its status can be looked up at once."""
+
+    id: str = Field(examples=["em_1c2f9a3b_0192f0c1b2a37c4d8e5f60718293a4b5"])
+    status: Status = Status.QUEUED
+    message: str = "Your email is being processed."
+    reference: str | None = None
+    links: Links
+
+
+class TimelineEntry(BaseModel):
+    """One fact of an email's life."""
+
+    at: datetime
+    status: Status | None = Field(None, description="none: a fact that changed no status")
+    detail: str | None = None
+
+
+class ProviderAnswer(BaseModel):
+    """What the provider said last."""
+
+    message_id: str | None = None
+    code: int | None = None
+    reason: str | None = None
+
+
+class EmailAnswer(BaseModel):
+    """Where an email stands. Bodies are never returned."""
+
+    id: str
+    status: Status
+    final: bool = Field(description="mailstream has done its part: all but QUEUED, PROCESSING, HELD, RETRYING")
+    to: str = Field(description="masked, unless the key has the scope `operate`")
+    subject: str | None = Field(None, description="with the scope `operate`, while the request is kept")
+    reference: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    lane: Lane
+    created_at: datetime
+    updated_at: datetime
+    send_at: datetime | None = Field(None, description="when its turn may come: the asked time, or the next attempt's")
+    attempts: int
+    provider: ProviderAnswer | None = None
+    possible_duplicate: bool = False
+    test: bool = False
+    position: int | None = Field(None, description="how many emails go before it, while it waits")
+    estimated_at: datetime | None = Field(None, description="when its turn should come, while it waits")
+    timeline: list[TimelineEntry]

@@ -1,0 +1,109 @@
+"""The process `mailstream api`: one socket, one loop, an end that drains."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+
+from api.app import create_api
+from api.parts import Parts
+from mailstream import logs, settings
+from mailstream.errors import MailstreamError, WrongSettings
+from mailstream.settings import Settings
+
+_log = structlog.get_logger(__name__)
+#: Below the drain time of a container (libraries.md §3).
+DRAIN_SECONDS = 20
+WATCH_SECONDS = 1.0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but a stop signal ends the process with 0 and open streams are told first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are ours: uvicorn raises them again when it is done, and the exit code would not be 0."""
+        yield
+
+
+def run() -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 with one clear line on stderr."""
+    try:
+        found = settings.load()
+        logs.set_up(found)
+        listener = _listen(found)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(found, listener))
+    except MailstreamError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _listen(found: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in found.api_host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((found.api_host, found.api_port))
+    except OSError as error:
+        raise WrongSettings(
+            f"The API cannot listen on {found.api_host}:{found.api_port} ({error.strerror}). "
+            "Set MAILSTREAM_API_PORT or MAILSTREAM_API_HOST to a free one."
+        ) from None
+    return listener
+
+
+async def _serve(found: Settings, listener: socket.socket) -> int:
+    api = create_api(found)
+    server = _Server(
+        uvicorn.Config(
+            api,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+    )
+    loop = asyncio.get_running_loop()
+    # The lifespan is entered here, not by uvicorn: its errors are ours to tell, in one line.
+    async with api.app.router.lifespan_context(api.app):
+        parts: Parts = api.app.state.parts
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop, server, parts)
+        host, port = listener.getsockname()[:2]
+        _log.info("api.listening", host=host, port=port)
+        watch = asyncio.create_task(_watch(server, parts))
+        await server.serve(sockets=[listener])
+        watch.cancel()
+        _log.info("api.stopped")
+        return 1 if parts.lookup.broken or parts.publisher.fatal else 0
+
+
+def _stop(server: _Server, parts: Parts) -> None:
+    parts.stopping.set()
+    server.should_exit = True
+
+
+async def _watch(server: _Server, parts: Parts) -> None:
+    """End the process when it can follow or write the log no more: a new one starts from what is in Kafka."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        if error := parts.lookup.broken or parts.publisher.fatal:
+            _log.error("api.log_lost", error=error.name())
+            _stop(server, parts)
+            return
+
+
+def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
+    import uvloop
+
+    return uvloop.Loop

@@ -1,0 +1,110 @@
+"""From a request to a record in the log; returns when Kafka has acknowledged it, and not before."""
+
+import asyncio
+
+from api.lookup import Lookup
+from api.problems import Code, Problem
+from mailstream import codec, topics
+from mailstream.email_id import partition_in
+from mailstream.errors import NotPublished
+from mailstream.log.publish import Position, Publisher
+from mailstream.recipient import canonical
+from mailstream.request import EmailRequest
+from mailstream.settings import Settings
+from mailstream.topics import MAX_REQUEST_BYTES
+
+#: A caller gets its answer within two seconds, whatever the brokers do (contract §3).
+SECONDS = 1.9
+IN_FLIGHT = 10_000
+
+
+class Submit:
+    """Writes ``email.requested``, and decides between a first request and a repeat."""
+
+    def __init__(self, settings: Settings, publisher: Publisher, lookup: Lookup) -> None:
+        self._topic = topics.Naming(settings.topic_prefix).of(topics.REQUESTED)
+        self._partitions = settings.partitions
+        self._publisher, self._lookup = publisher, lookup
+        self._under_way: dict[str, asyncio.Future[str | None]] = {}
+
+    async def new(self, request: EmailRequest) -> Position:
+        """Append a request. Raises Problem: 413 when it is too large, 503 when nobody acknowledges it in time."""
+        value = codec.encode(request)
+        if len(value) > MAX_REQUEST_BYTES:
+            raise Problem(
+                Code.TOO_LARGE,
+                f"The email has {len(value)} bytes as a record; {MAX_REQUEST_BYTES} are allowed, attachments included.",
+            )
+        if self._publisher.pending() >= IN_FLIGHT:
+            raise Problem(Code.SATURATED, "Too many emails wait for Kafka's acknowledgement. Nothing was accepted.")
+        assert request.id is not None
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await self._publisher.publish(
+                    self._topic,
+                    value,
+                    key=canonical(request.to.email).encode(),
+                    partition=partition_in(request.id, self._partitions),
+                    headers=codec.headers_of(request),
+                )
+        except (NotPublished, TimeoutError):
+            raise Problem(
+                Code.NOT_ACKNOWLEDGED,
+                "The email may or may not be in the log. Ask again with the same Idempotency-Key: it is sent once.",
+            ) from None
+
+    async def once(self, request: EmailRequest) -> bool:
+        """Append a request whose id comes from an idempotency key. True: it was asked before, nothing new was written.
+
+        The first record of the id in the log decides, whichever replica wrote it (amendment 12). Raises Problem: 422
+        when the first one asked for something else, 409 when it is still unanswered, and what ``new`` raises.
+        """
+        assert request.id is not None
+        key = request.id.encode()
+        if (known := self._lookup.known(key)) is not None:
+            return _repeats(known.fingerprint, request)
+        if (leader := self._under_way.get(request.id)) is not None:
+            return _repeats(await _answer_of(leader), request)
+        leader = self._under_way[request.id] = asyncio.get_running_loop().create_future()
+        self._lookup.unread.expect(key)
+        try:
+            position = await self.new(request)
+            await self._read_back(position)
+        except BaseException:
+            leader.cancel()  # the others do not know either
+            self._lookup.unread.take_first(key)
+            raise
+        finally:
+            del self._under_way[request.id]
+        first = self._lookup.unread.take_first(key)
+        leader.set_result(first.fingerprint if first else request.fingerprint)
+        if first is None or (first.partition, first.offset) == position:
+            return False
+        return _repeats(first.fingerprint, request)
+
+    async def _read_back(self, position: Position) -> None:
+        try:
+            async with asyncio.timeout(SECONDS):
+                await self._lookup.progress.reach({(self._topic, position.partition): position.offset + 1})
+        except TimeoutError:
+            raise Problem(
+                Code.NOT_CAUGHT_UP,
+                "The email is in the log, but whether it is the first with this key is not known yet. Ask again.",
+            ) from None
+
+
+def _repeats(fingerprint: str | None, request: EmailRequest) -> bool:
+    if fingerprint is not None and fingerprint != request.fingerprint:
+        raise Problem(
+            Code.IDEMPOTENCY_KEY_REUSED,
+            "The first request with this Idempotency-Key asked for something else. Nothing new was accepted.",
+        )
+    return True
+
+
+async def _answer_of(leader: "asyncio.Future[str | None]") -> str | None:
+    """The fingerprint of the first request with the key, once it has been answered."""
+    await asyncio.wait({leader}, timeout=SECONDS)
+    if not leader.done() or leader.cancelled():
+        raise Problem(Code.STILL_UNANSWERED, "The first request with this Idempotency-Key is not answered yet.")
+    return leader.result()

@@ -1,0 +1,175 @@
+"""The tail of ``email.requested`` that no worker has read yet: accepted, and so ``QUEUED`` and never unknown."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+from confluent_kafka import Message
+from msgspec import Struct
+
+from api.progress import Partition
+from mailstream import email_id
+from mailstream.clock import moment
+from mailstream.codec import Undecodable, decode_requested
+from mailstream.errors import BadAddress, BadEmailId
+from mailstream.mistakes import fingerprint_of
+from mailstream.recipient import canonical, recipient_hash
+from mailstream.request import Address, EmailRequest, Lane
+from mailstream.status import Coordinates, EmailStatus, Fact, Status, masked, rank_of
+
+
+class _Asked(Struct, rename={"from_": "from"}):
+    """The small members of a request: bodies and attachments are passed over."""
+
+    to: Address
+    id: str | None = None
+    tenant: str = "default"
+    source: str = ""
+    idempotency_key: str | None = None
+    requested_at: datetime | None = None
+    lane: Lane = Lane.NORMAL
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    reference: str | None = None
+    tags: tuple[str, ...] = ()
+    test: bool = False
+    fingerprint: str | None = None
+
+
+class _Batch(Struct, tag_field="kind", tag="batch"):
+    items: tuple[_Asked, ...] = ()
+    id: str = ""
+
+
+_asked = msgspec.json.Decoder(_Asked)
+_batch = msgspec.json.Decoder(_Batch)
+
+
+class First(NamedTuple):
+    """The first record of an id that was read while somebody waited for it."""
+
+    partition: int
+    offset: int
+    fingerprint: str | None
+
+
+class _Entry(NamedTuple):
+    asked: _Asked
+    partition: int  #: of the record, which for an item of a batch is the batch's
+    offset: int
+    at: datetime
+
+
+class UnreadRequests:
+    """Requests between what the workers have committed and the end of the log, by email id."""
+
+    def __init__(self, topic: str, is_known: Callable[[bytes], bool]) -> None:
+        self._topic = topic
+        self._is_known = is_known  #: whether the status view has the id
+        self._entries: dict[bytes, _Entry] = {}
+        self._firsts: dict[bytes, First | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def apply(self, message: Message) -> None:
+        """Take one record, in log order. What is no request of ours is the worker's to judge."""
+        value, partition, offset = message.value(), message.partition() or 0, message.offset() or 0
+        if value is None:
+            return
+        try:
+            asked: tuple[_Asked, ...] = (_asked.decode(value),)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            try:
+                asked = _batch.decode(value).items
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return
+        stamp = moment(message.timestamp()[1] / 1000)
+        for each in asked:
+            self._take(each, value, partition, offset, stamp)
+
+    def get(self, key: bytes) -> EmailStatus | None:
+        """The status of a request that nobody has read: it waits."""
+        if (entry := self._entries.get(key)) is None:
+            return None
+        asked = entry.asked
+        return EmailStatus(
+            writer="",
+            id=key.decode(),
+            tenant=asked.tenant,
+            recipient=key[3:11].decode(),
+            to_masked=masked(asked.to.email),
+            status=Status.QUEUED,
+            final=False,
+            rank=rank_of(Status.QUEUED, 0),
+            fingerprint=asked.fingerprint,
+            reference=asked.reference,
+            tags=asked.tags,
+            lane=asked.lane,
+            request=Coordinates(entry.partition, entry.offset),
+            order=entry.offset,
+            created_at=entry.at,
+            updated_at=entry.at,
+            due_at=asked.send_at,
+            expires_at=asked.expires_at,
+            test=asked.test,
+            timeline=(Fact(at=entry.at, status=Status.QUEUED),),
+        )
+
+    def expect(self, key: bytes) -> None:
+        """From now on remember the first record of this id, until ``take_first``."""
+        self._firsts[key] = None
+
+    def take_first(self, key: bytes) -> First | None:
+        """The first record of the id since ``expect``."""
+        return self._firsts.pop(key, None)
+
+    def forget(self, key: bytes) -> None:
+        """The status view has the id now."""
+        self._entries.pop(key, None)
+
+    def forget_read(self, committed: Mapping[Partition, int]) -> None:
+        """Drop what workers have read and the view has had time to show: repeats, and records that were refused.
+
+        Call it only when the view has applied ends of ``email.status`` that were asked after these commits.
+        """
+        read = [
+            key
+            for key, entry in self._entries.items()
+            if entry.offset < committed.get((self._topic, entry.partition), 0)
+        ]
+        for key in read:
+            del self._entries[key]
+
+    def _take(self, asked: _Asked, value: bytes, partition: int, offset: int, stamp: datetime) -> None:
+        if (key := _key_of(asked)) is None:
+            return
+        if key in self._firsts and self._firsts[key] is None:
+            self._firsts[key] = First(partition, offset, asked.fingerprint or _fingerprint(value))
+        if not self._is_known(key):
+            known = self._entries.get(key)
+            # the own record of a batch's item takes over from the batch; any other repeat changes nothing
+            if known is None or known.partition != partition:
+                self._entries[key] = _Entry(asked, partition, offset, asked.requested_at or stamp)
+
+
+def _key_of(asked: _Asked) -> bytes | None:
+    """The id that the worker will give the request; None where only it can tell."""
+    try:
+        recipient = canonical(asked.to.email)
+        if asked.id is not None:
+            return asked.id.encode() if email_id.hash_in(asked.id) == recipient_hash(recipient) else None
+    except (BadAddress, BadEmailId):
+        return None
+    if asked.idempotency_key is None:
+        return None
+    return email_id.derived(asked.tenant, asked.source, asked.idempotency_key, recipient).encode()
+
+
+def _fingerprint(value: bytes) -> str | None:
+    try:
+        request = decode_requested(value)
+    except Undecodable:
+        return None
+    return fingerprint_of(request) if isinstance(request, EmailRequest) else None

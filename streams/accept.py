@@ -1,0 +1,240 @@
+"""Settle every record of ``email.requested``: at line rate, never paced, and nothing in a record can stop it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from faust.types import EventT
+
+from mailstream import codec
+from mailstream.clock import Clock, moment
+from mailstream.dead_letter import DeadLetter, Reason
+from mailstream.email_id import partition_in
+from mailstream.errors import NotPublished, TemplateError
+from mailstream.log.publish import Position, Publisher
+from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.request import OnAmbiguous
+from mailstream.settings import Settings
+from mailstream.status import Coordinates, is_final
+from mailstream.topics import REJECTED, REQUESTED, Naming
+from streams.bodies import Bodies
+from streams.controls import Controls
+from streams.core import fold, intake
+from streams.core.intake import (
+    Asked,
+    Astray,
+    Carried,
+    Controlled,
+    Ignored,
+    Known,
+    New,
+    Received,
+    Rejected,
+    Rules,
+    Ruling,
+    Unfold,
+)
+from streams.failpoints import failpoint
+from streams.metrics import ACCEPT_SECONDS, DEAD_LETTERS, DUPLICATES
+from streams.projection import Projection
+from streams.rendering import Rendering
+from streams.table import StatusTable
+
+log = structlog.get_logger(__name__)
+
+AGAIN_SECONDS = 1.0
+Done = Callable[[], None]
+
+
+def received(event: EventT) -> Received:
+    """A Faust event as our core sees it."""
+    message = event.message
+    return Received(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=int(message.timestamp * 1000),
+        key=message.key,
+        value=message.value,
+        headers=dict(message.headers or ()),
+    )
+
+
+class Accept:
+    """``settle`` calls ``done`` when the record's consequence is durable; until then the record stays unacked."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        publisher: Publisher,
+        table: StatusTable,
+        projection: Projection,
+        bodies: Bodies,
+        rendering: Rendering,
+        controls: Controls,
+        clock: Clock,
+        spawn: Callable[[Any], None],
+    ) -> None:
+        self._naming = Naming(settings.topic_prefix)
+        self._partitions = settings.partitions
+        self._on_ambiguous = OnAmbiguous(settings.on_ambiguous)
+        self._publisher, self._table, self._projection = publisher, table, projection
+        self._bodies, self._rendering, self._controls = bodies, rendering, controls
+        self._clock, self._spawn = clock, spawn
+        senders = {canonical(address) if not address.startswith("@") else address.lower()
+                   for address in (*settings.senders_allowed, *((settings.sender,) if settings.sender else ()))}  # fmt: skip
+        self._rules = Rules(settings.partitions, settings.max_event_age, frozenset(senders))
+
+    def settle(self, record: Received, done: Done) -> None:
+        """Begin what the record asks for. Never raises for anything that the record holds."""
+        failpoint("C0", "")
+        ruling: Ruling | New | Known | Carried = intake.read(record, self._rules, self._clock.now())
+        if isinstance(ruling, Asked):
+            ruling = self._settle_asked(ruling)
+        match ruling:
+            case New(asked):
+                self._queue(asked, done)
+            case Known():
+                DUPLICATES.inc()
+                done()
+            case Carried(asked):
+                self._carry(asked, done)
+            case Ignored():
+                done()
+            case Rejected(letter, email_id):
+                self._spawn(self._reject(letter, email_id, done))
+            case Astray(partition, key, value):
+                self._spawn(self._move(partition, key, value, record, done))
+            case Controlled(_, control):
+                self._spawn(self._control(ruling, control.id, done))
+            case Unfold():
+                self._spawn(self._unfold(ruling, done))
+
+    def _settle_asked(self, asked: Asked) -> New | Known | Carried | Rejected:
+        known = self._table.get_status(asked.id)
+        if known is None and asked.fault is None and asked.request.template is not None:
+            try:  # missing data is an error at accept time, not when the turn comes
+                self._rendering.rendered(asked.request)
+            except TemplateError as error:
+                asked = intake.with_fault(asked, Reason.TEMPLATE_FAILED, str(error))
+        return intake.settle(asked, known)
+
+    def _queue(self, asked: Asked, done: Done) -> None:
+        record = asked.received
+        place = Coordinates(record.partition, record.offset)
+        status = fold.queued(
+            asked.request,
+            email_id=asked.id,
+            recipient=f"{asked.recipient:08x}",
+            place=place,
+            at=moment(record.timestamp_ms / 1000),
+            on_ambiguous=self._on_ambiguous,
+            writer=self._projection.writer,
+        )
+        assert record.value is not None
+        self._bodies.keep(place, record.value)
+        self._projection.put(status, record.partition, partial(self._queued, record.timestamp_ms, asked.id, done))
+        failpoint("C1", asked.id)
+
+    def _queued(self, timestamp_ms: int, email_id: str, done: Done) -> None:
+        failpoint("C2", email_id)
+        ACCEPT_SECONDS.observe(max(0.0, self._clock.now() - timestamp_ms / 1000))
+        done()
+
+    def _carry(self, asked: Asked, done: Done) -> None:
+        known = self._table.get_status(asked.id)
+        if known is None or is_final(known.status):
+            done()
+            return
+        after = fold.carried(known, Coordinates(asked.received.partition, asked.received.offset))
+        self._projection.put(after, asked.received.partition, done)
+
+    async def _reject(self, letter: DeadLetter, email_id: str | None, done: Done) -> None:
+        DEAD_LETTERS.labels(letter.reason.value).inc()
+        log.warning("dead letter", reason=letter.reason, topic=letter.topic, partition=letter.partition,
+                    offset=letter.offset, detail=letter.detail)  # fmt: skip
+        await self._append_surely(
+            self._naming.of(REJECTED), letter.record_value(), letter.key, letter.partition, letter.headers()
+        )
+        if (
+            email_id is None
+            or partition_in(email_id, self._partitions) != letter.partition
+            or self._table.get_status(email_id)
+        ):
+            done()
+            return
+        status = fold.rejected(
+            email_id=email_id,
+            recipient=email_id[3:11],
+            place=Coordinates(letter.partition, letter.offset),
+            at=moment(letter.timestamp_ms / 1000),
+            reason=letter.reason.value,
+            detail=letter.detail,
+            writer=self._projection.writer,
+        )
+        self._projection.put(status, letter.partition, done)
+
+    async def _move(self, partition: int, key: bytes, value: bytes, record: Received, done: Done) -> None:
+        headers = [(name, content) for name, content in record.headers.items() if name != codec.REKEYED_HEADER]
+        headers.append((codec.REKEYED_HEADER, f"{record.partition}/{record.offset}".encode()))
+        await self._append_surely(self._naming.of(REQUESTED), value, key, partition, headers)
+        done()
+
+    async def _control(self, ruling: Controlled, email_id: str, done: Done) -> None:
+        record, control = ruling.received, ruling.control
+        status = self._table.get_status(email_id)
+        if status is None:
+            await self._reject(_letter(record, Reason.UNKNOWN_ID, "nobody asked for an email with this id"), None, done)
+            return
+        if control.tenant is not None and control.tenant != status.tenant:
+            await self._reject(_letter(record, Reason.ID_CONFLICT, "the email belongs to another tenant"), None, done)
+            return
+        while True:
+            try:
+                await self._controls.decide(control, record.partition, record.offset, done)
+                return
+            except NotPublished as error:
+                log.warning("not decided yet, tried again", email=email_id, error=str(error))
+                await self._clock.sleep(AGAIN_SECONDS)
+                if record.partition not in self._table.owned():
+                    return  # the next owner reads the record again
+
+    async def _unfold(self, ruling: Unfold, done: Done) -> None:
+        """Publish a strict batch's items one by one; read again after a crash, they are known by their ids."""
+        topic, begun = self._naming.of(REQUESTED), time.monotonic()
+        for item in ruling.batch.items:
+            recipient = canonical(item.to.email)
+            partition = partition_of(recipient_hash(recipient), self._partitions)
+            await self._append_surely(topic, codec.encode(item), recipient.encode(), partition, codec.headers_of(item))
+        log.info("batch unfolded", items=len(ruling.batch.items), seconds=round(time.monotonic() - begun, 3))
+        done()
+
+    async def _append_surely(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Any
+    ) -> Position:
+        """Append, however long that takes: what cannot be recorded is not acked (guarantees §7, row 23)."""
+        while True:
+            try:
+                return await self._publisher.publish(topic, value, key=key, partition=partition, headers=headers)
+            except NotPublished as error:
+                if self._publisher.is_closing:
+                    raise
+                log.warning("not acknowledged, appended again", topic=topic, error=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _letter(record: Received, reason: Reason, detail: str) -> DeadLetter:
+    return DeadLetter(
+        reason=reason,
+        detail=detail,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp_ms,
+        key=record.key,
+        value=record.value,
+    )

@@ -1,0 +1,356 @@
+"""The one place where the worker is put together: Faust app, agents, table, and everything behind them."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+from faust.types import TP, EventT
+from mode import CrashingSupervisor
+
+from mailstream import topics
+from mailstream.clock import Clock, SystemClock
+from mailstream.errors import LogLost, OffsetGap, WrongSettings
+from mailstream.log.publish import Publisher
+from mailstream.settings import Settings
+from mailstream.status import Coordinates, EmailStatus, Status
+from mailstream.topics import GROUP_WORKER, Naming
+from streams.accept import Accept, Done, received
+from streams.bodies import Bodies
+from streams.claim_log import ClaimLog
+from streams.controls import Controls
+from streams.core.intake import Received
+from streams.core.pace import Mode, Pace
+from streams.core.rules import Rules, parse, require_usable
+from streams.core.schedule import Schedule
+from streams.core.trouble import Trouble
+from streams.core.webhook_health import WebhookHealth
+from streams.dispatch import Dispatch
+from streams.feedback import Feedback
+from streams.gate import Gate, look
+from streams.guards import GuardedApp, make_app
+from streams.holds import Holds
+from streams.ownership import Ownership
+from streams.projection import Projection
+from streams.provider.port import Provider
+from streams.provider.sendgrid import SendGrid
+from streams.rendering import Rendering
+from streams.sending import Sending
+from streams.suppressions import Suppressions
+from streams.table import StatusTable
+from streams.trigger_app import Triggers
+
+log = structlog.get_logger(__name__)
+
+MOST_UNACKED = 4000  #: records between intake and ack, per worker: bounds memory
+READ_AHEAD = 2000  #: bodies of due emails that are read together
+
+
+class MailApp(GuardedApp):
+    """The worker. Its parts are made in ``on_start``, inside the running loop."""
+
+    clock: Clock
+    status_table: StatusTable
+    rendering: Rendering
+    rules: Rules | None
+    parts: "Parts"
+
+    async def on_start(self) -> None:
+        """Make the parts, then let Faust join the group."""
+        self.parts = Parts(self)
+        if self.parts.triggers is not None:
+            self.add_dependency(self.parts.triggers)
+        await self.parts.start()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Let triggers and Faust leave their groups, then close the parts."""
+        if hasattr(self, "parts") and self.parts.triggers is not None:
+            await self.parts.triggers.stop()
+        await super().on_stop()
+        if hasattr(self, "parts"):  # a start that failed early made none
+            await self.parts.close()
+
+    async def take(self, stream: Any, settle: Callable[[Received, Done], None]) -> None:
+        """Read a stream for an agent: register, wait for room, settle; ack in log order when it is durable."""
+        acks = self.acks
+        async for event in stream.noack().events():
+            slot = await self._admitted(event)
+            if slot is None:
+                continue
+            settle(received(event), partial(acks.done, slot))
+            while acks.pending() >= MOST_UNACKED and not self.is_draining:
+                await asyncio.sleep(0.002)
+
+    async def _admitted(self, event: EventT) -> Any:
+        try:
+            return await self.admit(event.message.tp, event.message.offset)
+        except (OffsetGap, LogLost) as error:
+            self.fail(error)
+            return None
+
+    def fail(self, error: BaseException) -> None:
+        """End the process with exit 1 because of a bug or a lost log; everything is crash-safe."""
+        log.error("the worker ends", error=str(error) or repr(error), exc_info=error)
+        self.is_draining = True
+        self.add_future(self.crash(error))
+
+
+class Parts:
+    """Everything of a worker that is not Faust."""
+
+    def __init__(self, app: MailApp) -> None:
+        settings, clock = app.mailstream_settings, app.clock
+        naming = Naming(settings.topic_prefix)
+        boot = uuid.uuid4().hex[:16]
+        writer = f"{settings.worker_id}/{boot}"
+        self._app, self._settings, self._clock = app, settings, clock
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._partitions: frozenset[int] = frozenset()
+        self._generation = 0
+        self.table = app.status_table
+        self.publisher = Publisher(settings, message_seconds=min(10.0, settings.session_timeout / 3))
+        self.table.set_up(self.publisher, naming.of(topics.STATUS), settings.partitions)
+        self.table.rebalanced = self._rebalanced
+        self.projection = Projection(self.table, writer, self._changed)
+        self.claim_log = ClaimLog(
+            self.publisher, naming.of(topics.ATTEMPTS), self.projection, clock, worker=writer, boot=boot
+        )
+        self.schedule = Schedule(recipient_gap=settings.recipient_gap)
+        self.pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
+        self.trouble, self.webhook_health = Trouble(), WebhookHealth()
+        self.bodies = Bodies(settings, naming.of(topics.REQUESTED))
+        self.bodies.due_next = self._due_next
+        self.suppressions = Suppressions(settings, naming.of(topics.SUPPRESSIONS))
+        rendering = app.rendering
+        assert settings.sendgrid_api_key is not None
+        self.provider: Provider = SendGrid(settings.sendgrid_url, settings.sendgrid_api_key, sender=settings.sender)
+        self.sending = Sending(
+            settings,
+            table=self.table,
+            bodies=self.bodies,
+            rendering=rendering,
+            suppressions=self.suppressions,
+            claim_log=self.claim_log,
+            pace=self.pace,
+            gate=Gate(self.pace, self.closed),
+            provider=self.provider,
+            trouble=self.trouble,
+            clock=clock,
+        )
+        self.dispatch = Dispatch(
+            settings,
+            schedule=self.schedule,
+            pace=self.pace,
+            sending=self.sending,
+            claim_log=self.claim_log,
+            table=self.table,
+            bodies=self.bodies,
+            publisher=self.publisher,
+            trouble=self.trouble,
+            clock=clock,
+            closed=self.closed,
+            failed=app.fail,
+        )
+        self.holds = Holds(settings, self.table, self.claim_log, clock, self.webhook_health, self.dispatch.resend)
+        controls = Controls(
+            self.table,
+            self.projection,
+            self.claim_log,
+            clock,
+            give_back=self.sending.give_back,
+            resend=self.dispatch.resend,
+        )
+        self.accept = Accept(
+            settings,
+            publisher=self.publisher,
+            table=self.table,
+            projection=self.projection,
+            bodies=self.bodies,
+            rendering=rendering,
+            controls=controls,
+            clock=clock,
+            spawn=self.spawn,
+        )
+        self.triggers: Triggers | None = None
+        if app.rules is not None and rendering.templates is not None:
+            self.triggers = Triggers(settings, self.publisher, app.rules, rendering.templates, clock)
+        self.feedback = Feedback(self.table, self.projection, self.webhook_health, clock)
+        self.ownership = Ownership(
+            settings,
+            attempts=naming.of(topics.ATTEMPTS),
+            status=naming.of(topics.STATUS),
+            table=self.table,
+            projection=self.projection,
+            gained=self._watch,
+            lost=self._lost,
+            failed=app.fail,
+        )
+        app.on_drain.append(self._drain)
+
+    async def start(self) -> None:
+        """Load what is no partition's, and begin the work that goes on by itself."""
+        await asyncio.gather(self.suppressions.load(), self.ownership.warm_up())
+        self.spawn(self.holds.run())
+        self.spawn(self.ownership.run())
+
+    async def close(self) -> None:
+        """End in the order of need: no more starts, last checkpoints, last records."""
+        self.dispatch.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ownership.close()
+        await self.suppressions.close()
+        await self.bodies.close()
+        await self.provider.close()
+        await self.publisher.close(seconds=5.0)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work whose failure ends the process."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned)
+
+    def _spawned(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._app.fail(error)
+
+    # -- may anything start -------------------------------------------------------------------------------
+
+    def closed(self) -> str | None:
+        """Why no call may be claimed or started now; None: it may."""
+        if self._app.is_draining:
+            return "draining"
+        if not self._partitions:
+            return "no partition"
+        if self.publisher.fatal is not None:
+            self._app.fail(RuntimeError(f"the Kafka producer gave up: {self.publisher.fatal.str()}"))
+            return "no producer"
+        if self._app.membership_age() > self._settings.session_timeout / 3:  # G3: somebody else may own them by now
+            return "membership not confirmed"
+        return None
+
+    # -- changes of a status ------------------------------------------------------------------------------
+
+    def _changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
+        if partition in self.ownership.loading:
+            return  # what is live is looked at when the partition is whole
+        if after.status is Status.SENT and (before is None or before.status is not Status.SENT):
+            self.webhook_health.sent(after.id, self._clock.now())
+        self._watch(after, partition)
+
+    def _watch(self, status: EmailStatus, partition: int) -> None:
+        self.dispatch.changed(status, partition)
+        self.holds.changed(status, partition)
+
+    def _due_next(self) -> list[Coordinates]:
+        statuses = (self.table.get_status(email.id) for email in self.schedule.due_next(READ_AHEAD))
+        return [status.request for status in statuses if status is not None and status.request is not None]
+
+    # -- partitions ---------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """On revoke and stop: start nothing, give back what was not called; on a stop wait for calls too."""
+        self.pace.owns((), look())
+        await self.dispatch.drain(calls_too=self._app.should_stop)
+        while self.publisher.pending():
+            await asyncio.sleep(0.01)
+        await self.ownership.write_checkpoints()
+
+    async def _rebalanced(self, assigned: set[TP], generation: int) -> None:
+        naming = Naming(self._settings.topic_prefix)
+        partitions = frozenset(tp.partition for tp in assigned if tp.topic == naming.of(topics.REQUESTED))
+        is_unbroken = (
+            generation == self._generation + 1
+            and self.pace.mode is not Mode.UNPACED
+            and (len(partitions) == len(self._partitions) == self._settings.partitions)
+        )
+        await self.ownership.change(set(partitions))
+        self._partitions, self._generation = partitions, generation
+        self.pace.owns(partitions, look(), without_break=is_unbroken)
+        self.dispatch.wake()
+
+    def _lost(self, partitions: set[int]) -> None:
+        for email in list(self.schedule):
+            if email.partition in partitions:
+                self.schedule.remove(email.id)
+        self.holds.lose(partitions)
+
+    def report(self) -> dict[str, Any]:
+        """What the sending side has to say, for probes."""
+        not_ready = []
+        if self.trouble.reason is not None:
+            not_ready.append(f"nothing is sent: {self.trouble.reason} ({self.trouble.detail or 'no reason given'})")
+        if (age := self.publisher.oldest_seconds()) > 5:
+            not_ready.append(f"Kafka has acknowledged nothing for {age:.0f} s")
+        return {
+            "not_ready": not_ready,
+            "partitions": len(self._partitions),
+            "pace": self.pace.mode.value,
+            "unreadable_topics": self.triggers.unreadable if self.triggers else {},
+            "waiting": len(self.schedule),
+            "in_work": self.dispatch.in_work(),
+        }
+
+
+def create_app(settings: Settings, clock: Clock | None = None) -> MailApp:
+    """The app with its topics, table and agents, not started.
+
+    Raises TemplateError, WrongRules, WrongSettings with one line per mistake.
+    """
+    naming = Naming(settings.topic_prefix)
+    app = make_app(settings, GROUP_WORKER, MailApp)
+    app.clock = clock or SystemClock()
+    app.rendering = Rendering(settings)
+    app.rules = _rules(settings, app.rendering)
+    raw: dict[str, Any] = {
+        "key_type": bytes,
+        "value_type": bytes,
+        "key_serializer": "raw",
+        "value_serializer": "raw",
+        "allow_empty": True,
+        "partitions": settings.partitions,
+    }
+    requested = app.topic(naming.of(topics.REQUESTED), **raw)
+    events = app.topic(naming.of(topics.EVENTS), **raw)
+    changelog = app.topic(naming.of(topics.STATUS), compacting=True, acks=False, internal=True, **raw)
+    app.status_table = StatusTable(
+        app,
+        name="status",
+        key_type=bytes,
+        value_type=bytes,
+        partitions=settings.partitions,
+        changelog_topic=changelog,
+    )
+    app.tables.add(app.status_table)
+
+    @app.agent(requested, name="accept", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
+    async def accept(stream: Any) -> None:
+        """Settle every request; an offset is acked when its status or dead letter is durable, in log order."""
+        await app.take(stream, lambda record, done: app.parts.accept.settle(record, done))
+
+    @app.agent(events, name="feedback", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
+    async def feedback(stream: Any) -> None:
+        """Apply every provider event."""
+        await app.take(stream, lambda record, done: app.parts.feedback.settle(record, done))
+
+    return app
+
+
+def _rules(settings: Settings, rendering: Rendering) -> Rules | None:
+    if settings.triggers_file is None:
+        return None
+    if rendering.templates is None:
+        raise WrongSettings("MAILSTREAM_TEMPLATES_DIR: is needed when MAILSTREAM_TRIGGERS_FILE is set")
+    try:
+        text = Path(settings.triggers_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongSettings(f"MAILSTREAM_TRIGGERS_FILE: cannot be read ({type(error).__name__})") from None
+    rules = parse(text, Path(settings.triggers_file).name)
+    require_usable(rules, rendering.templates, settings)
+    return rules

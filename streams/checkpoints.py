@@ -1,0 +1,65 @@
+"""Per partition, how much of ``email.attempts`` need never be read again (K7, amendment 15).
+
+Kept as committed offsets of a group without members. The metadata say who wrote the checkpoint, and where
+``email.status`` ended then: foreign records behind that place may hide a higher status that compaction removed.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from mailstream.log.client import connection
+from mailstream.settings import Settings
+from mailstream.topics import GROUP_CHECKPOINTS, Naming
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Offset of ``email.attempts``; writer and end of ``email.status`` when it was made."""
+
+    offset: int
+    writer: str
+    status_end: int
+
+
+class Checkpoints:
+    """One client, used by one call at a time: confluent-kafka's is not for two threads."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._topic = topic
+        group = Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS)
+        self._consumer = Consumer({**connection(settings), "group.id": group, "enable.auto.commit": False})
+        self._one_at_a_time = asyncio.Lock()
+
+    async def read(self, partitions: set[int], seconds: float = 10.0) -> dict[int, Checkpoint]:
+        """The checkpoints that exist. A missing one means: from the beginning. Raises KafkaException."""
+        asked = [TopicPartition(self._topic, partition) for partition in partitions]
+        async with self._one_at_a_time:
+            found = await asyncio.to_thread(self._consumer.committed, asked, seconds)
+        checkpoints = {}
+        for place in found:
+            if place.offset >= 0 and place.metadata:
+                made = json.loads(place.metadata)
+                checkpoints[place.partition] = Checkpoint(place.offset, made["writer"], made["status_end"])
+        return checkpoints
+
+    async def write(self, checkpoints: dict[int, Checkpoint]) -> None:
+        """Commit checkpoints. A failure only means that more is read again, so it is swallowed."""
+        offsets = []
+        for partition, made in checkpoints.items():
+            metadata = json.dumps({"writer": made.writer, "status_end": made.status_end})
+            offsets.append(TopicPartition(self._topic, partition, made.offset, metadata))
+        if not offsets:
+            return
+        async with self._one_at_a_time:
+            try:
+                await asyncio.to_thread(self._consumer.commit, offsets=offsets, asynchronous=False)
+            except KafkaException:
+                return
+
+    async def close(self) -> None:
+        """Close the client."""
+        async with self._one_at_a_time:
+            await asyncio.to_thread(self._consumer.close)

@@ -1,0 +1,105 @@
+"""Cancel, reschedule, resolve: decided by a claim in the log, never by a look (K8, amendments 9, 13 and 28)."""
+
+from collections.abc import Callable
+
+from mailstream.attempt import Instead
+from mailstream.clock import Clock, moment
+from mailstream.request import Control, ControlKind
+from mailstream.status import EmailStatus, Status
+from streams.claim_log import ClaimLog
+from streams.core import fold
+from streams.core.claims import is_open
+from streams.projection import Projection
+from streams.table import StatusTable
+
+#: A claim of our own that has not reached its gate is given back for a cancel; how often that is waited for.
+LOOKS, LOOK_SECONDS = 100, 0.02
+
+
+class Controls:
+    """Carries out control records. Each ends decided: won, or refused and shown on the timeline."""
+
+    def __init__(
+        self,
+        table: StatusTable,
+        projection: Projection,
+        claim_log: ClaimLog,
+        clock: Clock,
+        *,
+        give_back: Callable[[str], bool],
+        resend: Callable[[EmailStatus, int], None],
+    ) -> None:
+        """``give_back`` asks the sender to release a claim that is not at its gate; False when it is too late."""
+        self._table, self._projection, self._claim_log, self._clock = table, projection, claim_log, clock
+        self._give_back, self._resend = give_back, resend
+
+    async def decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> None:
+        """Decide one record; ``then`` is called when the decision is durable.
+
+        Raises NotPublished: not decided, the record stays unacked and is read again.
+        """
+        while True:
+            status = self._table.get_status(control.id)
+            assert status is not None
+            if offset <= status.control:
+                then()  # decided before, read again
+                return
+            if (why := self._refusal(control, status)) is not None:
+                if why == "already_sending" and await self._was_given_back(status):
+                    continue
+                decided = self._decided(status, control, offset, f"{control.kind.value}_refused", why)
+                self._projection.put(decided, partition, then)
+                return
+            if control.kind is ControlKind.RESOLVE and control.to == "RESEND":
+                ordered = self._decided(status, control, offset, "resend_ordered", None)
+                self._projection.put(ordered, partition, then)
+                self._resend(ordered, partition)
+                return
+            won = await self._claim_log.claim(
+                status,
+                partition,
+                instead=self._instead(control),
+                not_before=control.send_at,
+                by=control.by or None,
+                reason=control.reason or None,
+                control=offset,
+            )
+            if won is not None:
+                then()  # the winning claim is in the log and says it all
+                return
+
+    def _instead(self, control: Control) -> Instead:
+        match control.kind:
+            case ControlKind.CANCEL:
+                return Instead.CANCELLED
+            case ControlKind.RESCHEDULE:
+                return Instead.RESCHEDULED
+            case ControlKind.RESOLVE:
+                return Instead.SENT if control.to == "SENT" else Instead.UNCONFIRMED
+
+    def _refusal(self, control: Control, status: EmailStatus) -> str | None:
+        if status.final:
+            return "already_final"
+        if control.kind is ControlKind.RESOLVE:
+            if status.status is not Status.HELD:
+                return "not_held"
+            return "already_resent" if control.to == "RESEND" and status.doubt else None
+        if status.status is Status.HELD or status.doubt is not None:
+            return "in_doubt"  # it may have been sent: nothing may say that it was not (amendment 3)
+        return "already_sending" if is_open(status) else None
+
+    async def _was_given_back(self, status: EmailStatus) -> bool:
+        """Whether our own claim, not at its gate yet, was released for this (amendment 28)."""
+        if not self._claim_log.is_mine(status.nonce) or not self._give_back(status.id):
+            return False
+        for _ in range(LOOKS):
+            await self._clock.sleep(LOOK_SECONDS)
+            now = self._table.get_status(status.id)
+            if now is None or not is_open(now):
+                return now is not None
+        return False
+
+    def _decided(self, status: EmailStatus, control: Control, offset: int, what: str, why: str | None) -> EmailStatus:
+        return fold.noted_control(
+            status, control=offset, what=what, why=why, by=control.by, at=moment(self._clock.now())
+        )

@@ -1,0 +1,101 @@
+"""What a ruling over a domain event puts into our topics: requests, and at most one dead letter."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from mailstream import codec, topics
+from mailstream.dead_letter import DeadLetter, Reason
+from mailstream.email_id import partition_in
+from mailstream.recipient import canonical
+from mailstream.request import EmailRequest
+from mailstream.topics import MAX_REQUEST_BYTES, Topic
+from streams.core.trigger import Concerned, Failure, Ruling, TooOld, Unconcerned, Unreadable
+from streams.core.trigger_event import DomainEvent, Received
+
+TRACE = "traceparent"
+
+
+class Outgoing(NamedTuple):
+    """A record for one of our topics. Partition -1: by its key."""
+
+    topic: Topic
+    value: bytes | None
+    key: bytes | None
+    partition: int
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Result(StrEnum):
+    """What became of a domain event, for the count."""
+
+    ASKED = "asked"  #: at least one mail was asked for, and nothing failed
+    PASSED_OVER = "passed_over"  #: rules read its type, and none applied
+    UNCONCERNED = "unconcerned"  #: no rule reads its type
+    TOO_OLD = "too_old"  #: older than MAX_EVENT_AGE
+    FAILED = "failed"  #: a rule gave no mail, or less than it should: a dead letter
+    UNREADABLE = "unreadable"  #: no domain event: a dead letter
+
+
+class Answer(NamedTuple):
+    """What to publish for one event, in this order; the event is settled when all of it is in the log."""
+
+    result: Result
+    outgoing: tuple[Outgoing, ...] = ()
+    dead_letter: DeadLetter | None = None
+
+
+def answer(received: Received, ruling: Ruling, partitions: int) -> Answer:
+    """The records that a ruling asks for. ``partitions``: of our topics."""
+    match ruling:
+        case Unconcerned():
+            return Answer(Result.UNCONCERNED)
+        case TooOld():
+            return Answer(Result.TOO_OLD)
+        case Unreadable(failure):
+            return _rejected(Result.UNREADABLE, received, [], [failure])
+        case Concerned(event, decisions):
+            trace = _trace(received, event)
+            outgoing: list[Outgoing] = []
+            failures: list[Failure] = []
+            for decision in decisions:
+                failures += decision.failures
+                for request in decision.requests:
+                    record = _request(request, partitions, trace)
+                    if len(record.value or b"") > MAX_REQUEST_BYTES:
+                        failures.append(Failure(Reason.TOO_LARGE, f"rule {decision.rule}: the mail is too large"))
+                    else:
+                        outgoing.append(record)
+            if failures:
+                return _rejected(Result.FAILED, received, outgoing, failures)
+            return Answer(Result.ASKED if outgoing else Result.PASSED_OVER, tuple(outgoing))
+
+
+def _request(request: EmailRequest, partitions: int, trace: list[codec.Header]) -> Outgoing:
+    key = canonical(request.to.email).encode()
+    partition = partition_in(request.id or "", partitions)
+    return Outgoing(topics.REQUESTED, codec.encode(request), key, partition, [*codec.headers_of(request), *trace])
+
+
+def _trace(received: Received, event: DomainEvent) -> list[codec.Header]:
+    """The trace that the event belongs to goes on with its mail: as a header, or as the CloudEvents extension."""
+    trace = received.headers.get(TRACE) or str(event.document.get(TRACE) or "").encode()
+    return [(TRACE, trace)] if trace else []
+
+
+def _rejected(result: Result, received: Received, outgoing: Sequence[Outgoing], failures: Sequence[Failure]) -> Answer:
+    """One dead letter for an event, whatever number of its rules failed: a retry asks all of them, and ids are known."""
+    dead_letter = DeadLetter(
+        reason=failures[0].reason,
+        detail="; ".join(failure.detail for failure in failures[:10]),
+        topic=received.full_topic,
+        partition=received.partition,
+        offset=received.offset,
+        timestamp_ms=received.timestamp_ms,
+        key=received.key,
+        value=received.value,
+    )
+    # its own headers too: a binary CloudEvent is half in them
+    headers = [*received.headers.items(), *dead_letter.headers()]
+    letter = Outgoing(topics.REJECTED, dead_letter.record_value(), received.key, -1, headers)
+    return Answer(result, (*outgoing, letter), dead_letter)

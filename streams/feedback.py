@@ -1,0 +1,48 @@
+"""Facts from the provider's webhook become statuses (sendgrid.md §3)."""
+
+import structlog
+
+from mailstream import codec
+from mailstream.clock import Clock
+from mailstream.status import Status
+from streams.accept import Done
+from streams.core import fold
+from streams.core.intake import Received
+from streams.core.webhook_health import WebhookHealth
+from streams.metrics import DUPLICATES_PROVEN, EVENT_KINDS, EVENTS, LATE_EVIDENCE
+from streams.projection import Projection
+from streams.table import StatusTable
+
+log = structlog.get_logger(__name__)
+
+
+class Feedback:
+    """Takes records of ``email.events``; ``done`` is called when the consequence is durable."""
+
+    def __init__(self, table: StatusTable, projection: Projection, health: WebhookHealth, clock: Clock) -> None:
+        self._table, self._projection, self._health, self._clock = table, projection, health, clock
+
+    def settle(self, record: Received, done: Done) -> None:
+        """Apply one event. Never raises for anything that the record holds: orphans and nonsense are counted."""
+        try:
+            event = codec.decode_event(record.value or b"")
+        except codec.Undecodable:
+            EVENTS.labels("unreadable").inc()
+            done()
+            return
+        EVENTS.labels(event.event if event.event in EVENT_KINDS else "other").inc()
+        status = self._table.get_status(event.id) if event.id is not None else None
+        if status is None:
+            done()
+            return
+        self._health.heard(status.id)
+        if fold.is_duplicate_proven(status, event):
+            DUPLICATES_PROVEN.inc()
+            log.error("the provider names two messages for one email", email=status.id)
+        after = fold.happened(status, event)
+        if after is status:
+            done()
+            return
+        if status.status in (Status.FAILED, Status.UNCONFIRMED) and after.status is not status.status:
+            LATE_EVIDENCE.inc()
+        self._projection.put(after, record.partition, done)

@@ -1,0 +1,249 @@
+"""What makes Faust 0.15.3 safe here; each guard with the loss or wedge that it stops (faust.md).
+
+Private API in use, hence the exact pins of faust-streaming, mode-streaming and aiokafka:
+``App._consumer_wait_empty``, ``App._on_partitions_assigned``, ``Consumer._committed_offset``,
+``Consumer._unacked_messages``, ``AIOKafkaConsumerThread._create_worker_consumer`` and ``_commit``,
+aiokafka's ``_coordinator._do_heartbeat`` and ``_isolation_level``.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import faust
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from mailstream.clock import boot_time
+from mailstream.settings import Settings
+from mailstream.topics import Naming
+from streams import drain_loop, holes
+from streams.core.acks import Acks, Slot
+
+log = structlog.get_logger(__name__)
+AppKind = TypeVar("AppKind", bound="GuardedApp")
+
+COMMIT_SECONDS = 1.0  #: how often finished heads are committed; what a kill -9 reads again
+DRAIN_SECONDS = 20.0  #: longest call (18 s, G1) < this < rebalance timeout
+STOP_SECONDS = 25.0  #: for a whole stop, drain included; then the process ends with 1, which is crash-safe
+REBALANCE_SECONDS = 60.0
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer thread: reads committed records only, survives a failed commit, and notes each heartbeat."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # an event of a rolled-back transaction must not send mail (amendment 18); Faust has no setting for it
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    async def on_start(self) -> None:
+        """Start the consumer, then listen to its heartbeats."""
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        beat: Callable[[], Awaitable[bool]] | None = getattr(coordinator, "_do_heartbeat", None)
+        if beat is None:
+            return
+
+        async def noted_beat() -> bool:
+            asked_at = boot_time()  # before the request: the answer proves membership at that moment, not later
+            if is_good := await beat():
+                self.app.heard_at = asked_at
+            return is_good
+
+        coordinator._do_heartbeat = noted_beat
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; a failure costs only a second reading. Stock crashes the app here."""
+        mine = {TopicPartition(*tp): OffsetAndMetadata(n, "") for tp, n in offsets.items() if tp in self.assignment()}
+        if not mine:
+            return False
+        try:
+            await self._ensure_consumer().commit(mine)
+        except Exception as error:
+            log.warning("commit failed, the records are read again", error=type(error).__name__)
+            return False
+        return True
+
+
+class Consumer(drain_loop.Consumer):
+    """Faust's consumer on this thread."""
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Faust's aiokafka transport with this consumer."""
+
+    Consumer = Consumer
+
+
+class GuardedApp(faust.App):  # type: ignore[misc]
+    """A Faust app that commits only finished heads, drains within bounds, and knows how fresh its membership is."""
+
+    def __init__(self, *args: Any, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.mailstream_settings = settings
+        self.acks: Acks[TP] = Acks()
+        self.is_draining = True  #: start nothing new
+        self.heard_at = 0.0  #: boot time of the last heartbeat that the group coordinator answered (G3)
+        self.on_drain: list[Callable[[], Awaitable[None]]] = []  #: awaited on revoke and stop, within DRAIN_SECONDS
+        self._committed: dict[TP, int] = {}
+        self._commits: asyncio.Task[None] | None = None
+        self.on_rebalance_complete.connect(self._hold_flow)
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)
+
+    async def admit(self, tp: TP, offset: int) -> Slot[TP] | None:
+        """Register a record before anything is done with it. None: a repeat, or a drain is on; skip it.
+
+        Raises OffsetGap if Faust skipped records, LogLost if retention deleted some before they were read: let it
+        end the process.
+        """
+        if self.is_draining:
+            return None
+        last = self.acks.last(tp)
+        expected = self.consumer._committed_offset[tp] if last is None else last + 1
+        if expected and offset > expected:
+            # markers of transactions and compacted records leave holes that nobody ever reads (amendment 18)
+            await holes.require_empty(self.mailstream_settings, tp, expected, offset)
+            if self.is_draining:
+                return None
+            self.acks.skip_to(tp, offset)
+        return self.acks.add(tp, offset)
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        """Runs on every revoke and on stop, after the flow stopped and the queues were cleared.
+
+        Replaces ``stream_wait_empty``, whose wait has no limit, and commits what Faust forgets at a revoke.
+        """
+        self.is_draining = True
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                for drain in self.on_drain:
+                    await drain()
+        except TimeoutError:
+            log.warning("drain ended by its limit", seconds=DRAIN_SECONDS)
+        await self._commit_heads(consumer, seconds=5.0)
+        self.acks.forget()
+        self._committed.clear()
+        consumer._unacked_messages.clear()
+
+    async def _commit_heads(self, consumer: Any, seconds: float) -> None:
+        assigned = consumer.assignment()
+        heads = {tp: n for tp, n in self.acks.committable().items() if tp in assigned and self._committed.get(tp) != n}
+        if not heads:
+            return
+        try:
+            if await asyncio.wait_for(consumer._commit(heads), seconds):
+                self._committed.update(heads)
+        except Exception as error:  # what is not committed is read again and known again
+            log.warning("commit failed, the records are read again", error=type(error).__name__)
+
+    async def _commit_regularly(self) -> None:
+        while not self.should_stop:
+            await asyncio.sleep(COMMIT_SECONDS)
+            if not self.is_draining and self._consumer is not None:
+                await self._commit_heads(self.consumer, seconds=30.0)
+
+    async def _hold_flow(self, *_: Any, **__: Any) -> None:
+        """Recovery is over; Faust will seek and then clear its queues: nothing may be delivered between (issue 596).
+
+        Faust resumes both by itself after the seek.
+        """
+        self.consumer.stop_flow()
+        self.flow_control.suspend()
+
+    async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self.heard_at = boot_time()  # the answer to SyncGroup has just come
+        self.acks.forget()
+        self.is_draining = False
+        if self._commits is None:
+            self._commits = asyncio.create_task(self._commit_regularly())
+            self._commits.add_done_callback(self.end_on_error)
+        await super()._on_partitions_assigned(assigned, generation_id)
+
+    def end_on_error(self, task: "asyncio.Task[Any]") -> None:
+        """Done callback of work whose failure must end the process (exit 1): never swallow and go on."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("work failed, the process ends", error=repr(error), exc_info=error)
+            self.add_future(self.crash(error))
+
+    async def on_stop(self) -> None:
+        """Stop within STOP_SECONDS: Faust and aiokafka wait for an absent broker without limit."""
+        if self.in_worker:
+            asyncio.get_running_loop().call_later(STOP_SECONDS, _give_up)
+        await super().on_stop()
+        if self._commits:
+            self._commits.cancel()
+
+    def membership_age(self) -> float:
+        """Seconds since the group coordinator last confirmed this member, time asleep included (amendment 7)."""
+        return boot_time() - self.heard_at
+
+
+def _give_up() -> None:
+    log.error("stop took too long, the process ends; nothing is lost", seconds=STOP_SECONDS)
+    os._exit(1)
+
+
+def make_app(settings: Settings, name: str, kind: type[AppKind] = GuardedApp, **overrides: Any) -> AppKind:
+    """A guarded app with settings that neither lose mail nor wedge (faust.md §3); others by ``overrides``."""
+    full_name = Naming(settings.topic_prefix).of(name)
+    datadir = Path(settings.data_dir, "faust", full_name)  # Faust wants one, though nothing is kept there
+    datadir.mkdir(parents=True, exist_ok=True)
+    conf: dict[str, Any] = {
+        "broker": [f"kafka://{broker.strip()}" for broker in settings.kafka_bootstrap.split(",")],
+        "broker_credentials": credentials(settings),
+        "store": "memory://",
+        "table_standby_replicas": 0,  # a standby in memory is thrown away at promotion
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "web_enabled": False,  # else 0.0.0.0:6066 serves table data
+        "stream_wait_empty": False,  # its wait has no limit
+        "consumer_auto_offset_reset": "earliest",
+        "broker_commit_interval": 3600.0,  # commits are ours
+        "broker_session_timeout": settings.session_timeout,
+        "broker_heartbeat_interval": settings.session_timeout / 10,
+        "broker_rebalance_timeout": REBALANCE_SECONDS,
+        "broker_request_timeout": max(60.0, settings.session_timeout),
+        "broker_max_poll_interval": 2_592_000.0,  # 30 days: a paced worker must not leave its group, silently, for ever
+        "broker_max_poll_records": 500,
+        "stream_buffer_maxsize": 2048,
+        "producer_acks": -1,
+        "producer_request_timeout": 30.0,
+        "datadir": str(datadir),
+        "canonical_url": f"http://{settings.worker_id}.mailstream",  # stable, or a static member wedges on its return
+    }
+    if settings.static_membership:
+        conf["consumer_group_instance_id"] = settings.worker_id
+    return kind(full_name, settings=settings, **{**conf, **overrides})
+
+
+def credentials(settings: Settings) -> Any:
+    """Faust's form of the Kafka security settings; None for PLAINTEXT."""
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    context = None
+    if settings.kafka_security_protocol.endswith("SSL"):
+        context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_location)
+        if settings.kafka_ssl_certificate_location:
+            context.load_cert_chain(settings.kafka_ssl_certificate_location, settings.kafka_ssl_key_location)
+    if settings.kafka_security_protocol == "SSL":
+        return faust.SSLCredentials(context=context)
+    password = settings.kafka_sasl_password
+    return faust.SASLCredentials(
+        mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_sasl_username,
+        password=password.get_secret_value() if password else None,
+        ssl_context=context,
+    )

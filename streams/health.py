@@ -1,0 +1,99 @@
+"""Probes that say why, and metrics; served before and independently of the app, so they answer during a load.
+
+They see what Faust hides (faust.md §9): a dead or failed group coordinator, a worker that left its group for good, a
+consumer that stopped polling, a crash, an unfinished load, and no progress though there is work.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from mode import Service
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from streams.guards import GuardedApp
+
+REJOIN_SECONDS = 180.0  #: without group membership, or in one rebalance, before a worker counts as dead
+PROGRESS_SECONDS = 300.0  #: with work to do and nothing done, before a worker is not ready
+
+
+class Health(Service):  # type: ignore[misc]
+    """``/healthz`` (and ``/livez``): restart me or not. ``/readyz``: am I working. ``/metrics``: Prometheus."""
+
+    def __init__(self, app: GuardedApp, *, host: str, port: int, report: Callable[[], dict[str, Any]]) -> None:
+        """``report``: what the sending side has to say; ``not_ready`` in it lists reasons."""
+        super().__init__()
+        self._app, self._host, self._port, self._report = app, host, port, report
+        self._settled_at = time.monotonic()
+        self._runner: web.AppRunner | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Verdicts and evidence, computed when asked."""
+        app, now = self._app, time.monotonic()
+        raw = getattr(getattr(app._consumer, "_thread", None), "_consumer", None) if app._consumer else None
+        coordinator = getattr(raw, "_coordinator", None)
+        generation = getattr(coordinator, "generation", -1)
+        error = getattr(coordinator, "_pending_exception", None)
+        task = getattr(coordinator, "_coordination_task", None)
+        idle = raw._subscription.fetcher_idle_time if raw else 0.0
+        if generation > 0 and not app.rebalancing:
+            self._settled_at = now
+        dead = []
+        if app.crashed or app.should_stop:
+            dead.append("crashed or stopping")
+        if error is not None:
+            dead.append(f"group coordinator: {type(error).__name__}")
+        if task is not None and task.done():
+            dead.append("group coordination has ended")
+        if idle >= app.conf.broker_max_poll_interval:
+            dead.append(f"no poll for {idle:.0f} s")
+        if now - self._settled_at > REJOIN_SECONDS:
+            dead.append(f"not a settled group member for {now - self._settled_at:.0f} s")
+        report = self._report()
+        not_ready = list(report.pop("not_ready", []))
+        if not app.started or generation <= 0 or app.rebalancing:
+            not_ready.append("joining the group or loading partitions")
+        elif not app._assignment:
+            not_ready.append("owns no partition: more workers than partitions")
+        return {
+            "live": not dead,
+            "ready": not dead and not not_ready,
+            "reasons": dead + not_ready,
+            "generation": generation,
+            "rebalancing": app.rebalancing,
+            **report,
+        }
+
+    async def on_start(self) -> None:
+        """Listen."""
+        server = web.Application()
+        for path, handler in (
+            ("/healthz", self._healthz),
+            ("/livez", self._healthz),
+            ("/readyz", self._readyz),
+            ("/metrics", self._metrics),
+        ):
+            server.router.add_get(path, handler)
+        self._runner = web.AppRunner(server, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+
+    async def on_stop(self) -> None:
+        """Listen no more."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return self._answer("live")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return self._answer("ready")
+
+    def _answer(self, what: str) -> web.Response:
+        state = self.state()
+        return web.json_response(state, status=200 if state[what] else 503)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,46 @@
+"""Were records skipped, or was there nothing to read? Offsets are not dense where transactions or compaction were."""
+
+import asyncio
+import time
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from faust.types import TP
+
+from mailstream.errors import LogLost, OffsetGap
+from mailstream.log import tail
+from mailstream.log.client import connection
+from mailstream.settings import Settings
+
+SECONDS = 30.0
+
+
+async def require_empty(settings: Settings, tp: TP, first: int, end: int) -> None:
+    """Return when no committed record lies in [first, end).
+
+    Raises OffsetGap when one does (or nobody can tell), LogLost when retention deleted what was there.
+    """
+    await asyncio.to_thread(_look, settings, tp, first, end)
+
+
+def _look(settings: Settings, tp: TP, first: int, end: int) -> None:
+    consumer = Consumer({**tail.SETTINGS, **connection(settings)})
+    place = f"{tp.topic}/{tp.partition}"
+    try:
+        consumer.assign([TopicPartition(tp.topic, tp.partition, first)])
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            if (message := consumer.poll(0.5)) is None:
+                continue
+            error = message.error()
+            if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+                raise LogLost(
+                    f"{place}: records from {first} on were deleted before they were read; the next one is {end}. "
+                    "Nothing was committed. If they are to be given up, set the group's offset to the next one"
+                )
+            if error is None and (message.offset() or 0) < end:
+                raise OffsetGap(f"{place}: offset {end} followed {first - 1}, yet {message.offset()} is in the log")
+            if error is None or error.code() == KafkaError._PARTITION_EOF:
+                return
+    finally:
+        consumer.close()
+    raise OffsetGap(f"{place}: nobody can tell what lies between {first} and {end}")

@@ -1,0 +1,54 @@
+"""Every metric of the worker, and what a rise means. Labels are closed sets (contract §5)."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+#: Emails that reached a status. FAILED or UNCONFIRMED rising: look at the provider's reasons.
+EMAILS = Counter("mailstream_emails", "Emails that reached a status", ["status"])
+#: Waiting emails. Rising: more is asked for than the gap lets out.
+BACKLOG = Gauge("mailstream_backlog", "Emails that wait for their turn", ["lane"])
+OLDEST = Gauge("mailstream_oldest_waiting_seconds", "Age of the oldest email that is due", ["lane"])
+#: Real distances between the starts of calls of this worker. Anything below SEND_GAP is a bug.
+GAP = Histogram(
+    "mailstream_send_gap_seconds",
+    "Real gaps between the starts of two calls",
+    buckets=(0.001, 0.01, 0.1, 0.5, 1, 1.5, 2, 2.01, 2.1, 2.5, 3, 5, 10, 30, 60, 300),
+)
+#: taken, missed (a winner was late and waits for the next one), empty. Missed rising: claims take longer than expected.
+TURNS = Counter("mailstream_turns", "Turns of owned partitions", ["result"])
+PROVIDER_SECONDS = Histogram("mailstream_provider_seconds", "Duration of provider calls", ["code"])
+#: Verdicts on records of email.attempts. LOST rising: two workers claim the same emails.
+ATTEMPTS = Counter("mailstream_attempts", "Records of email.attempts, by what they meant", ["result"])
+#: Emails whose outcome is unknown. Rising: workers die in calls, or the provider's answers get lost.
+HELD = Gauge("mailstream_held", "Emails that are HELD")
+DEAD_LETTERS = Counter("mailstream_dead_letters", "Records that could not be taken", ["reason"])
+DUPLICATES = Counter("mailstream_duplicates", "Known emails asked for again; nothing is sent")
+DUPLICATES_PROVEN = Counter("mailstream_duplicate_detected", "Two provider message ids for one email: an alarm")
+LATE_EVIDENCE = Counter("mailstream_late_evidence", "Ended emails that turned out to have been accepted")
+OWNED = Gauge("mailstream_partitions_owned", "Partitions that this worker owns")
+#: 1 while nothing is sent for this reason.
+PAUSED = Gauge("mailstream_paused", "Nothing is sent, for this reason", ["reason"])
+ACCEPT_SECONDS = Histogram(
+    "mailstream_accept_seconds",
+    "From a request's time in the log to its durable QUEUED",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300),
+)
+LAG = Gauge("mailstream_consumer_lag", "Requests that are not acked yet", ["partition"])
+LOAD_SECONDS = Gauge("mailstream_table_recovery_seconds", "Duration of the newest load of partitions")
+EVENTS = Counter("mailstream_events", "Provider events, by kind", ["event"])
+EVENTS_OLD = Counter("mailstream_domain_events_too_old", "Domain events older than MAX_EVENT_AGE; nothing is sent")
+#: Kinds of provider events that have a label of their own; all others count as "other".
+EVENT_KINDS = frozenset(
+    [
+        "processed",
+        "deferred",
+        "delivered",
+        "bounce",
+        "dropped",
+        "spamreport",
+        "unsubscribe",
+        "group_unsubscribe",
+        "group_resubscribe",
+        "open",
+        "click",
+    ]
+)

@@ -1,0 +1,225 @@
+"""Load what a partition brings, drop what it takes away; between the two, follow its logs (K7, amendment 15).
+
+The order at an assignment: all of ``email.status``, merged by rank; then ``email.attempts`` from the checkpoint to its
+end; then the agents start and emails may be claimed. Both tails go on for as long as the partition is owned.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+from confluent_kafka import Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported only at run time
+
+from mailstream.errors import NotCaughtUp
+from mailstream.log.client import admin
+from mailstream.log.tail import End, Tail
+from mailstream.settings import Settings
+from mailstream.status import EmailStatus
+from streams.checkpoints import Checkpoint, Checkpoints
+from streams.metrics import LOAD_SECONDS, OWNED
+from streams.projection import Foreign, Projection
+from streams.table import StatusTable
+
+log = structlog.get_logger(__name__)
+
+STUCK_SECONDS = 60.0  #: without progress in a load before it fails and the process ends
+CHECKPOINT_SECONDS = 60.0
+LATEST, EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+
+
+class Ownership:
+    """Make it inside the loop. ``gained`` is called with each status of a new partition, once it is whole."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        attempts: str,
+        status: str,
+        table: StatusTable,
+        projection: Projection,
+        gained: Callable[[EmailStatus, int], None],
+        lost: Callable[[set[int]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._attempts, self._status = attempts, status
+        self._table, self._projection = table, projection
+        self._gained, self._lost, self._failed = gained, lost, failed
+        self._partitions: set[int] = set()
+        self._reached: dict[tuple[str, int], int] = {}  #: next offset of each tail
+        self._has_moved = asyncio.Event()
+        self.loading: set[int] = set()  #: partitions that are not whole yet
+        self._lowered: set[tuple[str, int]] = set()  #: while loading: emails whose last record is not their highest
+        self._suspects: set[tuple[str, int]] = set()  #: while loading: last record foreign and behind the checkpoint
+        self._marks: dict[int, Checkpoint] = {}
+        self._admin: AdminClient = admin(settings)
+        self._checkpoints = Checkpoints(settings, attempts)
+        self._tail = Tail(settings, self._take, name="ownership")
+
+    async def warm_up(self) -> None:
+        """Connect and find the coordinator while the group forms: it costs a second, once."""
+        await self._checkpoints.read({0})
+        await self._offsets(self._status, {0}, LATEST)
+
+    # -- changing hands -----------------------------------------------------------------------------------
+
+    async def change(self, assigned: set[int]) -> None:
+        """Make ``assigned`` what is owned. Raises NotCaughtUp when Kafka does not deliver: the process must end."""
+        begun = time.monotonic()
+        lost, gained = self._partitions - assigned, assigned - self._partitions
+        if lost:
+            await self._let_go(lost)
+        if gained:
+            await self._load(gained)
+        kept = assigned - gained
+        await self._catch_up(self._status, kept)  # another owner may have been here while the group rebalanced
+        await self._catch_up(self._attempts, kept)
+        OWNED.set(len(assigned))
+        if gained:
+            LOAD_SECONDS.set(time.monotonic() - begun)
+            log.info(
+                "partitions loaded", gained=len(gained), owned=len(assigned), seconds=round(time.monotonic() - begun, 2)
+            )
+
+    async def _let_go(self, lost: set[int]) -> None:
+        await self._tail.leave((topic, p) for p in lost for topic in (self._attempts, self._status))
+        self._partitions -= lost
+        self._projection.lose(lost)
+        self._lost(lost)
+        self._table.lose(lost)
+        for partition in lost:
+            self._reached.pop((self._attempts, partition), None)
+            self._reached.pop((self._status, partition), None)
+
+    async def _load(self, gained: set[int]) -> None:
+        self._partitions |= gained
+        self.loading |= gained
+        self._marks = await self._checkpoints.read(gained)
+        for partition in gained:
+            self._table.gain(partition)
+        firsts = await self._offsets(self._status, gained, EARLIEST)
+        await self._tail.follow((self._status, p, firsts[p]) for p in gained)
+        await self._catch_up(self._status, gained)
+        begins = await self._offsets(self._attempts, gained, EARLIEST)
+        starts = {p: self._start_of(p, begins[p]) for p in gained}
+        for partition, start in starts.items():
+            self._projection.begin(partition, start)
+        await self._tail.follow((self._attempts, p, start) for p, start in starts.items())
+        await self._catch_up(self._attempts, gained)
+        self.loading -= gained
+        for email_id, partition in self._lowered:
+            self._table.rewrite(email_id, partition)
+        self._lowered, self._suspects, self._marks = set(), set(), {}
+        for status in self._table.statuses(gained):
+            if not status.final:
+                self._gained(status, int(status.recipient, 16) % self._table.partition_count)
+        await self.write_checkpoints()
+
+    def _start_of(self, partition: int, begin: int) -> int:
+        """Where the fold of ``email.attempts`` begins: at the checkpoint, unless something may hide a higher status."""
+        mark = self._marks.get(partition)
+        if mark is None:
+            return begin
+        if any(suspect[1] == partition for suspect in self._suspects):
+            log.warning("foreign records behind the checkpoint, the whole log is folded", partition=partition)
+            return begin
+        return max(mark.offset, begin)
+
+    # -- following ----------------------------------------------------------------------------------------
+
+    def _take(self, batch: Sequence[Message | End]) -> None:
+        try:
+            for entry in batch:
+                if isinstance(entry, End):
+                    self._reach(entry.topic, entry.partition, entry.offset)
+                else:
+                    self._take_record(entry)
+        except Exception as error:
+            self._failed(error)
+        self._has_moved.set()
+
+    def _take_record(self, record: Message) -> None:
+        topic, partition, offset = record.topic() or "", record.partition() or 0, record.offset() or 0
+        if partition not in self._partitions:
+            return  # it was on its way when the partition was lost
+        if topic == self._attempts:
+            self._projection.attempt(partition, offset, record.value())
+        else:
+            self._take_status(partition, offset, record.key(), record.value())
+        self._reach(topic, partition, offset + 1)
+
+    def _take_status(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
+        verdict = self._projection.foreign(partition, offset, key, value)
+        if verdict is Foreign.NONE or key is None:
+            return
+        email_id = key.decode("utf-8", "replace")
+        if partition not in self.loading:
+            if verdict is Foreign.LOWERS:
+                self._table.rewrite(email_id, partition)
+            return
+        # while loading a higher record may still follow: written over only when all is known
+        (self._lowered.add if verdict is Foreign.LOWERS else self._lowered.discard)((email_id, partition))
+        mark = self._marks.get(partition)
+        if mark is not None and offset >= mark.status_end:
+            is_of_mark = (value or b"").startswith(f'{{"writer":"{mark.writer}"'.encode())
+            (self._suspects.discard if is_of_mark else self._suspects.add)((email_id, partition))
+
+    def _reach(self, topic: str, partition: int, next_offset: int) -> None:
+        self._reached[topic, partition] = next_offset
+        if topic == self._status:
+            self._table.applied(partition, next_offset)
+
+    async def _catch_up(self, topic: str, partitions: Iterable[int]) -> None:
+        """Wait until all that was in these partitions just now has been taken."""
+        partitions = set(partitions)
+        if not partitions:
+            return
+        ends = await self._offsets(topic, partitions, LATEST)
+        behind = {p for p in partitions if self._reached.get((topic, p), -1) < ends[p]}
+        while behind:
+            if self._tail.broken:
+                raise NotCaughtUp(f"{topic} cannot be read: {self._tail.broken.str()}. Nothing was sent")
+            self._has_moved.clear()
+            try:
+                async with asyncio.timeout(STUCK_SECONDS):
+                    await self._has_moved.wait()
+            except TimeoutError:
+                raise NotCaughtUp(f"{topic} did not move for {STUCK_SECONDS:.0f} s while loading") from None
+            behind = {p for p in behind if self._reached.get((topic, p), -1) < ends[p]}
+
+    async def _offsets(self, topic: str, partitions: Iterable[int], which: OffsetSpec) -> dict[int, int]:
+        asked = self._admin.list_offsets({TopicPartition(topic, p): which for p in partitions}, request_timeout=30.0)
+        return {place.partition: (await asyncio.wrap_future(answer)).offset for place, answer in asked.items()}
+
+    # -- checkpoints --------------------------------------------------------------------------------------
+
+    async def write_checkpoints(self) -> None:
+        """Say how far everything is settled, so that the next owner reads less."""
+        made = {}
+        for partition in self._partitions:
+            offset = self._projection.checkpoint(partition)
+            if offset is not None:
+                end = self._reached.get((self._status, partition), 0)
+                made[partition] = Checkpoint(offset, self._projection.writer, end)
+        await self._checkpoints.write(made)
+
+    async def run(self) -> None:
+        """Write checkpoints now and then, and end the process when a tail is broken."""
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(1.0)
+            if self._tail.broken:
+                raise NotCaughtUp(
+                    f"A log that decides cannot be followed: {self._tail.broken.str()}. The process ends; nothing is lost"
+                )
+            if time.monotonic() - last >= CHECKPOINT_SECONDS:
+                last = time.monotonic()
+                await self.write_checkpoints()
+
+    async def close(self) -> None:
+        """Write the last checkpoints and stop following."""
+        await self.write_checkpoints()
+        await self._tail.close()
+        await self._checkpoints.close()

@@ -1,0 +1,171 @@
+"""What the log says becomes what the table shows: the one place where statuses are made in the worker.
+
+Records of the owned partitions of ``email.attempts`` come here in log order, ours and those of others alike. Each is
+folded; the status after it is written; then whoever waits for it is told. So a status never says more than what
+stands in the log, and a late record of a paused former owner is just one more record.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+
+import structlog
+from msgspec import structs
+
+from mailstream import codec
+from mailstream.attempt import AttemptRecord, ClaimRecord
+from mailstream.status import EmailStatus, Status, order_of_merge
+from streams.core import fold
+from streams.core.acks import Acks, Slot
+from streams.core.claims import Verdict
+from streams.metrics import ATTEMPTS, EMAILS
+from streams.table import StatusTable
+
+log = structlog.get_logger(__name__)
+
+
+class Foreign(Enum):
+    """What a record of ``email.status`` is to the owner of its partition."""
+
+    NONE = "none"  #: written by this process, or a tombstone
+    STANDS = "stands"  #: as high as what is known, or higher
+    LOWERS = "lowers"  #: lower than what is known, or unreadable
+
+
+class Projection:
+    """``changed(before, after, partition)`` is called after each change of a status, whoever made it."""
+
+    def __init__(
+        self, table: StatusTable, writer: str, changed: Callable[[EmailStatus | None, EmailStatus, int], None]
+    ) -> None:
+        self.writer = writer
+        self._own_prefix = f'{{"writer":"{writer}"'.encode()
+        self._table, self._changed = table, changed
+        self._settled: Acks[int] = Acks()  #: which records of ``email.attempts`` need never be read again
+        self._open: dict[str, Slot[int]] = {}  #: the claim of each email whose attempt is not closed
+        self._mine: dict[str, asyncio.Future[bool]] = {}  #: our claims that were not read back yet, by nonce
+
+    # -- our own claims -----------------------------------------------------------------------------------
+
+    def expect(self, nonce: str) -> "asyncio.Future[bool]":
+        """A future for the verdict on a claim that is about to be appended: has it won?"""
+        verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._mine[nonce] = verdict
+        return verdict
+
+    # -- the log ------------------------------------------------------------------------------------------
+
+    def attempt(self, partition: int, offset: int, value: bytes | None) -> None:
+        """Take the next record of a partition of ``email.attempts``.
+
+        Raises OffsetGap when records were skipped: the first claim could be among them.
+        """
+        slot = self._settled.add(partition, offset)
+        if slot is None:
+            return
+        try:
+            record = codec.decode_attempt(value or b"")
+        except codec.Undecodable as error:
+            log.error("a record of email.attempts cannot be read and is passed over", reason=error.reason,
+                      partition=partition, offset=offset)  # fmt: skip
+            self._settled.done(slot)
+            return
+        self._fold(record, partition, slot)
+
+    def _fold(self, record: AttemptRecord, partition: int, slot: Slot[int]) -> None:
+        before = self._table.get_status(record.id)
+        if before is None:  # older than the statuses that are kept
+            self._settled.done(slot)
+            self._tell(record, has_won=False)
+            return
+        verdict, after = fold.attempted(before, record)
+        ATTEMPTS.labels(f"{verdict}").inc()
+        if after is before:
+            self._settled.done(slot)
+        else:
+            self._write(before, after, record, partition, slot)
+        if isinstance(record, ClaimRecord):
+            self._tell(record, has_won=verdict is Verdict.WON)
+
+    def _write(
+        self, before: EmailStatus, after: EmailStatus, record: AttemptRecord, partition: int, slot: Slot[int]
+    ) -> None:
+        after = structs.replace(after, writer=self.writer)
+        if after.status is Status.PROCESSING:
+            self._open[record.id] = slot  # read again after a crash: only the log knows whose it is
+            self._table.put(after, partition)
+        else:
+            claim = self._open.pop(record.id, None)
+            self._table.put(after, partition, partial(self._close, slot, claim))
+        self._changed(before, after, partition)
+        if after.status is not before.status:
+            EMAILS.labels(f"{after.status}").inc()
+
+    def _close(self, slot: Slot[int], claim: Slot[int] | None) -> None:
+        self._settled.done(slot)
+        if claim is not None:
+            self._settled.done(claim)
+
+    def _tell(self, record: AttemptRecord, *, has_won: bool) -> None:
+        if (verdict := self._mine.pop(record.nonce, None)) is not None and not verdict.done():
+            verdict.set_result(has_won)
+
+    # -- other sources ------------------------------------------------------------------------------------
+
+    def put(self, after: EmailStatus, partition: int, then: Callable[[], None] | None = None) -> None:
+        """A change that does not come from ``email.attempts``: a new request, an event, a refused control."""
+        before = self._table.get_status(after.id)
+        after = structs.replace(after, writer=self.writer)
+        claim = None if after.status is Status.PROCESSING else self._open.pop(after.id, None)
+        self._table.put(after, partition, partial(self._written, claim, then) if claim or then else None)
+        self._changed(before, after, partition)
+        if before is None or after.status is not before.status:
+            EMAILS.labels(f"{after.status}").inc()
+
+    def _written(self, claim: Slot[int] | None, then: Callable[[], None] | None) -> None:
+        if claim is not None:
+            self._settled.done(claim)
+        if then is not None:
+            then()
+
+    def foreign(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> "Foreign":
+        """Take a record of ``email.status`` that this worker tails.
+
+        One that raises an email (of the former owner, just before it lost the partition) is adopted. One that lowers
+        it must be written over by the caller (K7).
+        """
+        if value is None or key is None or value.startswith(self._own_prefix):
+            return Foreign.NONE
+        try:
+            other = codec.decode_status(value)
+        except codec.Undecodable:
+            log.error("a record of email.status cannot be read", partition=partition, offset=offset)
+            return Foreign.LOWERS
+        known = self._table.get_status(other.id)
+        if known is not None and order_of_merge(other) < order_of_merge(known):
+            return Foreign.LOWERS
+        if known is None or order_of_merge(other) > order_of_merge(known):
+            self._table.remember(other, value)
+            if other.status is not Status.PROCESSING and (claim := self._open.pop(other.id, None)) is not None:
+                self._settled.done(claim)
+            self._changed(known, other, partition)
+        return Foreign.STANDS
+
+    # -- partitions ---------------------------------------------------------------------------------------
+
+    def begin(self, partition: int, offset: int) -> None:
+        """The next record of this partition of ``email.attempts`` will be the one at ``offset``."""
+        self._settled.begin(partition, offset)
+
+    def checkpoint(self, partition: int) -> int | None:
+        """The offset of ``email.attempts`` below which nothing needs to be read again; None when nothing was read."""
+        return self._settled.committable().get(partition)
+
+    def lose(self, partitions: set[int]) -> None:
+        """Forget partitions that belong to others now."""
+        for partition in partitions:
+            self._settled.forget_one(partition)
+        for email_id, slot in list(self._open.items()):
+            if slot.place in partitions:
+                del self._open[email_id]

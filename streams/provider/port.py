@@ -1,0 +1,49 @@
+"""The port to a provider: what the worker asks of it and what it may answer.
+
+A provider returns answers; it never raises for anything that the network does. What an answer proves is
+decided in ``streams.core.outcome``.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mailstream.request import EmailRequest
+from streams.core.outcome import Answer, CutOff, Garbled, NeverLeft, RateHints, Responded, TimedOut, Withheld
+
+__all__ = [
+    "Answer", "CutOff", "Garbled", "Gate", "Mail", "NeverLeft", "Provider", "RateHints", "Responded", "TimedOut",
+    "Withheld",
+]  # fmt: skip
+
+#: The last gate: waits for the turn and says whether the call may still start. It is asked when the connection is
+#: ready, so that no look-up and no handshake stands between it and the first byte (K6).
+Gate = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One email as the provider takes it: encoded before the gate, so that nothing is left to do behind it."""
+
+    email_id: str  #: what a provider with idempotency keys would be given; SendGrid has none
+    body: bytes
+    is_sandbox: bool = False  #: checked by the provider and sent to nobody
+
+
+class Provider(Protocol):
+    """Who takes emails from us. One call each, with no retry inside (K3)."""
+
+    def prepare(self, request: EmailRequest, *, email_id: str, attempt: int, nonce: str) -> Mail:
+        """Encode an email with the marks by which the provider's events find it again. No I/O."""
+
+    async def send(self, mail: Mail, gate: Gate | None = None) -> Answer:
+        """Make one call within the deadline of G1, the wait at the gate not counted.
+
+        When the gate says no, no byte leaves and the answer is Withheld.
+        """
+
+    async def probe(self, sender: str | None = None) -> Answer:
+        """Ask whether the account works, without sending anything; 200 is healthy. ``sender``: try this from."""
+
+    async def close(self) -> None:
+        """End all connections; calls under way are cut off."""

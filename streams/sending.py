@@ -1,0 +1,203 @@
+"""One email on its way: what it needs, its claim, its gate, its call, its outcome. One method per step."""
+
+import random
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from mailstream import codec
+from mailstream.attempt import Instead, Outcome, OutcomeRecord
+from mailstream.clock import Clock, moment
+from mailstream.errors import MailstreamError
+from mailstream.request import EmailRequest
+from mailstream.settings import Settings
+from mailstream.status import EmailStatus, Status
+from streams.bodies import Bodies
+from streams.claim_log import ClaimLog, Won
+from streams.core.back_off import back_off_seconds
+from streams.core.outcome import Answer, NeverLeft, Responded, Withheld, classify, pause_seconds
+from streams.core.pace import Now, Pace
+from streams.core.schedule import Waiting
+from streams.core.trouble import Trouble
+from streams.failpoints import failpoint
+from streams.gate import Gate
+from streams.metrics import PROVIDER_SECONDS
+from streams.provider.port import Provider
+from streams.rendering import Rendering
+from streams.suppressions import Suppressions
+from streams.table import StatusTable
+
+log = structlog.get_logger(__name__)
+
+
+class Sending:
+    """Everything that happens to one email between the schedule and the log."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        table: StatusTable,
+        bodies: Bodies,
+        rendering: Rendering,
+        suppressions: Suppressions,
+        claim_log: ClaimLog,
+        pace: Pace,
+        gate: Gate,
+        provider: Provider,
+        trouble: Trouble,
+        clock: Clock,
+    ) -> None:
+        self._delays, self._sender = settings.retry_delays, settings.sender
+        self._table, self._bodies, self._rendering, self._suppressions = table, bodies, rendering, suppressions
+        self._claim_log, self._pace, self._gate, self._provider = claim_log, pace, gate, provider
+        self._trouble, self._clock = trouble, clock
+        self._too_many_in_a_row = 0
+        self._at_gate: set[str] = set()  #: emails that are claimed and not called
+        self._recalled: set[str] = set()  #: of these, the ones that a cancel wants back
+        self._dice = random.SystemRandom()
+
+    async def send(self, email: Waiting, started: Callable[[], None]) -> None:
+        """Bring one email that is due as far as it goes now; ``started`` is called when its call starts.
+
+        Raises NotPublished, NotCaughtUp: nothing was called.
+        """
+        status = self._table.get_status(email.id)
+        if status is None or status.status not in (Status.QUEUED, Status.RETRYING, Status.HELD):
+            return
+        request, ending = await self._wanted(status)
+        if ending is not None:
+            await self._claim_log.claim(status, email.partition, instead=ending[0], reason=ending[1])
+            return
+        assert request is not None
+        is_resend = status.status is Status.HELD or status.possible_duplicate
+        won = await self._claim_log.claim(status, email.partition, possible_duplicate=is_resend)
+        if won is not None:
+            failpoint("C5", won.id)
+            await self._call(won, request, started)
+
+    def give_back(self, email_id: str) -> bool:
+        """Ask for the release of a claim that is not past its gate. False: it is too late (amendment 28)."""
+        if email_id not in self._at_gate:
+            return False
+        self._recalled.add(email_id)
+        return True
+
+    # -- before the claim ---------------------------------------------------------------------------------
+
+    async def _wanted(self, status: EmailStatus) -> tuple[EmailRequest | None, tuple[Instead, str | None] | None]:
+        """The request to send, or how the email ends without a call (K8)."""
+        now = self._clock.now()
+        if status.expires_at is not None and status.expires_at.timestamp() <= now:
+            return None, (Instead.EXPIRED, "its expires_at passed before its turn came")
+        if status.status is Status.RETRYING and status.due_at is None:
+            reason = status.provider.reason if status.provider else None
+            return None, (Instead.FAILED, f"retries_exhausted: {reason}" if reason else "retries_exhausted")
+        assert status.request is not None
+        value = await self._bodies.get(status.request)
+        if value is None:
+            return None, (Instead.FAILED, "body_gone: the log does not hold the request any more")
+        request = codec.decode_requested(value)
+        assert isinstance(request, EmailRequest)
+        if (why := self._suppressions.reason(status.tenant, request)) is not None:
+            return None, (Instead.SUPPRESSED, why)
+        try:
+            return self._rendering.rendered(request), None
+        except MailstreamError as error:
+            return None, (Instead.FAILED, f"template_failed: {error}")
+
+    # -- the call -----------------------------------------------------------------------------------------
+
+    async def _call(self, won: Won, request: EmailRequest, started: Callable[[], None]) -> None:
+        mail = self._provider.prepare(request, email_id=won.id, attempt=won.attempt, nonce=won.nonce)
+        start: Now | None = None
+
+        async def may_start() -> bool:
+            nonlocal start
+            self._at_gate.add(won.id)
+            start = await self._gate.passed(lambda: won.id in self._recalled)
+            self._at_gate.discard(won.id)
+            self._recalled.discard(won.id)
+            started()
+            failpoint("C6", won.id)
+            return start is not None
+
+        answer = await self._provider.send(mail, may_start)
+        if isinstance(answer, Withheld):
+            await self._claim_log.release(won, "the worker stopped, lost the partition, or is paused")
+            return
+        ended_at = self._clock.now()
+        started_at = start.wall_ns / 1e9 if start is not None else ended_at
+        failpoint("C8", won.id)
+        code = answer.http_status if isinstance(answer, Responded) else None
+        PROVIDER_SECONDS.labels(str(code) if code else type(answer).__name__).observe(max(0.0, ended_at - started_at))
+        outcome, reason = await self._proof(answer, request)
+        retry_at, counts = self._next_attempt(outcome, answer, won.id, ended_at)
+        await self._claim_log.outcome(
+            OutcomeRecord(
+                id=won.id,
+                attempt=won.attempt,
+                nonce=won.nonce,
+                worker=self._claim_log.worker,
+                at=moment(ended_at),
+                result=outcome,
+                code=code,
+                message_id=answer.message_id if isinstance(answer, Responded) else None,
+                reason=reason,
+                started_at=moment(started_at),
+                ended_at=moment(ended_at),
+                retry_at=retry_at,
+                counts=counts,
+                test=mail.is_sandbox,
+            ),
+            won.partition,
+        )
+        failpoint("C10", won.id)
+        if outcome is not Outcome.ACCEPTED:
+            log.info("not sent", email=won.id, attempt=won.attempt, result=outcome, code=code)
+
+    # -- after the call -----------------------------------------------------------------------------------
+
+    async def _proof(self, answer: Answer, request: EmailRequest) -> tuple[Outcome, str | None]:
+        """What the answer proves; a 403 that only concerns this mail's own sender is a refusal (amendment 21)."""
+        outcome, reason = classify(answer), None if isinstance(answer, Withheld) else answer.reason
+        is_forbidden = isinstance(answer, Responded) and answer.http_status == 403
+        if is_forbidden and request.from_ is not None and request.from_.email != self._sender and self._sender:
+            probe = await self._provider.probe(self._sender)
+            if classify(probe) is Outcome.ACCEPTED:
+                return Outcome.REFUSED, "sender_refused"
+        return outcome, reason
+
+    def _next_attempt(
+        self, outcome: Outcome, answer: Answer, email_id: str, now: float
+    ) -> tuple[datetime | None, bool]:
+        """When the next attempt is due, and whether this one is paid from the retry budget."""
+        self._trouble.learn(outcome, getattr(answer, "reason", None), self._clock.monotonic())
+        if isinstance(answer, Responded) and answer.http_status == 429:
+            seconds = pause_seconds(answer, now, earlier=self._too_many_in_a_row, jitter=self._dice.random())
+            self._too_many_in_a_row += 1
+            self._pace.pause_until(self._clock.monotonic() + seconds)
+            log.warning("the provider says: too many requests", seconds=round(seconds, 1))
+            return moment(now + seconds), False
+        if not isinstance(answer, NeverLeft):
+            self._too_many_in_a_row = 0
+        if outcome is Outcome.ACCOUNT_FAULT:
+            return moment(now), False
+        if outcome is not Outcome.NOT_ACCEPTED:
+            return None, False
+        status = self._table.get_status(email_id)
+        used = status.retries_used if status is not None else 0
+        if used >= len(self._delays):
+            return None, True
+        seconds = back_off_seconds(used + 1, delays=self._delays, jitter=self._dice.random())
+        return moment(now + seconds), True
+
+    async def probe(self) -> None:
+        """Ask the provider whether the trouble is over, in a turn of its own and without exposing an email."""
+        if await self._gate.passed(lambda: False) is None:
+            return
+        answer = await self._provider.probe()
+        is_well = classify(answer) is Outcome.ACCEPTED
+        self._trouble.probed(is_well=is_well, now=self._clock.monotonic())
+        log.info("probed the provider", is_well=is_well)

@@ -1,0 +1,64 @@
+"""Which addresses get no mail: a read replica of ``email.suppressions``, asked right before the claim."""
+
+import asyncio
+from collections.abc import Sequence
+
+from confluent_kafka import OFFSET_BEGINNING, Message
+
+from mailstream.errors import BadAddress, NotCaughtUp
+from mailstream.log.tail import End, Tail
+from mailstream.recipient import canonical
+from mailstream.request import EmailRequest
+from mailstream.settings import Settings
+from mailstream.suppression import key_of
+
+LOAD_SECONDS = 60.0
+
+
+class Suppressions:
+    """All partitions: cc and bcc addresses belong to others than the email's own. Make it inside the loop."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._topic, self._partitions = topic, settings.partitions
+        self._keys: set[bytes] = set()
+        self._loading = set(range(settings.partitions))
+        self._is_loaded = asyncio.Event()
+        self._tail = Tail(settings, self._take, name="suppressions")
+
+    async def load(self) -> None:
+        """Return when all that was suppressed before is known. Raises NotCaughtUp."""
+        await self._tail.follow((self._topic, partition, OFFSET_BEGINNING) for partition in range(self._partitions))
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self._is_loaded.wait()
+        except TimeoutError:
+            raise NotCaughtUp(f"{self._topic} could not be read in {LOAD_SECONDS:.0f} s; nothing was sent") from None
+
+    def reason(self, tenant: str, request: EmailRequest) -> str | None:
+        """Why the mail must not go: its recipient, a cc or a bcc is suppressed. None: it may."""
+        if not self._keys:
+            return None
+        for kind, addresses in (("recipient", (request.to,)), ("cc", request.cc), ("bcc", request.bcc)):
+            for address in addresses:
+                try:
+                    key = key_of(tenant, canonical(address.email))
+                except BadAddress:
+                    continue
+                if key in self._keys:
+                    return f"the {kind} is on the suppression list"
+        return None
+
+    async def close(self) -> None:
+        """Stop following."""
+        await self._tail.close()
+
+    def _take(self, batch: Sequence[Message | End]) -> None:
+        for entry in batch:
+            if isinstance(entry, End):
+                self._loading.discard(entry.partition)
+                if not self._loading:
+                    self._is_loaded.set()
+            elif entry.value() is None:
+                self._keys.discard(entry.key() or b"")
+            else:
+                self._keys.add(entry.key() or b"")

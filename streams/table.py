@@ -1,0 +1,163 @@
+"""The status table: what is known of every email of the partitions that this worker owns.
+
+A partitioned Faust table with ``email.status`` as its changelog. Faust's own writes are queued out of sight and its
+recovery is slow (faust.md §7), so writes go through the one publisher and loading is done by ``ownership.py``.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP, EventT
+
+from mailstream import codec
+from mailstream.email_id import partition_in
+from mailstream.errors import NotPublished
+from mailstream.log.publish import Position, Publisher
+from mailstream.status import EmailStatus, Status
+
+log = structlog.get_logger(__name__)
+
+REPEAT_SECONDS = 1.0  #: between two tries to write a status that the broker did not acknowledge
+
+
+class StatusTable(faust.Table):  # type: ignore[misc]
+    """Email id to the bytes of its newest status. Only the owner of the partition writes."""
+
+    def set_up(self, publisher: Publisher, topic: str, partitions: int) -> None:
+        """Give it its writer; Faust makes tables before there is a loop."""
+        self._publisher, self._topic, self.partition_count = publisher, topic, partitions
+        self._applied: dict[
+            int, int
+        ] = {}  #: per owned partition: next offset of ``email.status`` that is not in memory
+        self._in_work: dict[str, EmailStatus] = {}  #: decoded statuses of emails that are being called
+        self._unwritten: dict[str, float] = {}  #: emails whose newest status the broker has refused to acknowledge
+        self.rebalanced: Callable[[set[TP], int], Any] | None = None  #: awaited at each assignment
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def get_status(self, email_id: str) -> EmailStatus | None:
+        """What is known of an email, None when it was never asked for."""
+        if (status := self._in_work.get(email_id)) is not None:
+            return status
+        value = self.data.data.get(email_id.encode())
+        return None if value is None else codec.decode_status(value)
+
+    def statuses(self, partitions: Iterable[int]) -> Iterator[EmailStatus]:
+        """Every status of these partitions."""
+        wanted = set(partitions)
+        for key, value in list(self.data.data.items()):
+            if partition_in(key.decode(), self.partition_count) in wanted:
+                yield codec.decode_status(value)
+
+    def owned(self) -> frozenset[int]:
+        """The partitions whose statuses are in memory."""
+        return frozenset(self._applied)
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    def put(self, status: EmailStatus, partition: int, then: Callable[[], None] | None = None) -> None:
+        """Show the status to this worker at once, and write it; ``then`` is called when the broker has it.
+
+        A write that fails is repeated, with what is newest then, for as long as the partition is owned.
+        """
+        value = codec.encode(status)
+        self.data.data[status.id.encode()] = value
+        if status.status is Status.PROCESSING:
+            self._in_work[status.id] = status
+        else:
+            self._in_work.pop(status.id, None)
+        self._write(status.id, value, partition, then)
+
+    def remember(self, status: EmailStatus, value: bytes) -> None:
+        """Show a status that is in the log already."""
+        self._in_work.pop(status.id, None)
+        self.data.data[status.id.encode()] = value
+
+    def rewrite(self, email_id: str, partition: int) -> None:
+        """Write the known status again, over a foreign one that lowers it (K7)."""
+        if (value := self.data.data.get(email_id.encode())) is not None:
+            self._write(email_id, value, partition, None)
+
+    def forget(self, email_id: str, partition: int) -> None:
+        """Write a tombstone: the email was final for STATUS_RETENTION."""
+        self.data.data.pop(email_id.encode(), None)
+        self._publisher.send(self._topic, None, key=email_id.encode(), partition=partition).add_done_callback(_seen)
+
+    def unwritten(self) -> int:
+        """How many emails have a newest status that the broker has not taken, and that is being repeated (G2)."""
+        return len(self._unwritten)
+
+    def _write(self, email_id: str, value: bytes, partition: int, then: Callable[[], None] | None) -> None:
+        headers = codec.headers_of(EmailStatus)
+        sent = self._publisher.send(self._topic, value, key=email_id.encode(), partition=partition, headers=headers)
+
+        def written(done: "asyncio.Future[Position]") -> None:
+            if done.cancelled():
+                return
+            if (error := done.exception()) is None:
+                if self._unwritten:
+                    self._unwritten.pop(email_id, None)
+                if then is not None:
+                    then()
+            elif isinstance(error, NotPublished) and partition in self._applied:
+                self._unwritten.setdefault(email_id, 0.0)
+                log.warning("status not acknowledged, it is written again", email=email_id, error=str(error))
+                asyncio.get_running_loop().call_later(REPEAT_SECONDS, again)
+
+        def again() -> None:
+            newest = self.data.data.get(email_id.encode())
+            if newest is not None and partition in self._applied:
+                self._write(email_id, newest, partition, then)
+            else:
+                self._unwritten.pop(email_id, None)
+
+        sent.add_done_callback(written)
+
+    # -- partitions ---------------------------------------------------------------------------------------
+
+    def gain(self, partition: int) -> None:
+        """A partition is being loaded."""
+        self._applied.setdefault(partition, 0)
+
+    def applied(self, partition: int, next_offset: int) -> None:
+        """All records of the partition below this offset are in memory."""
+        if partition in self._applied:
+            self._applied[partition] = max(self._applied[partition], next_offset)
+
+    def lose(self, partitions: Iterable[int]) -> None:
+        """Drop what belongs to others now."""
+        lost = set(partitions)
+        for partition in lost:
+            self._applied.pop(partition, None)
+        for key in [key for key in self.data.data if partition_in(key.decode(), self.partition_count) in lost]:
+            del self.data.data[key]
+            self._in_work.pop(key.decode(), None)
+            self._unwritten.pop(key.decode(), None)
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Tell Faust's recovery what is in memory, so that it reads only what follows."""
+        next_offset = self._applied.get(tp[1])
+        return None if next_offset is None else next_offset - 1
+
+    def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
+        """Faust reads the end of the changelog a second time; the tail brings the same records, merged by rank."""
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Load what came, drop what went; agents start after it."""
+        if self.rebalanced is not None:
+            await self.rebalanced(assigned, generation_id)
+
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        """Nothing is left to do: stock drops keys here by a map that this table does not keep."""
+        await self.call_recover_callbacks()
+
+
+def _seen(done: "asyncio.Future[Position]") -> None:
+    """Mark a failure as seen: a tombstone that is not written now is written at the next purge."""
+    if not done.cancelled():
+        done.exception()

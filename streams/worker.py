@@ -1,0 +1,42 @@
+"""One worker process: check, start, drain, exit code."""
+
+import faust
+import structlog
+
+from mailstream import logs
+from mailstream.errors import WrongSettings
+from mailstream.log import check
+from mailstream.log.client import admin
+from mailstream.settings import Settings, load
+from streams.app import create_app
+from streams.health import Health
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings | None = None) -> int:
+    """Run until SIGTERM or a crash. Returns the exit code: 0 after a drain, 1 after a crash.
+
+    Raises WrongSettings, NoKafka, TopicsDiffer before anything is joined or sent.
+    """
+    settings = settings or load()
+    if settings.sendgrid_api_key is None:
+        raise WrongSettings("MAILSTREAM_SENDGRID_API_KEY: is needed by the worker; a key with mail.send only")
+    logs.set_up(settings)
+    check.require(admin(settings), settings)
+    app = create_app(settings)
+    health = Health(
+        app,
+        host=settings.worker_host,
+        port=settings.worker_port,
+        report=lambda: app.parts.report() if hasattr(app, "parts") else {"not_ready": ["starting"]},
+    )
+    worker = faust.Worker(
+        app, health, override_logging=False, redirect_stdouts=False, quiet=True, loglevel=settings.log_level
+    )
+    log.info("worker starts", worker=settings.worker_id, send_gap=settings.send_gap, partitions=settings.partitions)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

@@ -1,0 +1,155 @@
+"""An API in this process on a real Kafka, and what a worker would have written."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from confluent_kafka.admin import AdminClient
+from fastapi import FastAPI
+
+from api.app import create_api
+from api.parts import Parts
+from mailstream import codec
+from mailstream.email_id import hash_in, partition_in
+from mailstream.log import check
+from mailstream.log.client import admin
+from mailstream.log.publish import Position, Publisher
+from mailstream.settings import Settings
+from mailstream.status import Coordinates, EmailStatus, Fact, Status, is_final, rank_of
+from mailstream.topics import ALL, REQUESTED, STATUS, Naming
+
+DEV = {"Authorization": "Bearer dev"}
+
+
+def api_settings(bootstrap: str, **members: Any) -> Settings:
+    """Settings of one test: a prefix of its own, four partitions, the dev key."""
+    plain = {
+        "kafka_bootstrap": bootstrap,
+        "topic_prefix": f"api-{uuid.uuid4().hex[:8]}.",
+        "partitions": 4,
+        "dev": True,
+        "sender": "shop@example.com",
+    }
+    return Settings(_env_file=None, **(plain | members))
+
+
+@contextlib.contextmanager
+def some_topics(settings: Settings) -> Any:
+    """The topics of a test, deleted afterwards."""
+    brokers: AdminClient = admin(settings)
+    check.apply(brokers, settings)
+    try:
+        yield
+    finally:
+        naming = Naming(settings.topic_prefix)
+        for answer in brokers.delete_topics([naming.of(topic) for topic in ALL]).values():
+            answer.result(10)
+
+
+class Api:
+    """One replica, asked without a socket."""
+
+    def __init__(self, app: FastAPI, http: httpx.AsyncClient) -> None:
+        self.app, self.http = app, http
+
+    @property
+    def parts(self) -> Parts:
+        found = self.app.state.parts
+        assert isinstance(found, Parts)
+        return found
+
+    async def ask(self, key: str | None = None, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+        """Ask for one email with the least body that is enough."""
+        sent = dict(headers or {}) | ({"Idempotency-Key": key} if key else {})
+        return await self.http.post("/v1/emails", json=an_email(**body), headers=sent)
+
+    async def see(self, email_id: str, **headers: str) -> httpx.Response:
+        """Where an email stands."""
+        return await self.http.get(f"/v1/emails/{email_id}", headers=headers)
+
+
+def an_email(**members: Any) -> dict[str, Any]:
+    """The least body that is enough."""
+    return {"to": "ada@example.com", "subject": "Hello", "text": "Your order has left."} | members
+
+
+@contextlib.asynccontextmanager
+async def an_api(
+    settings: Settings, *, loaded: bool = True, headers: dict[str, str] | None = None
+) -> AsyncIterator[Api]:
+    """A running replica; with ``loaded`` it can be asked for statuses at once."""
+    edge = create_api(settings)
+    async with edge.app.router.lifespan_context(edge.app):
+        transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers or DEV) as http:
+            api = Api(edge.app, http)
+            if loaded:
+                await until(lambda: api.parts.lookup.is_loaded, 20)
+            yield api
+
+
+class Worker:
+    """Writes the records that a worker would write, with the codec of all sides."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._naming = settings, Naming(settings.topic_prefix)
+        self._publisher = Publisher(settings)
+
+    async def publish(self, status: EmailStatus) -> Position:
+        """Put a status into the log."""
+        return await self._publisher.publish(
+            self._naming.of(STATUS),
+            codec.encode(status),
+            key=status.id.encode(),
+            partition=partition_in(status.id, self._settings.partitions),
+            headers=codec.headers_of(status),
+        )
+
+    async def request(self, value: bytes, *, key: bytes, partition: int) -> Position:
+        """Put raw bytes into ``email.requested``."""
+        return await self._publisher.publish(self._naming.of(REQUESTED), value, key=key, partition=partition)
+
+    async def erase(self, email_id: str) -> None:
+        """What an owner writes when a status has been kept long enough."""
+        await self._publisher.publish(
+            self._naming.of(STATUS),
+            None,
+            key=email_id.encode(),
+            partition=partition_in(email_id, self._settings.partitions),
+        )
+
+    async def close(self) -> None:
+        """Write no more."""
+        await self._publisher.close()
+
+
+def a_status(email_id: str, status: Status = Status.QUEUED, *, attempt: int = 0, **members: Any) -> EmailStatus:
+    """A status as a worker writes it."""
+    now = datetime.now(UTC)
+    plain: dict[str, Any] = {
+        "writer": "worker-1",
+        "id": email_id,
+        "tenant": "dev",
+        "recipient": f"{hash_in(email_id):08x}",
+        "to_masked": "a***@e***.com",
+        "status": status,
+        "final": is_final(status),
+        "rank": rank_of(status, attempt),
+        "attempt": attempt,
+        "request": Coordinates(0, 0),
+        "created_at": now,
+        "updated_at": now,
+        "timeline": (Fact(at=now, status=status),),
+    }
+    return EmailStatus(**(plain | members))
+
+
+async def until(fact: Callable[[], object], within_seconds: float = 10.0) -> None:
+    """Wait for a fact of this process."""
+    async with asyncio.timeout(within_seconds):
+        while not fact():
+            await asyncio.sleep(0.01)
