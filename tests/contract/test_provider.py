@@ -460,6 +460,27 @@ async def test_a_connection_lost_at_the_gate_is_proven_not_accepted() -> None:
     assert isinstance(answer, NeverLeft)
 
 
+async def test_a_gate_is_not_waited_for_once_its_connection_is_lost() -> None:
+    was_cancelled = asyncio.Event()
+
+    async def behave(visit: Visit) -> None:
+        visit.reset()
+
+    async def wait_for_ever() -> bool:
+        try:
+            return await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            was_cancelled.set()
+            raise
+
+    async with a_wild_server(behave) as server, a_sendgrid(server.url) as provider:
+        answer = await provider.send(a_mail(provider), wait_for_ever)
+        async with asyncio.timeout(5):
+            await was_cancelled.wait()
+
+    assert isinstance(answer, NeverLeft)
+
+
 async def test_what_the_gate_raises_is_not_hidden_in_an_answer() -> None:
     async def broken() -> bool:
         raise LookupError("a bug of ours")
