@@ -1,5 +1,7 @@
 """Never faster than the gap: by the emulator's clock and by what the worker recorded, with real processes."""
 
+from itertools import pairwise
+
 import pytest
 
 from mailstream.settings import Settings
@@ -18,12 +20,13 @@ async def test_ten_queued_calls_start_one_gap_apart_whatever_time_a_call_takes(
     system.start()
     calls = await system.accepted(10, within_seconds=40)
 
-    gaps = gaps_between(calls)
-    assert len(calls) == 10
+    starts = await system.starts(10)
     assert {call["id"] for call in calls} == set(ids)
-    assert min(gaps) >= 1.999, gaps
-    # a shared machine may be late now and then, and never early; the median shows the clock
-    assert sorted(gaps)[len(gaps) // 2] <= 2.02, gaps
+    assert min(later - earlier for earlier, later in pairwise(starts)) >= 2.0, "never early, by the worker's clock"
+    # the emulator's clock is read when its process gets the processor: on a busy machine some milliseconds late
+    arrivals = sorted(gaps_between(calls))
+    assert arrivals[0] >= 1.98, arrivals
+    assert 1.999 <= arrivals[len(arrivals) // 2] <= 2.02, arrivals
 
 
 async def test_two_then_five_workers_share_one_gap_and_send_nothing_twice(
@@ -39,5 +42,6 @@ async def test_two_then_five_workers_share_one_gap_and_send_nothing_twice(
 
     assert not twice(calls)
     assert {call["id"] for call in calls} == set(ids)
-    assert min(gaps_between(calls)) >= gap - 0.005
+    starts = await system.starts(60)
+    assert min(later - earlier for earlier, later in pairwise(starts)) >= gap - 0.005
     await system.all_have(ids, "SENT", within_seconds=10)

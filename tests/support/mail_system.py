@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from mailstream import codec, email_id, topics
+from mailstream.attempt import OutcomeRecord
 from mailstream.clock import SystemClock, moment
 from mailstream.log.publish import Publisher
 from mailstream.recipient import canonical, partition_of, recipient_hash
@@ -17,6 +18,7 @@ from mailstream.settings import Settings
 from mailstream.topics import Naming
 from tests.support.eventually import eventually
 from tests.support.processes import Program, Programs
+from tests.support.whole_topic import whole_topic
 
 KEY = {"Authorization": "Bearer dev"}
 
@@ -97,6 +99,17 @@ class MailSystem:
         ids = await asyncio.gather(*(one() for _ in range(count)))
         await publisher.close()
         return list(ids)
+
+    async def starts(self, count: int, *, within_seconds: float = 10.0) -> list[float]:
+        """When each call started, by the clock of its worker, seconds since 1970, in order."""
+
+        def found() -> list[float]:
+            records = [codec.decode_attempt(m.value() or b"") for m in whole_topic(self.settings, topics.ATTEMPTS)]
+            starts = [r.started_at.timestamp() for r in records if isinstance(r, OutcomeRecord) and r.started_at]
+            assert len(starts) >= count, f"{len(starts)} of {count} outcomes"
+            return sorted(starts)
+
+        return await eventually(found, within_seconds=within_seconds, waiting_for=f"{count} outcomes in the log")
 
     # -- what happened ------------------------------------------------------------------------------------
 
