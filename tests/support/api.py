@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import socket
-import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
 import httpx
 from confluent_kafka import Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 from fastapi import FastAPI
 
 from api.app import create_api
@@ -18,40 +17,15 @@ from api.parts import Parts
 from api.server import server_of
 from mailstream import codec
 from mailstream.email_id import hash_in, partition_in
-from mailstream.log import check
 from mailstream.log.client import admin
 from mailstream.log.publish import Position, Publisher
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.status import Coordinates, EmailStatus, Fact, Status, is_final, rank_of
-from mailstream.topics import ALL, REQUESTED, STATUS, Naming
+from mailstream.topics import REQUESTED, STATUS, Naming
+from tests.support.eventually import eventually
 
 DEV = {"Authorization": "Bearer dev"}
-
-
-def api_settings(bootstrap: str, **members: Any) -> Settings:
-    """Settings of one test: a prefix of its own, four partitions, the dev key."""
-    plain = {
-        "kafka_bootstrap": bootstrap,
-        "topic_prefix": f"api-{uuid.uuid4().hex[:8]}.",
-        "partitions": 4,
-        "dev": True,
-        "sender": "shop@example.com",
-    }
-    return Settings(_env_file=None, **(plain | members))
-
-
-@contextlib.contextmanager
-def some_topics(settings: Settings) -> Any:
-    """The topics of a test, deleted afterwards."""
-    brokers: AdminClient = admin(settings)
-    check.apply(brokers, settings)
-    try:
-        yield
-    finally:
-        naming = Naming(settings.topic_prefix)
-        for answer in brokers.delete_topics([naming.of(topic) for topic in ALL]).values():
-            answer.result(10)
 
 
 class Api:
@@ -92,7 +66,7 @@ async def an_api(
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers or DEV) as http:
             api = Api(edge.app, http)
             if loaded:
-                await until(lambda: api.parts.lookup.is_loaded, 20)
+                await eventually(lambda: api.parts.lookup.is_loaded, within_seconds=20, waiting_for="the view")
             yield api
 
 
@@ -107,7 +81,9 @@ async def a_server(settings: Settings, *, headers: dict[str, str] | None = None)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             async with httpx.AsyncClient(base_url=url, headers=headers or DEV, timeout=30) as http:
                 api = Api(edge.app, http)
-                await until(lambda: api.parts.lookup.is_loaded and server.started, 20)
+                await eventually(
+                    lambda: api.parts.lookup.is_loaded and server.started, within_seconds=20, waiting_for="the view"
+                )
                 yield api
             api.parts.stop_waiting()
             server.should_exit = True
@@ -201,10 +177,3 @@ def a_status(email_id: str, status: Status = Status.QUEUED, *, attempt: int = 0,
         "timeline": (Fact(at=now, status=status),),
     }
     return EmailStatus(**(plain | members))
-
-
-async def until(fact: Callable[[], object], within_seconds: float = 10.0) -> None:
-    """Wait for a fact of this process."""
-    async with asyncio.timeout(within_seconds):
-        while not fact():
-            await asyncio.sleep(0.01)

@@ -4,7 +4,8 @@ from typing import Any
 
 from mailstream.settings import Settings
 from mailstream.status import Status
-from tests.support.api import Api, Worker, a_status, an_api, until
+from tests.support.api import Api, Worker, a_status, an_api
+from tests.support.eventually import eventually
 
 
 async def pages(api: Api, **query: Any) -> list[dict[str, Any]]:
@@ -37,7 +38,7 @@ async def test_filters_pick_by_reference_status_and_tag(settings: Settings) -> N
         worker = Worker(settings)
         status = a_status(two, Status.SENT, attempt=1, reference="order-17", tags=("b",))
         await worker.publish(status)
-        await until(lambda: len(api.parts.lookup.view))
+        await eventually(lambda: len(api.parts.lookup.view), waiting_for="the status")
 
         async def ids(**query: Any) -> set[str]:
             return {each["id"] for each in await pages(api, **query)}
@@ -67,7 +68,7 @@ async def test_another_tenants_emails_are_not_listed(settings: Settings) -> None
         worker = Worker(settings)
         foreign = (await api.ask(to="c@example.com")).json()["id"]
         await worker.publish(a_status(foreign[:12] + "f" * 32, tenant="other", reference="r"))
-        await until(lambda: len(api.parts.lookup.view))
+        await eventually(lambda: len(api.parts.lookup.view), waiting_for="the status")
 
         assert len(await pages(api, reference="r")) == 1
         assert len(await pages(api)) == 2
