@@ -3,6 +3,7 @@
 import signal
 import time
 from functools import partial
+from typing import Annotated
 
 import typer
 
@@ -48,3 +49,18 @@ def kafka() -> None:
         raise typer.Exit(1)
     except Stopped:
         typer.echo("Stopped.", err=True)
+
+
+@group.command()
+def sendgrid(
+    host: Annotated[str, typer.Option(help="address to listen on; the emulator takes mail from anybody")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen on")] = 8025,
+    webhook_url: Annotated[str | None, typer.Option(help="where signed events are posted")] = None,
+    webhook_secret: Annotated[
+        str | None, typer.Option(help="private scalar (hex) of a key that stays the same")
+    ] = None,
+) -> None:
+    """The SendGrid emulator: takes mail for no one, shows it at /, and misbehaves when told."""
+    from dev.sendgrid.app import run
+
+    run(host, port, webhook_url=webhook_url, webhook_secret=int(webhook_secret, 16) if webhook_secret else None)

@@ -116,9 +116,11 @@ class Sending:
         async def may_start() -> bool:
             nonlocal start
             self._at_gate.add(won.id)
-            start = await self._gate.passed(lambda: won.id in self._recalled)
-            self._at_gate.discard(won.id)
-            self._recalled.discard(won.id)
+            try:  # cancelled when the connection dies meanwhile
+                start = await self._gate.passed(lambda: won.id in self._recalled)
+            finally:
+                self._at_gate.discard(won.id)
+                self._recalled.discard(won.id)
             started()
             failpoint("C6", won.id)
             return start is not None

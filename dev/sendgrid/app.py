@@ -135,7 +135,7 @@ class Emulator:
         @app.get("/inbox.css", include_in_schema=False)
         async def page(request: Request) -> Response:
             file, media_type = _PAGE_FILES[request.url.path]
-            text = resources.files("dev.sendgrid").joinpath("page", file).read_text("utf-8")
+            text = resources.files("dev.sendgrid.page").joinpath(file).read_text("utf-8")
             return _page(text, media_type, {"Content-Security-Policy": _PAGE_POLICY})
 
 

@@ -17,7 +17,8 @@ __all__ = [
 ]  # fmt: skip
 
 #: The last gate: waits for the turn and says whether the call may still start. It is asked when the connection is
-#: ready, so that no look-up and no handshake stands between it and the first byte (K6).
+#: ready, so that no look-up and no handshake stands between it and the first byte (K6). It is not asked when there is
+#: no connection, and is cancelled when the connection is lost while it waits: both are answered by NeverLeft.
 Gate = Callable[[], Awaitable[bool]]
 
 

@@ -26,7 +26,7 @@ from streams.provider.sendgrid import Deadlines, SendGrid
 from tests.support.emulator import EmulatorAtWork, an_emulator
 from tests.support.wild_server import a_closed_port
 
-QUICK = Deadlines(connect=0.5, write=0.3, read=0.6, explanation=0.3)
+QUICK = Deadlines(connect=3, write=1, read=1, explanation=0.3)
 HEADERS = {"Authorization": "Bearer SG.any"}
 
 
@@ -254,12 +254,11 @@ async def test_the_same_seed_gives_the_same_faults() -> None:
 async def test_latency_is_kept_and_not_counted_into_the_arrival() -> None:
     async with an_emulator() as emulator:
         await emulator.order(latency_seconds=[0.1, 0.15])
-        started, started_ns = time.monotonic(), time.monotonic_ns()
 
         await post(emulator, a_mail())
 
-        assert time.monotonic() - started >= 0.1
-        assert (await emulator.ledger())["data"][0]["monotonic_ns"] - started_ns < 90_000_000
+        answered_ns = time.monotonic_ns()
+        assert answered_ns - (await emulator.ledger())["data"][0]["monotonic_ns"] >= 100_000_000
 
 
 @pytest.mark.parametrize(
