@@ -1,19 +1,16 @@
 """Every test here has topics of its own on the shared broker."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from mailstream.settings import Settings
 from tests.support.api import api_settings, some_topics
+from tests.support.broker import Kafka
 
 
 @pytest.fixture
-def settings() -> Iterator[Settings]:
-    bootstrap = os.environ.get("MAILSTREAM_KAFKA_BOOTSTRAP")
-    if not bootstrap:
-        pytest.skip("No Kafka: run `mailstream dev kafka` and set MAILSTREAM_KAFKA_BOOTSTRAP")
-    found = api_settings(bootstrap)
+def settings(kafka: Kafka) -> Iterator[Settings]:
+    found = api_settings(kafka.bootstrap)
     with some_topics(found):
         yield found
