@@ -1,7 +1,9 @@
 """From a status record to what a caller may see of it."""
 
-from api.keys import Key
-from api.schemas import EmailAnswer, Links, ProviderAnswer, Receipt, TimelineEntry
+from api.queue_view import QueueState, Turn
+from api.schemas import EmailAnswer, LaneAnswer, Links, ProviderAnswer, QueueAnswer, Receipt, TimelineEntry
+from mailstream.clock import moment
+from mailstream.request import EmailRequest
 from mailstream.status import EmailStatus, Fact
 
 
@@ -11,14 +13,15 @@ def receipt(email_id: str, reference: str | None) -> Receipt:
     return Receipt(id=email_id, reference=reference, links=Links(self=self, events=f"{self}/events"))
 
 
-def email(status: EmailStatus, caller: Key) -> EmailAnswer:  # noqa: ARG001  whole addresses follow with the bodies
-    """Where an email stands, for this caller."""
+def email(status: EmailStatus, turn: Turn | None = None, request: EmailRequest | None = None) -> EmailAnswer:
+    """Where an email stands. ``request`` gives the whole address and the subject, to whom that may see them."""
     provider = status.provider
     return EmailAnswer(
         id=status.id,
         status=status.status,
         final=status.final,
-        to=status.to_masked,
+        to=request.to.email if request else status.to_masked,
+        subject=request.subject if request else None,
         reference=status.reference,
         tags=list(status.tags),
         lane=status.lane,
@@ -30,9 +33,32 @@ def email(status: EmailStatus, caller: Key) -> EmailAnswer:  # noqa: ARG001  who
         and ProviderAnswer(message_id=provider.message_id, code=provider.code, reason=provider.reason),
         possible_duplicate=status.possible_duplicate,
         test=status.test,
-        timeline=[_entry(fact) for fact in status.timeline],
+        position=turn.position if turn else None,
+        estimated_at=moment(turn.starts_at) if turn else None,
+        timeline=[entry(fact) for fact in status.timeline],
     )
 
 
-def _entry(fact: Fact) -> TimelineEntry:
-    return TimelineEntry(at=fact.at, status=fact.status, detail=fact.detail or fact.what)
+def entry(fact: Fact, *, is_final: bool | None = None) -> TimelineEntry:
+    """One fact of a timeline."""
+    return TimelineEntry(at=fact.at, status=fact.status, detail=fact.detail or fact.what, final=is_final)
+
+
+def queue(state: QueueState) -> QueueAnswer:
+    """What waits, and how fast it goes."""
+    return QueueAnswer(
+        lanes={
+            lane: LaneAnswer(
+                ready=each.ready,
+                scheduled=each.scheduled,
+                oldest_age_seconds=round(each.oldest_age_seconds, 3),
+                partitions={str(partition): count for partition, count in each.partitions.items()},
+            )
+            for lane, each in state.lanes.items()
+        },
+        ready=sum(each.ready for each in state.lanes.values()),
+        scheduled=sum(each.scheduled for each in state.lanes.values()),
+        rate_per_second=round(state.rate, 3),
+        next_turn_at=None if state.next_turn_at is None else moment(state.next_turn_at),
+        drained_at=None if state.drained_at is None else moment(state.drained_at),
+    )

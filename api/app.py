@@ -8,20 +8,24 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api import keys
+from api.bodies import Bodies
 from api.content import Content
 from api.edge import Edge
 from api.hot_routes import HotRoutes
+from api.listing import Listing
 from api.lookup import Lookup
 from api.metrics import Metrics
 from api.parts import Parts
 from api.problems import Code, Problem, ProblemBody, problem_of, request_id_of, response_of
-from api.routes import emails, health
-from api.schemas import EmailBody
+from api.queue_view import QueueView
+from api.route_docs import BODIES
+from api.routes import emails, health, queue
 from api.submit import IN_FLIGHT, Submit
 from mailstream.clock import SystemClock
 from mailstream.errors import NotCaughtUp
@@ -57,8 +61,8 @@ def create_api(settings: Settings) -> Edge:
         strict_content_type=False,
         redirect_slashes=False,
     )
-    app.include_router(emails.router)
-    app.include_router(health.router)
+    for router in (emails.router, emails.listing, queue.router, health.router):
+        app.include_router(router)
     for kind in (Problem, NotCaughtUp, HTTPException, Exception):
         app.add_exception_handler(kind, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -72,16 +76,31 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
     await asyncio.to_thread(check.require, brokers, settings)
     clock = SystemClock()
     lookup = Lookup(settings, brokers, clock, metrics)
+    listing, waiting = Listing(lookup.has), QueueView(settings, clock)
+    for follower in (listing, waiting):
+        lookup.follow(follower)
     await lookup.start()
     publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
-    submit = Submit(settings, publisher, lookup)
-    return Parts(settings, clock, callers, content, submit, lookup, publisher, metrics)
+    return Parts(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        keys=callers,
+        content=content,
+        lookup=lookup,
+        listing=listing,
+        queue=waiting,
+        bodies=Bodies(settings),
+        publisher=publisher,
+        submit=Submit(settings, publisher, lookup),
+    )
 
 
 async def _stop(parts: Parts) -> None:
-    parts.stopping.set()
+    parts.stop_waiting()
     await parts.publisher.close(MESSAGE_SECONDS)
     await parts.lookup.close()
+    await parts.bodies.close()
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -100,7 +119,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (EmailBody, ProblemBody):
+        models: list[type[BaseModel]] = [ProblemBody, *BODIES]
+        for model in sorted(models, key=lambda each: each.__name__):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

@@ -8,7 +8,7 @@ from msgspec import structs
 from pydantic import BaseModel, ValidationError
 
 from api.keys import Key
-from api.problems import Code, Problem
+from api.problems import Code, Problem, invalid
 from mailstream import sender
 from mailstream.errors import TemplateError
 from mailstream.mistakes import Mistake, fingerprint_of, mistakes_in, pointer_to
@@ -27,11 +27,7 @@ def parse(model: type[Body], raw: bytes) -> Body:
         mistakes = error.errors(include_input=False, include_url=False, include_context=False)
         if any(mistake["type"] == "json_invalid" for mistake in mistakes):
             raise Problem(Code.NOT_JSON, "The body must be one JSON object in UTF-8.") from None
-        raise Problem(
-            Code.INVALID,
-            "The body has mistakes; `errors` names each with its place. Nothing was accepted.",
-            errors=[_mistake(mistake) for mistake in mistakes],
-        ) from None
+        raise invalid([_mistake(mistake) for mistake in mistakes]) from None
 
 
 class Content:
@@ -63,11 +59,11 @@ class Content:
         """The request with the content of its template; the record keeps the template's name, not its data."""
         assert asked.template is not None
         if self._templates is None:
-            raise _invalid([Mistake("/template", "template_failed", "no templates are configured here")])
+            raise invalid([Mistake("/template", "template_failed", "no templates are configured here")])
         try:
             mail = await asyncio.to_thread(self._templates.render, asked.template, asked.data, locale=asked.locale)
         except TemplateError as error:
-            raise _invalid([Mistake("/template", "template_failed", str(error))]) from None
+            raise invalid([Mistake("/template", "template_failed", str(error))]) from None
         rendered = structs.replace(asked, subject=mail.subject, text=mail.text, html=mail.html, data={})
         _refuse(mistakes_in(rendered, now=now))
         return rendered
@@ -89,15 +85,7 @@ def _at_the_door(asked: EmailRequest, now: datetime) -> list[Mistake]:
 
 def _refuse(mistakes: list[Mistake]) -> None:
     if mistakes:
-        raise _invalid(mistakes)
-
-
-def _invalid(mistakes: list[Mistake]) -> Problem:
-    return Problem(
-        Code.INVALID,
-        "The email has mistakes; `errors` names each with its place. Nothing was accepted.",
-        errors=mistakes,
-    )
+        raise invalid(mistakes)
 
 
 def _default_sender(caller: Key, settings: Settings) -> Address | None:

@@ -43,6 +43,7 @@ class Key(BaseModel):
     rate: float | None = Field(None, gt=0, description="requests a second; none: no limit")
     quota: int | None = Field(None, ge=0, description="recipients a day (UTC), copies included; none: no limit")
     quota_per_recipient: int | None = Field(None, ge=0, description="emails a day to one recipient; none: no limit")
+    streams: int = Field(5, ge=0, description="event streams that may be open at once, of each API process")
     expires_at: AwareDatetime | None = None
 
     def has(self, scope: Scope) -> bool:
@@ -57,7 +58,9 @@ class _File(BaseModel):
 
 
 #: The key of a development system; only with ``DEV=1``.
-DEV_KEY = Key(name="dev", sha256=hashlib.sha256(b"dev").hexdigest(), tenant="dev", scopes=frozenset(Scope))
+DEV_KEY = Key(
+    name="dev", sha256=hashlib.sha256(b"dev").hexdigest(), tenant="dev", scopes=frozenset(Scope), streams=10_000
+)
 
 
 class Keys:
@@ -65,8 +68,14 @@ class Keys:
 
     def __init__(self, keys: tuple[Key, ...]) -> None:
         self._by_prefix: dict[str, list[Key]] = {}
+        self.replace(keys)
+
+    def replace(self, keys: tuple[Key, ...]) -> None:
+        """From now on only these."""
+        by_prefix: dict[str, list[Key]] = {}
         for key in keys:
-            self._by_prefix.setdefault(key.sha256[:8], []).append(key)
+            by_prefix.setdefault(key.sha256[:8], []).append(key)
+        self._by_prefix = by_prefix
 
     def find(self, secret: bytes) -> Key | None:
         """The caller with this key, unless it has expired."""

@@ -5,12 +5,14 @@ None means "was not in the log when you asked": a miss waits for two ends of the
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient
 
+from api.brief import Brief
 from api.log_ends import LogEnds
 from api.metrics import Metrics
 from api.progress import Progress
@@ -30,16 +32,29 @@ UPKEEP_SECONDS = 5.0
 PATIENCE_SECONDS = 0.005
 
 
+class Follower(Protocol):
+    """A view that is kept beside the statuses: what is listed, what waits, what was used."""
+
+    def changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
+        """An email has changed; None stands for unknown."""
+
+    def loaded(self) -> None:
+        """All that was in the log at the start has been told."""
+
+
 class Lookup:
     """Make it inside the running loop, then ``start`` it."""
 
     def __init__(self, settings: Settings, admin: AdminClient, clock: Clock, metrics: Metrics) -> None:
         naming = topics.Naming(settings.topic_prefix)
         self.is_loaded = False
+        self._is_stopping = False
         self.progress = Progress()
         self.view = StatusView()
         self.requested, self.status = naming.of(topics.REQUESTED), naming.of(topics.STATUS)
         self.unread = UnreadRequests(self.requested, self.view.__contains__)
+        self._followers: list[Follower] = []
+        self._watchers: dict[bytes, set[Callable[[], None]]] = {}
         self._group = naming.of(topics.GROUP_WORKER)
         self._clock, self._metrics = clock, metrics
         self._ends = LogEnds(admin, settings.partitions)
@@ -66,6 +81,13 @@ class Lookup:
         )  # fmt: skip
         self._upkeep = asyncio.create_task(self._keep_up(), name="lookup-upkeep")
 
+    def stop_waiting(self) -> None:
+        """Let go of everybody who waits for a change: the process stops."""
+        self._is_stopping = True
+        for watchers in tuple(self._watchers.values()):
+            for watcher in tuple(watchers):
+                watcher()
+
     async def close(self) -> None:
         """Stop following."""
         for task in (self._upkeep, self._barrier, self._next_barrier):
@@ -75,10 +97,33 @@ class Lookup:
                     await task
         await self._tail.close()
 
+    def follow(self, follower: Follower) -> None:
+        """Tell ``follower`` of every change. Before ``start``."""
+        self._followers.append(follower)
+
+    def watch(self, key: bytes, watcher: Callable[[], None]) -> None:
+        """Call ``watcher`` after each change of this email."""
+        self._watchers.setdefault(key, set()).add(watcher)
+
+    def unwatch(self, key: bytes, watcher: Callable[[], None]) -> None:
+        """Call it no more."""
+        if watchers := self._watchers.get(key):
+            watchers.discard(watcher)
+            if not watchers:
+                del self._watchers[key]
+
+    def require_loaded(self) -> None:
+        """Raises NotCaughtUp while loading: half loaded, a view could be older than what another replica has shown."""
+        if not self.is_loaded:
+            raise NotCaughtUp("the view is loading")
+
+    def has(self, key: bytes) -> bool:
+        """Whether anything is known of this id."""
+        return key in self.view or key in self.unread
+
     def known(self, key: bytes) -> EmailStatus | None:
         """What can be said at once; None is no proof of absence. Raises NotCaughtUp while loading."""
-        if not self.is_loaded:  # half loaded, a hit could be older than what another replica has shown
-            raise NotCaughtUp("the view is loading")
+        self.require_loaded()
         return self.view.get(key) or self.unread.get(key)
 
     async def find(self, email_id: str, tenant: str, *, seconds: float = 2.0) -> EmailStatus | None:
@@ -92,6 +137,23 @@ class Lookup:
         await self.barrier(seconds)
         found = self.known(key)
         return found if found is not None and found.tenant == tenant else None
+
+    async def settle(
+        self, key: bytes, is_settled: Callable[[EmailStatus], bool], *, seconds: float
+    ) -> EmailStatus | None:
+        """Wait until the email is as it should be, at most that long; returns it as it is then."""
+        changed = asyncio.Event()
+        self.watch(key, changed.set)
+        try:
+            async with asyncio.timeout(seconds):
+                while (status := self.known(key)) is not None and not is_settled(status) and not self._is_stopping:
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self.unwatch(key, changed.set)
+        return self.known(key)
 
     async def barrier(self, seconds: float = 2.0) -> None:
         """Wait until the view shows all that was in the log at this moment. Raises NotCaughtUp.
@@ -128,12 +190,24 @@ class Lookup:
                 continue
             topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             if topic == self.status:
-                key = message.key() or b""
-                self.view.apply(key, message.value())
-                self.unread.forget(key)
+                self._take_status(message.key() or b"", message.value())
             else:
-                self.unread.apply(message)
+                for key in self.unread.apply(message):
+                    self._changed(key, None, self.unread.brief(key))
             self.progress.advance((topic, partition), offset + 1)
+
+    def _take_status(self, key: bytes, value: bytes | None) -> None:
+        change = self.view.apply(key, value)
+        unread = self.unread.pop(key)
+        if change is not None:
+            self._changed(key, change.before or unread, change.after)
+
+    def _changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
+        for follower in self._followers:
+            follower.changed(key, before, after)
+        if watchers := self._watchers.get(key):
+            for watcher in tuple(watchers):
+                watcher()
 
     async def _keep_up(self) -> None:
         """Load, then drop what workers have read, and measure how old the view is."""
@@ -147,10 +221,13 @@ class Lookup:
             except NotCaughtUp:
                 _log.warning("lookup.kafka_away", seconds=round(self.age_seconds(), 1))
             else:
-                self.unread.forget_read(committed)
+                for key, brief in self.unread.pop_read(committed):
+                    self._changed(key, brief, None)
                 self._shown_at = asked_at
                 if not self.is_loaded:
                     self.is_loaded = True
+                    for follower in self._followers:
+                        follower.loaded()
                     _log.info("lookup.loaded", emails=len(self.view), unread=len(self.unread))
             self._metrics.view_emails.set(len(self.view))
             self._metrics.unread.set(len(self.unread))

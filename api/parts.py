@@ -1,14 +1,17 @@
 """What every route works with, put together once in ``app.py``."""
 
-import asyncio
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from api.bodies import Bodies
 from api.content import Content
+from api.event_stream import Streams
 from api.keys import Keys
+from api.listing import Listing
 from api.lookup import Lookup
 from api.metrics import Metrics
+from api.queue_view import QueueView
 from api.submit import Submit
 from mailstream.clock import Clock
 from mailstream.log.publish import Publisher
@@ -21,13 +24,21 @@ class Parts:
 
     settings: Settings
     clock: Clock
+    metrics: Metrics
     keys: Keys
     content: Content
-    submit: Submit
     lookup: Lookup
+    listing: Listing
+    queue: QueueView
+    bodies: Bodies
     publisher: Publisher
-    metrics: Metrics
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)  #: set when open streams must end
+    submit: Submit
+    streams: Streams = field(default_factory=Streams)
+
+    def stop_waiting(self) -> None:
+        """Let go of open streams and of all who wait: the process stops."""
+        self.lookup.stop_waiting()
+        self.streams.close()
 
 
 def parts_of(request: Request) -> Parts:

@@ -155,6 +155,15 @@ def _unforeseen(error: Exception, request_id: str) -> Problem:
     return Problem(Code.INTERNAL, "This was logged under the request id. Whether anything was accepted is not known.")
 
 
+def invalid(mistakes: Sequence[Mistake]) -> Problem:
+    """422 with every mistake."""
+    return Problem(
+        Code.INVALID,
+        "The request has mistakes; `errors` names each with its place. Nothing was accepted.",
+        errors=mistakes,
+    )
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, for OpenAPI."""
     return {

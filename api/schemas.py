@@ -1,7 +1,7 @@
 """HTTP bodies: what callers send and what they get. They are never Kafka records; those are in ``mailstream``."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -126,6 +126,7 @@ class TimelineEntry(BaseModel):
     at: datetime
     status: Status | None = Field(None, description="none: a fact that changed no status")
     detail: str | None = None
+    final: bool | None = Field(None, description="in event streams: mailstream has done its part")
 
 
 class ProviderAnswer(BaseModel):
@@ -157,3 +158,58 @@ class EmailAnswer(BaseModel):
     position: int | None = Field(None, description="how many emails go before it, while it waits")
     estimated_at: datetime | None = Field(None, description="when its turn should come, while it waits")
     timeline: list[TimelineEntry]
+
+
+class EmailList(BaseModel):
+    """A page, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[EmailAnswer]
+    has_more: bool
+    next: str | None = Field(None, description="for `after`, while `has_more`")
+
+
+class ListQuery(BaseModel):
+    """Which emails to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reference: str | None = Field(None, max_length=255)
+    status: Status | None = None
+    tag: str | None = Field(None, max_length=255)
+    since: AwareDatetime | None = Field(None, description="created at or after this")
+    until: AwareDatetime | None = Field(None, description="created before this")
+    limit: int = Field(20, ge=1, le=100)
+    after: str | None = Field(None, max_length=200, description="`next` of the page before")
+
+
+class CancelBody(_Asked):
+    """Why, if you like: it goes to the timeline."""
+
+    reason: str = Field("", max_length=255)
+
+
+class ChangeBody(_Asked):
+    """What may change while an email waits."""
+
+    send_at: AwareDatetime
+
+
+class LaneAnswer(BaseModel):
+    """What waits in one lane."""
+
+    ready: int = Field(description="could start now")
+    scheduled: int = Field(description="wait for their time")
+    oldest_age_seconds: float
+    partitions: dict[str, int]
+
+
+class QueueAnswer(BaseModel):
+    """What waits in all, for the account as a whole: the gap belongs to it."""
+
+    lanes: dict[Lane, LaneAnswer]
+    ready: int
+    scheduled: int
+    rate_per_second: float = Field(description="starts of calls, over the last minute")
+    next_turn_at: datetime | None = None
+    drained_at: datetime | None = Field(None, description="when the last ready email should start")

@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 
 from api.app import create_api
+from api.edge import Edge
 from api.parts import Parts
 from mailstream import logs, settings
 from mailstream.errors import MailstreamError, WrongSettings
@@ -22,7 +23,7 @@ DRAIN_SECONDS = 20
 WATCH_SECONDS = 1.0
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn, but a stop signal ends the process with 0 and open streams are told first."""
 
     @contextlib.contextmanager
@@ -58,9 +59,9 @@ def _listen(found: Settings) -> socket.socket:
     return listener
 
 
-async def _serve(found: Settings, listener: socket.socket) -> int:
-    api = create_api(found)
-    server = _Server(
+def server_of(api: Edge) -> Server:
+    """The HTTP server of an API whose parts are started and stopped by whoever calls this."""
+    return Server(
         uvicorn.Config(
             api,
             http="httptools",
@@ -73,6 +74,11 @@ async def _serve(found: Settings, listener: socket.socket) -> int:
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     )
+
+
+async def _serve(found: Settings, listener: socket.socket) -> int:
+    api = create_api(found)
+    server = server_of(api)
     loop = asyncio.get_running_loop()
     # The lifespan is entered here, not by uvicorn: its errors are ours to tell, in one line.
     async with api.app.router.lifespan_context(api.app):
@@ -88,12 +94,12 @@ async def _serve(found: Settings, listener: socket.socket) -> int:
         return 1 if parts.lookup.broken or parts.publisher.fatal else 0
 
 
-def _stop(server: _Server, parts: Parts) -> None:
-    parts.stopping.set()
+def _stop(server: Server, parts: Parts) -> None:
+    parts.stop_waiting()
     server.should_exit = True
 
 
-async def _watch(server: _Server, parts: Parts) -> None:
+async def _watch(server: Server, parts: Parts) -> None:
     """End the process when it can follow or write the log no more: a new one starts from what is in Kafka."""
     while True:
         await asyncio.sleep(WATCH_SECONDS)

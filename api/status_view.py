@@ -3,33 +3,20 @@
 Values stay the compact bytes that came; a record is decoded when somebody asks for it.
 """
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
 
+from api.brief import Brief, decode_brief
 from mailstream.codec import Undecodable, decode_status
 from mailstream.status import EmailStatus
 
-Watcher = Callable[[], None]
 
+class Change(NamedTuple):
+    """What a record did to an email: None stands for unknown, before or after."""
 
-class _Offset(Struct):
-    offset: int = -1
-
-
-class _Order(Struct):
-    """Just what decides between two records of one email (``status.order_of_merge``)."""
-
-    rank: int
-    request: _Offset | None = None
-    control: int = -1
-
-    def tuple(self) -> tuple[int, int, int]:
-        return self.rank, self.request.offset if self.request else -1, self.control
-
-
-_order = msgspec.json.Decoder(_Order)
+    before: Brief | None
+    after: Brief | None
 
 
 class StatusView:
@@ -37,7 +24,6 @@ class StatusView:
 
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] = {}
-        self._watchers: dict[bytes, set[Watcher]] = {}
 
     def __len__(self) -> int:
         return len(self._values)
@@ -54,36 +40,23 @@ class StatusView:
         except Undecodable:
             return None
 
-    def apply(self, key: bytes, value: bytes | None) -> None:
-        """Take one record; a lower rank does not replace a higher one, a tombstone removes."""
+    def brief(self, key: bytes) -> Brief | None:
+        """The members by which emails are put in order."""
+        value = self._values.get(key)
+        return None if value is None else decode_brief(value)
+
+    def apply(self, key: bytes, value: bytes | None) -> Change | None:
+        """Take one record; a lower rank does not replace a higher one, a tombstone removes. None: nothing changed."""
+        known = self._values.get(key)
+        before = None if known is None else decode_brief(known)
         if value is None:
-            if self._values.pop(key, None) is None:
-                return
-        elif not self._stands(self._values.get(key), value):
-            return
-        else:
-            self._values[key] = value
-        if watchers := self._watchers.get(key):
-            for watcher in tuple(watchers):
-                watcher()
-
-    def watch(self, key: bytes, watcher: Watcher) -> None:
-        """Call ``watcher`` after each change of this email."""
-        self._watchers.setdefault(key, set()).add(watcher)
-
-    def unwatch(self, key: bytes, watcher: Watcher) -> None:
-        """Call it no more."""
-        if watchers := self._watchers.get(key):
-            watchers.discard(watcher)
-            if not watchers:
-                del self._watchers[key]
-
-    @staticmethod
-    def _stands(known: bytes | None, value: bytes) -> bool:
-        """Whether the new record replaces the known one: the same rule as ``status.merge``, on two small parts."""
-        if known is None:
-            return True
+            self._values.pop(key, None)
+            return None if before is None else Change(before, None)
         try:
-            return _order.decode(value).tuple() >= _order.decode(known).tuple()
-        except msgspec.DecodeError:
-            return False
+            after = decode_brief(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None  # a record that is none of ours
+        if before is not None and after.order() < before.order():
+            return None
+        self._values[key] = value
+        return Change(before, after)

@@ -9,7 +9,7 @@ from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished
 from mailstream.log.publish import Position, Publisher
 from mailstream.recipient import canonical
-from mailstream.request import EmailRequest
+from mailstream.request import Control, EmailRequest
 from mailstream.settings import Settings
 from mailstream.topics import MAX_REQUEST_BYTES
 
@@ -29,28 +29,31 @@ class Submit:
 
     async def new(self, request: EmailRequest) -> Position:
         """Append a request. Raises Problem: 413 when it is too large, 503 when nobody acknowledges it in time."""
+        assert request.id is not None
         value = codec.encode(request)
         if len(value) > MAX_REQUEST_BYTES:
             raise Problem(
                 Code.TOO_LARGE,
                 f"The email has {len(value)} bytes as a record; {MAX_REQUEST_BYTES} are allowed, attachments included.",
             )
+        partition = partition_in(request.id, self._partitions)
+        return await self._append(value, canonical(request.to.email).encode(), partition, codec.headers_of(request))
+
+    async def control(self, control: Control) -> Position:
+        """Append a word about an email. Raises Problem 503."""
+        partition = partition_in(control.id, self._partitions)
+        return await self._append(codec.encode(control), control.id.encode(), partition, codec.headers_of(control))
+
+    async def _append(self, value: bytes, key: bytes, partition: int, headers: list[codec.Header]) -> Position:
         if self._publisher.pending() >= IN_FLIGHT:
-            raise Problem(Code.SATURATED, "Too many emails wait for Kafka's acknowledgement. Nothing was accepted.")
-        assert request.id is not None
+            raise Problem(Code.SATURATED, "Too many records wait for Kafka's acknowledgement. Nothing was accepted.")
         try:
             async with asyncio.timeout(SECONDS):
-                return await self._publisher.publish(
-                    self._topic,
-                    value,
-                    key=canonical(request.to.email).encode(),
-                    partition=partition_in(request.id, self._partitions),
-                    headers=codec.headers_of(request),
-                )
+                return await self._publisher.publish(self._topic, value, key=key, partition=partition, headers=headers)
         except (NotPublished, TimeoutError):
             raise Problem(
                 Code.NOT_ACKNOWLEDGED,
-                "The email may or may not be in the log. Ask again with the same Idempotency-Key: it is sent once.",
+                "It may or may not be in the log. Ask again with the same Idempotency-Key: it is done once.",
             ) from None
 
     async def once(self, request: EmailRequest) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 from confluent_kafka import Message
 from msgspec import Struct
 
+from api.brief import Brief
 from api.progress import Partition
 from mailstream import email_id
 from mailstream.clock import moment
@@ -58,7 +59,20 @@ class _Entry(NamedTuple):
     asked: _Asked
     partition: int  #: of the record, which for an item of a batch is the batch's
     offset: int
-    at: datetime
+    at: datetime  #: the broker's time of the record, as the worker will take it
+
+    def brief(self, key: bytes) -> Brief:
+        return Brief(
+            tenant=self.asked.tenant,
+            recipient=key[3:11].decode(),
+            status=Status.QUEUED,
+            rank=rank_of(Status.QUEUED, 0),
+            created_at=self.at,
+            updated_at=self.at,
+            lane=self.asked.lane,
+            due_at=self.asked.send_at,
+            reference=self.asked.reference,
+        )
 
 
 class UnreadRequests:
@@ -73,21 +87,27 @@ class UnreadRequests:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def apply(self, message: Message) -> None:
-        """Take one record, in log order. What is no request of ours is the worker's to judge."""
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._entries
+
+    def apply(self, message: Message) -> list[bytes]:
+        """Take one record, in log order; returns the ids that were unknown until now.
+
+        What is no request of ours is the worker's to judge.
+        """
         value, partition, offset = message.value(), message.partition() or 0, message.offset() or 0
         if value is None:
-            return
+            return []
         try:
             asked: tuple[_Asked, ...] = (_asked.decode(value),)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             try:
                 asked = _batch.decode(value).items
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                return
-        stamp = moment(message.timestamp()[1] / 1000)
-        for each in asked:
-            self._take(each, value, partition, offset, stamp)
+                return []
+        at = moment(message.timestamp()[1] / 1000)
+        keys = [self._take(_Entry(each, partition, offset, at), value) for each in asked]
+        return [key for key in keys if key is not None]
 
     def get(self, key: bytes) -> EmailStatus | None:
         """The status of a request that nobody has read: it waits."""
@@ -117,6 +137,11 @@ class UnreadRequests:
             timeline=(Fact(at=entry.at, status=Status.QUEUED),),
         )
 
+    def brief(self, key: bytes) -> Brief | None:
+        """The members by which emails are put in order."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.brief(key)
+
     def expect(self, key: bytes) -> None:
         """From now on remember the first record of this id, until ``take_first``."""
         self._firsts[key] = None
@@ -125,33 +150,40 @@ class UnreadRequests:
         """The first record of the id since ``expect``."""
         return self._firsts.pop(key, None)
 
-    def forget(self, key: bytes) -> None:
-        """The status view has the id now."""
-        self._entries.pop(key, None)
+    def pop(self, key: bytes) -> Brief | None:
+        """Let go of an id that the status view has now."""
+        entry = self._entries.pop(key, None)
+        return None if entry is None else entry.brief(key)
 
-    def forget_read(self, committed: Mapping[Partition, int]) -> None:
-        """Drop what workers have read and the view has had time to show: repeats, and records that were refused.
+    def pop_read(self, committed: Mapping[Partition, int]) -> list[tuple[bytes, Brief]]:
+        """Let go of what workers have read and the view has had time to show: records that were refused.
 
         Call it only when the view has applied ends of ``email.status`` that were asked after these commits.
         """
         read = [
-            key
+            (key, entry.brief(key))
             for key, entry in self._entries.items()
             if entry.offset < committed.get((self._topic, entry.partition), 0)
         ]
-        for key in read:
+        for key, _ in read:
             del self._entries[key]
+        return read
 
-    def _take(self, asked: _Asked, value: bytes, partition: int, offset: int, stamp: datetime) -> None:
-        if (key := _key_of(asked)) is None:
-            return
+    def _take(self, entry: _Entry, value: bytes) -> bytes | None:
+        if (key := _key_of(entry.asked)) is None:
+            return None
         if key in self._firsts and self._firsts[key] is None:
-            self._firsts[key] = First(partition, offset, asked.fingerprint or _fingerprint(value))
-        if not self._is_known(key):
-            known = self._entries.get(key)
-            # the own record of a batch's item takes over from the batch; any other repeat changes nothing
-            if known is None or known.partition != partition:
-                self._entries[key] = _Entry(asked, partition, offset, asked.requested_at or stamp)
+            fingerprint = entry.asked.fingerprint or _fingerprint(value)
+            self._firsts[key] = First(entry.partition, entry.offset, fingerprint)
+        if self._is_known(key):
+            return None
+        known = self._entries.get(key)
+        if known is None:
+            self._entries[key] = entry
+            return key
+        if known.partition != entry.partition:  # the own record of a batch's item takes over from the batch
+            self._entries[key] = entry._replace(at=known.at)
+        return None
 
 
 def _key_of(asked: _Asked) -> bytes | None:

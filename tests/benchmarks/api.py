@@ -21,7 +21,7 @@ import psutil
 from mailstream.log.client import admin
 from mailstream.settings import Settings
 from tests.benchmarks.load import Job, job_text
-from tests.support.api import some_topics
+from tests.support.system import topics_of
 
 BODY = json.dumps(
     {
@@ -39,7 +39,7 @@ KEY = {"Authorization": "Bearer dev"}
 def main() -> None:
     """Run all rows; a table on stderr, JSON on stdout."""
     settings = Settings(topic_prefix=f"bench-{uuid.uuid4().hex[:8]}.", partitions=8, dev=True)
-    with some_topics(settings), _Api(settings) as api:
+    with topics_of(settings), _Api(settings) as api:
         print(f"idle: {api.rss_mib():.0f} MiB", file=sys.stderr)
         idle = api.rss_mib()
         rows = []

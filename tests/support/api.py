@@ -2,52 +2,30 @@
 
 import asyncio
 import contextlib
-import uuid
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import httpx
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 from fastapi import FastAPI
 
 from api.app import create_api
 from api.parts import Parts
+from api.server import server_of
 from mailstream import codec
 from mailstream.email_id import hash_in, partition_in
-from mailstream.log import check
 from mailstream.log.client import admin
 from mailstream.log.publish import Position, Publisher
+from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.status import Coordinates, EmailStatus, Fact, Status, is_final, rank_of
-from mailstream.topics import ALL, REQUESTED, STATUS, Naming
+from mailstream.topics import REQUESTED, STATUS, Naming
+from tests.support.eventually import eventually
 
 DEV = {"Authorization": "Bearer dev"}
-
-
-def api_settings(bootstrap: str, **members: Any) -> Settings:
-    """Settings of one test: a prefix of its own, four partitions, the dev key."""
-    plain = {
-        "kafka_bootstrap": bootstrap,
-        "topic_prefix": f"api-{uuid.uuid4().hex[:8]}.",
-        "partitions": 4,
-        "dev": True,
-        "sender": "shop@example.com",
-    }
-    return Settings(_env_file=None, **(plain | members))
-
-
-@contextlib.contextmanager
-def some_topics(settings: Settings) -> Any:
-    """The topics of a test, deleted afterwards."""
-    brokers: AdminClient = admin(settings)
-    check.apply(brokers, settings)
-    try:
-        yield
-    finally:
-        naming = Naming(settings.topic_prefix)
-        for answer in brokers.delete_topics([naming.of(topic) for topic in ALL]).values():
-            answer.result(10)
 
 
 class Api:
@@ -88,8 +66,28 @@ async def an_api(
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers or DEV) as http:
             api = Api(edge.app, http)
             if loaded:
-                await until(lambda: api.parts.lookup.is_loaded, 20)
+                await eventually(lambda: api.parts.lookup.is_loaded, within_seconds=20, waiting_for="the view")
             yield api
+
+
+@contextlib.asynccontextmanager
+async def a_server(settings: Settings, *, headers: dict[str, str] | None = None) -> AsyncIterator[Api]:
+    """A replica behind a real socket, for what only a connection shows."""
+    edge = create_api(settings)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with edge.app.router.lifespan_context(edge.app):
+            server = server_of(edge)
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            async with httpx.AsyncClient(base_url=url, headers=headers or DEV, timeout=30) as http:
+                api = Api(edge.app, http)
+                await eventually(
+                    lambda: api.parts.lookup.is_loaded and server.started, within_seconds=20, waiting_for="the view"
+                )
+                yield api
+            api.parts.stop_waiting()
+            server.should_exit = True
+            await serving
 
 
 class Worker:
@@ -127,6 +125,39 @@ class Worker:
         await self._publisher.close()
 
 
+class Requests:
+    """Reads ``email.requested`` from now on, as a worker does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._topic = settings, Naming(settings.topic_prefix).of(REQUESTED)
+        self._records: asyncio.Queue[tuple[bytes, int]] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        self._tail = Tail(self._settings, self._take, name="requests")
+        brokers = admin(self._settings)
+        asked = {TopicPartition(self._topic, p): OffsetSpec.latest() for p in range(self._settings.partitions)}
+        ends = [(part.topic, part.partition, answer.result(10).offset)
+                for part, answer in brokers.list_offsets(asked).items()]  # fmt: skip
+        await self._tail.follow(ends)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._tail.close()
+
+    async def next(self, fits: Callable[[bytes], bool] = bool, seconds: float = 10) -> tuple[bytes, int]:
+        """Value and offset of the next record that fits."""
+        async with asyncio.timeout(seconds):
+            while True:
+                value, offset = await self._records.get()
+                if fits(value):
+                    return value, offset
+
+    def _take(self, batch: Sequence[Message | End]) -> None:
+        for message in batch:
+            if not isinstance(message, End):
+                self._records.put_nowait((message.value() or b"", message.offset() or 0))
+
+
 def a_status(email_id: str, status: Status = Status.QUEUED, *, attempt: int = 0, **members: Any) -> EmailStatus:
     """A status as a worker writes it."""
     now = datetime.now(UTC)
@@ -146,10 +177,3 @@ def a_status(email_id: str, status: Status = Status.QUEUED, *, attempt: int = 0,
         "timeline": (Fact(at=now, status=status),),
     }
     return EmailStatus(**(plain | members))
-
-
-async def until(fact: Callable[[], object], within_seconds: float = 10.0) -> None:
-    """Wait for a fact of this process."""
-    async with asyncio.timeout(within_seconds):
-        while not fact():
-            await asyncio.sleep(0.01)

@@ -10,7 +10,8 @@ from mailstream.recipient import canonical
 from mailstream.settings import Settings
 from mailstream.status import Fact, Status
 from mailstream.topics import GROUP_WORKER, REQUESTED, Naming
-from tests.support.api import DEV, Worker, a_status, an_api, until
+from tests.support.api import DEV, Worker, a_status, an_api
+from tests.support.eventually import eventually
 
 
 def an_id(name: str = "nobody") -> str:
@@ -103,7 +104,7 @@ async def test_a_request_that_workers_refused_is_unknown_again(settings: Setting
         [answer] = brokers.alter_consumer_group_offsets([asked]).values()
         answer.result(10)
 
-        await until(lambda: not len(api.parts.lookup.unread), 15)
+        await eventually(lambda: not len(api.parts.lookup.unread), within_seconds=15, waiting_for="the commit")
         assert (await api.see(id_)).status_code == 404
 
 
@@ -128,7 +129,7 @@ async def test_another_tenants_email_is_a_404_like_an_unknown_one(settings: Sett
     async with an_api(settings) as api:
         worker, id_ = Worker(settings), an_id()
         await worker.publish(a_status(id_, tenant="other"))
-        await until(lambda: len(api.parts.lookup.view))
+        await eventually(lambda: len(api.parts.lookup.view), waiting_for="the status")
 
         foreign, unknown = await api.see(id_), await api.see(an_id())
 
@@ -146,7 +147,7 @@ async def test_a_tombstone_makes_an_email_unknown(settings: Settings) -> None:
 
         await worker.erase(id_)
 
-        await until(lambda: not len(api.parts.lookup.view))
+        await eventually(lambda: not len(api.parts.lookup.view), waiting_for="the tombstone")
         assert (await api.see(id_)).status_code == 404
         await worker.close()
 

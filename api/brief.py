@@ -1,0 +1,43 @@
+"""The few members of an email by which the views keep order: small enough to be read from every record."""
+
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from mailstream.request import Lane
+from mailstream.status import Status
+
+#: Statuses in which an email waits for its turn.
+WAITING = frozenset({Status.QUEUED, Status.RETRYING})
+
+
+class _Place(Struct):
+    offset: int = -1
+
+
+class Brief(Struct):
+    """Part of a status record, or of a request that nobody has read yet."""
+
+    tenant: str
+    recipient: str  #: the recipient hash, 8 hex digits
+    status: Status
+    rank: int
+    created_at: datetime
+    updated_at: datetime
+    lane: Lane = Lane.NORMAL
+    due_at: datetime | None = None
+    reference: str | None = None
+    request: _Place | None = None
+    control: int = -1
+
+    def order(self) -> tuple[int, int, int]:
+        """What decides between two records of one email: the same as ``status.order_of_merge``."""
+        return self.rank, self.request.offset if self.request else -1, self.control
+
+    def is_waiting(self) -> bool:
+        """Whether it waits for its turn."""
+        return self.status in WAITING
+
+
+decode_brief = msgspec.json.Decoder(Brief).decode

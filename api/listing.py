@@ -1,0 +1,132 @@
+"""Which emails a tenant has, newest first, and which of them carry a reference. Holds ids only, 16 bytes for each."""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+from api.brief import Brief
+
+#: Removed emails are skipped; the list is made anew when they are more than this part of it.
+_MOST_DEAD, _LEAST_DEAD = 0.25, 1000
+
+
+class Place(NamedTuple):
+    """Where an email stands in the order: two of one moment are ordered by id."""
+
+    created: int  #: microseconds since 1970
+    key: bytes
+
+
+class _Emails:
+    """The emails of one tenant by time of creation."""
+
+    def __init__(self) -> None:
+        self.created = array("q")
+        self.keys: list[bytes] = []
+        self.dead = 0
+        self.is_sorted = True
+
+    def add(self, place: Place, *, is_loading: bool) -> None:
+        if not self.keys or (self.created[-1], self.keys[-1]) < place:
+            at = len(self.keys)
+        elif is_loading:  # sorted once, when all are there
+            at, self.is_sorted = len(self.keys), False
+        else:
+            at = self._at(place)
+        self.created.insert(at, place.created)
+        self.keys.insert(at, place.key)
+
+    def sort(self) -> None:
+        if self.is_sorted:
+            return
+        order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
+        order.sort(key=self.created.__getitem__)
+        self.created = array("q", map(self.created.__getitem__, order))
+        self.keys = [self.keys[at] for at in order]
+        self.is_sorted = True
+
+    def tidy(self, is_known: Callable[[bytes], bool]) -> None:
+        kept = [at for at, key in enumerate(self.keys) if is_known(key)]
+        self.created = array("q", (self.created[at] for at in kept))
+        self.keys = [self.keys[at] for at in kept]
+        self.dead = 0
+
+    def older(self, before: Place | None, since: int, until: int, count: int) -> list[Place]:
+        at = bisect_left(self.created, until)
+        if before is not None:
+            at = min(at, self._at(before))
+        stop = max(bisect_left(self.created, since), at - count)
+        return [Place(self.created[n], self.keys[n]) for n in range(at - 1, stop - 1, -1)]
+
+    def _at(self, place: Place) -> int:
+        at = bisect_right(self.created, place.created)
+        while at and self.created[at - 1] == place.created and self.keys[at - 1] >= place.key:
+            at -= 1
+        return at
+
+
+class Listing:
+    """Every known id, by tenant."""
+
+    def __init__(self, is_known: Callable[[bytes], bool]) -> None:
+        self._is_known = is_known  #: whether an id still has a status or a request
+        self._tenants: dict[str, _Emails] = {}
+        #: By a hash of tenant and reference: a quarter of the memory of the pair, and readers check the emails anyway.
+        self._references: dict[int, bytes | tuple[bytes, ...]] = {}
+        self._is_loading = True
+
+    def changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
+        """Take in an email that was unknown, forget one that is gone."""
+        if before is None and after is not None:
+            place = Place(microseconds(after.created_at), key)
+            self._tenants.setdefault(after.tenant, _Emails()).add(place, is_loading=self._is_loading)
+            if after.reference is not None:
+                self._refer(hash((after.tenant, after.reference)), key)
+        elif before is not None and after is None:
+            if (emails := self._tenants.get(before.tenant)) is not None:
+                emails.dead += 1
+                if emails.dead > max(_LEAST_DEAD, _MOST_DEAD * len(emails.keys)):
+                    emails.tidy(self._is_known)
+            if before.reference is not None:
+                self._refer_no_more(hash((before.tenant, before.reference)), key)
+
+    def loaded(self) -> None:
+        """All that was there at the start has been taken in."""
+        for emails in self._tenants.values():
+            emails.sort()
+        self._is_loading = False
+
+    def older(self, tenant: str, before: Place | None, since: int, until: int, count: int) -> list[Place]:
+        """The next ``count`` emails of a tenant, newest first, removed ones among them.
+
+        Strictly before the place, and created in [since, until).
+        """
+        emails = self._tenants.get(tenant)
+        return [] if emails is None else emails.older(before, since, until, count)
+
+    def with_reference(self, tenant: str, reference: str) -> tuple[bytes, ...]:
+        """The ids that carry this reference, and maybe others: check each."""
+        found = self._references.get(hash((tenant, reference)))
+        return () if found is None else _tuple(found)
+
+    def _refer(self, mark: int, key: bytes) -> None:
+        known = self._references.get(mark)
+        self._references[mark] = key if known is None else (*_tuple(known), key)
+
+    def _refer_no_more(self, mark: int, key: bytes) -> None:
+        rest = tuple(each for each in _tuple(self._references.get(mark, ())) if each != key)
+        if rest:
+            self._references[mark] = rest
+        else:
+            self._references.pop(mark, None)
+
+
+def _tuple(found: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+def microseconds(at: datetime) -> int:
+    """A moment as an integer, for arrays."""
+    return int(at.timestamp() * 1_000_000)

@@ -1,0 +1,133 @@
+"""What waits for its turn, and when that should come: the backlog as the statuses tell it (contract §3, queue)."""
+
+from dataclasses import dataclass
+
+from api.brief import WAITING, Brief
+from api.listing import microseconds
+from mailstream import estimate
+from mailstream.backlog import Backlog, Waiting
+from mailstream.clock import Clock
+from mailstream.recipient import partition_of
+from mailstream.request import Lane
+from mailstream.settings import Settings
+from mailstream.status import EmailStatus, Status
+
+#: The rate is that of the starts of the last minute.
+RATE_SECONDS = 60
+#: What an email that waited becomes when its turn was taken; the first may be overtaken by the second.
+_STARTED = frozenset({Status.PROCESSING, Status.SENT, Status.HELD})
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where an email stands in the queue."""
+
+    position: int  #: emails that start before it
+    starts_at: float  #: seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """What waits in one lane."""
+
+    ready: int
+    scheduled: int
+    oldest_age_seconds: float
+    partitions: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What waits in all, and how fast it goes."""
+
+    lanes: dict[Lane, LaneState]
+    rate: float  #: starts a second, over the last minute
+    next_turn_at: float | None
+    drained_at: float | None
+
+
+class QueueView:
+    """Follows every email that waits."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._partitions, self._gap, self._clock = settings.partitions, settings.send_gap, clock
+        self._backlog = Backlog()
+        self._starts: dict[int, int] = {}  #: by second, of the last minute
+        self._last_start: float | None = None
+
+    def changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
+        """Count an email in or out."""
+        if before is not None and before.is_waiting():
+            self._backlog.remove(self._waiting(before))
+        if after is None:
+            return
+        if after.is_waiting():
+            self._backlog.add(self._waiting(after))
+        elif after.status in _STARTED and (before is None or before.is_waiting()):
+            self._started(after.updated_at.timestamp())
+
+    def loaded(self) -> None:
+        """Nothing more to do: the backlog is in order at any time."""
+
+    def turn_of(self, status: EmailStatus) -> Turn | None:
+        """Position and estimate of an email; None when it does not wait."""
+        if status.status not in WAITING:
+            return None
+        now = self._clock.now()
+        self._backlog.wake(int(now * 1e6))
+        waiting, ready = self._waiting(status), self._backlog.ready()
+        if waiting.due > now * 1e6:
+            before = sum(ready.values()) + self._backlog.due_before(waiting.due)
+        else:
+            before = estimate.position(waiting.lane, self._backlog.ahead(waiting), ready)
+        due = waiting.due / 1e6 or None
+        starts_at = estimate.starts_at(
+            before, now=now, last_start=self._last_start, interval=self._interval(now), due=due
+        )
+        return Turn(before, starts_at)
+
+    def state(self) -> QueueState:
+        """The whole queue."""
+        now = self._clock.now()
+        self._backlog.wake(int(now * 1e6))
+        ready, later = self._backlog.ready(), self._backlog.later()
+        lanes = {
+            lane: LaneState(ready[lane], later[lane], self._age(lane, now), self._backlog.by_partition(lane))
+            for lane in Lane
+        }
+        count = sum(ready.values())
+        interval = self._interval(now)
+        next_turn = (
+            estimate.starts_at(0, now=now, last_start=self._last_start, interval=interval, due=None) if count else None
+        )
+        drained = None if next_turn is None else next_turn + (count - 1) * interval
+        return QueueState(lanes, self._rate(now), next_turn, drained)
+
+    def _waiting(self, brief: Brief | EmailStatus) -> Waiting:
+        return Waiting(
+            lane=brief.lane,
+            created=microseconds(brief.created_at),
+            due=microseconds(brief.due_at) if brief.due_at else 0,
+            partition=partition_of(int(brief.recipient, 16), self._partitions),
+        )
+
+    def _started(self, at: float) -> None:
+        self._last_start = at if self._last_start is None else max(self._last_start, at)
+        second = int(at)
+        self._starts[second] = self._starts.get(second, 0) + 1
+        while len(self._starts) > RATE_SECONDS + 1:
+            del self._starts[min(self._starts)]
+
+    def _rate(self, now: float) -> float:
+        return sum(count for second, count in self._starts.items() if second > now - RATE_SECONDS) / RATE_SECONDS
+
+    def _interval(self, now: float) -> float:
+        """Seconds between two starts: the gap, or without one what the last minute shows."""
+        if self._gap > 0:
+            return self._gap
+        rate = self._rate(now)
+        return 1 / rate if rate > 0 else 0.0
+
+    def _age(self, lane: Lane, now: float) -> float:
+        oldest = self._backlog.oldest(lane)
+        return 0.0 if oldest is None else max(0.0, now - oldest / 1e6)
