@@ -1,9 +1,13 @@
-"""Kafka as a Java process: the same jars as in any image, fetched once by Maven."""
+"""Kafka as a Java process: the same jars as in any image, fetched once by Maven.
+
+``python -m dev.kafka.java FOLDER`` only fetches them.
+"""
 
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -133,3 +137,7 @@ class JavaBroker:
 
     def _command(self, *arguments: str) -> list[str]:
         return [self._java, *JVM_OPTIONS, "-cp", f"{self._jars}/*", *arguments]
+
+
+if __name__ == "__main__":
+    fetch_jars(Path(sys.argv[1]))

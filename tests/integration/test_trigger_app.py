@@ -1,23 +1,18 @@
 """Domain events on a real Kafka become records of email.requested, once, whatever happens to the reader."""
 
 import asyncio
-import os
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from cloudevents.core.bindings.kafka import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from mailstream import codec, topics
 from mailstream.clock import SystemClock
 from mailstream.email_id import partition_in
-from mailstream.log import check
 from mailstream.log.client import admin, connection
 from mailstream.log.publish import Publisher
 from mailstream.recipient import partition_of, recipient_hash
@@ -29,32 +24,17 @@ from streams.core.rules import Rules
 from streams.trigger_app import Triggers, create_trigger_app
 from tests.support.domain_events import TEMPLATES, as_bytes, cloud_event, example_rules, shipped
 
-BOOTSTRAP = os.environ.get("MAILSTREAM_KAFKA_BOOTSTRAP", "127.0.0.1:9092")
 PARTITIONS = 4
-
-
-@pytest.fixture(scope="module")
-def broker() -> AdminClient:
-    client = admin(Settings(kafka_bootstrap=BOOTSTRAP))
-    try:
-        client.list_topics(timeout=5)
-    except Exception:
-        pytest.skip(f"No Kafka at {BOOTSTRAP}: run `mailstream dev kafka`, or set MAILSTREAM_KAFKA_BOOTSTRAP")
-    return client
 
 
 class Bench:
     """Topics of its own on a real broker, and what came into ours."""
 
-    def __init__(self, client: AdminClient) -> None:
-        self.settings = Settings(
-            kafka_bootstrap=BOOTSTRAP, topic_prefix=f"triggers-{uuid.uuid4().hex[:8]}.", partitions=PARTITIONS,
-            session_timeout=6,
-        )  # fmt: skip
-        self.admin = client
-        check.apply(client, self.settings)
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.admin = admin(settings)
         self.make_topic("shop.orders", 3)
-        self.producer = Producer({"bootstrap.servers": BOOTSTRAP})
+        self.producer = Producer(connection(self.settings))
 
     def name(self, topic: str) -> str:
         return self.settings.topic_prefix + topic
@@ -108,19 +88,10 @@ class Bench:
         assert len(found) == count
         return found
 
-    def close(self) -> None:
-        mine = [
-            name for name in self.admin.list_topics(timeout=10).topics if name.startswith(self.settings.topic_prefix)
-        ]
-        for deleted in self.admin.delete_topics(mine).values():
-            deleted.result(10)
-
 
 @pytest.fixture
-def bench(broker: AdminClient) -> Any:
-    bench = Bench(broker)
-    yield bench
-    bench.close()
+def bench(settings: Settings) -> Bench:
+    return Bench(settings.model_copy(update={"session_timeout": 6}))
 
 
 def requests_in(records: list[Message]) -> list[EmailRequest]:
@@ -204,7 +175,7 @@ async def test_a_missing_topic_is_reported_and_the_others_go_on(bench: Bench) ->
 
 
 async def test_an_event_that_its_producer_rolled_back_sends_nothing(bench: Bench) -> None:
-    producer = Producer({"bootstrap.servers": BOOTSTRAP, "transactional.id": bench.name("outbox")})
+    producer = Producer({**connection(bench.settings), "transactional.id": bench.name("outbox")})
     producer.init_transactions(20)
     for order, end in (("1", producer.commit_transaction), ("2", producer.abort_transaction),
                        ("3", producer.commit_transaction)):  # fmt: skip
