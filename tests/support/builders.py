@@ -103,7 +103,12 @@ def _about(attempt: int, nonce: str | None, at_seconds: float) -> dict[str, Any]
 
 
 def a_claim(
-    attempt: int = 1, nonce: str | None = None, *, at_seconds: float = 1.0, instead: Instead | None = None, **members: Any
+    attempt: int = 1,
+    nonce: str | None = None,
+    *,
+    at_seconds: float = 1.0,
+    instead: Instead | None = None,
+    **members: Any,
 ) -> ClaimRecord:
     """A claim; without a nonce it is the one that ``a_status`` knows as the winner."""
     return ClaimRecord(**_about(attempt, nonce, at_seconds), instead=instead, **members)
