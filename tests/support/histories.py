@@ -117,7 +117,7 @@ class Scene:
         """A client asks where the email stands, and is told what is published."""
         status = self.known.get(id_) if code == 200 else None
         rank = status.rank if status else None
-        self.lookups.append(Lookup(START + at, id_, code, status and status.status, rank, replica))
+        self.lookups.append(Lookup(START + at, id_, code, status.status if status else None, rank, replica))
 
     def fault(self, kind: FaultKind, target: str = "worker-0", *, at: float, code: int | None = None) -> None:
         """The nemesis strikes."""
