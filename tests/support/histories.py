@@ -145,6 +145,10 @@ class Scene:
             mailstream_reason=reason.encode(),
         )
 
+    def end_of(self, topic: str, partition: int) -> int:
+        """The offset that the next record gets."""
+        return self._offsets[topic, partition]
+
     def partition_of(self, id_: str) -> int:
         """Where the records of the email are."""
         return email_id.partition_in(id_, PARTITIONS)
