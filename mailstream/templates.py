@@ -47,13 +47,15 @@ class Templates:
 
     def __init__(self, folder: Path | str) -> None:
         """Raises TemplateError with one line per file that cannot be used."""
-        self._sources = _read(Path(folder))
+        self.folder = Path(folder)
+        self._sources = _read(self.folder)
         self._places = _places(self._sources)
         self._environment = ImmutableSandboxedEnvironment(
             loader=FunctionLoader(self._load),
             undefined=_Missing,
             autoescape=lambda name: name is not None and name.endswith(".html"),
             finalize=_printable,
+            optimized=False,  # else constant expressions run while the folder is read, outside every limit
             auto_reload=False,
             cache_size=-1,
         )

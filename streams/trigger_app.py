@@ -11,9 +11,9 @@ log. So a crash repeats events and skips none, and a repeated event has the same
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import structlog
@@ -21,16 +21,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from mode import Service
 
 from mailstream.clock import Clock, moment
-from mailstream.errors import NotPublished, WrongRules
+from mailstream.errors import MailstreamError, NotPublished, TemplateError
 from mailstream.log.client import connection
 from mailstream.log.publish import Publisher
+from mailstream.render_process import RenderProcess
 from mailstream.settings import Settings
-from mailstream.templates import Templates
+from mailstream.templates import Rendered, Templates
 from mailstream.topics import GROUP_TRIGGERS, Naming
-from streams import trigger_metrics
-from streams.core import rules as rule_file
+from streams import trigger_files, trigger_metrics, trigger_start
 from streams.core import trigger, trigger_records
-from streams.core.rules import Rules
+from streams.core.rules import Rules, Start
+from streams.core.trigger import Wish
 from streams.core.trigger_event import Received
 from streams.core.trigger_records import Outgoing
 
@@ -39,7 +40,7 @@ log = structlog.get_logger(__name__)
 BATCH = 200  #: records that are settled together, then stored
 RETRY_SECONDS = 1.0  #: between two tries to publish what a batch asks for
 STOP_SECONDS = 20.0  #: for the batch in work; what is not stored then is read again
-ASK_SECONDS = 10.0  #: for a question to the brokers at an assignment
+RELOAD_SECONDS = 5.0  #: between two looks at the files of rules and templates
 #: What a topic of ours that cannot be read says; librdkafka goes on with the others and asks again.
 _UNREADABLE = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNKNOWN_TOPIC}
@@ -65,16 +66,20 @@ class Triggers(Service):  # type: ignore[misc]
     ) -> None:
         super().__init__(**kwargs)
         self.unreadable: dict[str, str] = {}  #: topic to reason, for readiness and logs
+        self.waits_for_kafka = False  #: events are read that our own topics do not take
+        self.rules_mistake: str | None = None  #: why changed rules or templates were not taken
         self._settings, self._publisher, self._clock = settings, publisher, clock
-        self._rules, self._templates = rules, templates
         self._naming = Naming(settings.topic_prefix)
         self._max_age = timedelta(seconds=settings.max_event_age)
-        self._topics = {rules.full_name(topic, settings.topic_prefix): topic for topic in rules.topics}
+        self._renderer = RenderProcess(templates.folder)
+        self._use(rules)
         self._is_ending = False
         self._thread: threading.Thread | None = None
 
     async def on_start(self) -> None:
         """Start to read."""
+        if self._settings.triggers_file:
+            self.add_future(self._reload_on_change())
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="triggers", daemon=True)
         self._thread.start()
@@ -84,6 +89,35 @@ class Triggers(Service):  # type: ignore[misc]
         self._is_ending = True
         if self._thread:
             await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+        await self._renderer.close()
+
+    def _use(self, rules: Rules) -> None:
+        self._rules = rules
+        self._topics = {rules.full_name(topic, self._settings.topic_prefix): topic for topic in rules.topics}
+
+    async def _reload_on_change(self) -> None:
+        """Take changed rules and templates without a restart; what cannot be used is reported, the old ones stay."""
+        seen: trigger_files.Signature = frozenset()  # the first look reads again: the files may have changed meanwhile
+        while True:
+            await self._clock.sleep(RELOAD_SECONDS)
+            if (found := await asyncio.to_thread(trigger_files.signature, self._settings)) == seen:
+                continue
+            seen = found
+            try:
+                loaded = await asyncio.to_thread(trigger_files.load, self._settings)
+            except MailstreamError as error:
+                log.error("changed rules or templates cannot be used, the old ones stay", error=str(error))
+                self._note_rules(str(error))
+                continue
+            if loaded is not None:
+                self._use(loaded[0])
+                await self._renderer.reload()
+                self._note_rules(None)
+                log.info("rules and templates reloaded", rules=len(self._rules.rules))
+
+    def _note_rules(self, mistake: str | None) -> None:
+        self.rules_mistake = mistake
+        trigger_metrics.RULES_UNUSABLE.set(0 if mistake is None else 1)
 
     # -- on the thread: it alone touches the consumer
 
@@ -91,8 +125,11 @@ class Triggers(Service):  # type: ignore[misc]
         try:
             consumer = Consumer(self._config())
             try:
-                consumer.subscribe(list(self._topics), on_assign=self._on_assign)
+                subscribed: set[str] = set()
                 while not self._is_ending:
+                    if (wanted := set(self._topics)) != subscribed:  # at the start, and after a reload
+                        consumer.subscribe(sorted(wanted), on_assign=self._on_assign)
+                        subscribed = wanted
                     self._read(consumer)
             finally:
                 consumer.close()  # commits what is stored
@@ -145,30 +182,25 @@ class Triggers(Service):  # type: ignore[misc]
             log.info("offsets not stored, the records are read again", error=error.args[0].name())
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
-        """Start where the group stands; where it never stood, at MAX_EVENT_AGE (amendment 4)."""
-        try:
-            committed = consumer.committed(assigned, ASK_SECONDS)
-            new = [
-                TopicPartition(part.topic, part.partition) for part in committed if part.offset < 0 and not part.error
-            ]
-            since_ms = int((self._clock.now() - self._max_age.total_seconds()) * 1000)
-            asked = [TopicPartition(part.topic, part.partition, since_ms) for part in new]
-            starts = {
-                (part.topic, part.partition): part.offset
-                for part in (consumer.offsets_for_times(asked, ASK_SECONDS) if asked else [])
-                if not part.error and part.offset >= 0
-            }
-        except KafkaException as error:  # then all of it is read, and what is too old sends nothing
-            log.warning("start of new partitions unknown, reading all", error=error.args[0].name())
-            starts = {}
-        consumer.incremental_assign(
-            [
-                TopicPartition(part.topic, part.partition, starts[place])
-                if (place := (part.topic, part.partition)) in starts
-                else TopicPartition(*place)
-                for part in assigned
-            ]
-        )
+        new = {(part.topic, part.partition): part for part in self._starts(consumer, assigned)}
+        consumer.incremental_assign([new.get((part.topic, part.partition), part) for part in assigned])
+        if new:
+            consumer.store_offsets(offsets=list(new.values()))
+
+    def _starts(self, consumer: Consumer, assigned: list[TopicPartition]) -> list[TopicPartition]:
+        rules, prefix = self._rules, self._naming.prefix
+        starts = {rules.full_name(topic, prefix): rules.start(topic) for topic in rules.topics}
+        recent_at = self._clock.now() - self._max_age.total_seconds()
+        while True:
+            try:
+                return trigger_start.positions(
+                    consumer, assigned, lambda topic: starts.get(topic, Start.RECENT), recent_at=recent_at
+                )
+            except KafkaException as error:  # guessing could mail a year of history
+                log.warning("start of new partitions unknown, asking again", error=error.args[0].name())
+            if self._is_ending:
+                raise _Ending
+            time.sleep(RETRY_SECONDS)
 
     def _on_error(self, error: KafkaError) -> None:
         log.warning("kafka", error=error.name())
@@ -190,12 +222,15 @@ class Triggers(Service):  # type: ignore[misc]
         """Return when all that these records ask for is in the log."""
         outgoing: list[Outgoing] = []
         for message in records:
-            outgoing += self._answer(message)
-            await asyncio.sleep(0)  # the gate of a call that is due must not wait for a whole batch
+            if (topic := self._topics.get(message.topic() or "")) is not None:  # else: no rule names it any more
+                outgoing += await self._answer(_received(message, topic))
+                await asyncio.sleep(0)  # the gate of a call that is due must not wait for a whole batch
         while not await self._is_published(outgoing):
+            self.waits_for_kafka = True
             if self._is_ending:
                 raise _Ending
             await self._clock.sleep(RETRY_SECONDS)
+        self.waits_for_kafka = False
 
     async def _is_published(self, outgoing: Sequence[Outgoing]) -> bool:
         """False: ask for all again, in order. A known id is only counted, and a cancel never overtakes its email."""
@@ -212,34 +247,39 @@ class Triggers(Service):  # type: ignore[misc]
             return False
         return True
 
-    def _answer(self, message: Message) -> Sequence[Outgoing]:
-        name = message.topic() or ""
-        received = Received(
-            topic=self._topics[name],
-            full_topic=name,
-            partition=message.partition() or 0,
-            offset=message.offset() or 0,
-            timestamp_ms=message.timestamp()[1],
-            headers=_headers(message),
-            key=message.key(),
-            value=message.value(),
-        )
+    async def _answer(self, received: Received) -> Sequence[Outgoing]:
         now = moment(self._clock.now())
-        ruling = trigger.judge(received, self._rules, self._templates, now=now, max_age=self._max_age)
+        ruling = trigger.judge(received, self._rules, now=now, max_age=self._max_age)
+        mails = {id(wish): await self._rendered(wish) for wish in trigger.wishes(ruling)}
+        ruling = trigger.fulfil(ruling, lambda wish: mails[id(wish)])
         result, outgoing, dead_letter = trigger_records.answer(received, ruling, self._settings.partitions)
         trigger_metrics.EVENTS.labels(result.value).inc()
         if dead_letter:
             log.warning("domain event rejected", reason=dead_letter.reason.value, detail=dead_letter.detail,
-                        topic=name, partition=received.partition, offset=received.offset)  # fmt: skip
+                        topic=dead_letter.topic, partition=received.partition, offset=received.offset)  # fmt: skip
         return outgoing
 
+    async def _rendered(self, wish: Wish) -> Rendered | TemplateError:
+        try:
+            return await self._renderer.render(wish.template, wish.data, locale=wish.locale)
+        except TemplateError as error:
+            return error
 
-def _headers(message: Message) -> dict[str, bytes]:
-    """Names in lower case, as a client of HTTP habits may have written them otherwise."""
-    found: dict[str, bytes] = {}
+
+def _received(message: Message, topic: str) -> Received:
+    headers: dict[str, bytes] = {}
     for name, value in cast("list[tuple[str, bytes | None]]", message.headers() or []):
-        found[name.lower()] = value or b""
-    return found
+        headers[name.lower()] = value or b""  # in lower case: a client of HTTP habits may have written them otherwise
+    return Received(
+        topic=topic,
+        full_topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp_ms=message.timestamp()[1],
+        headers=headers,
+        key=message.key(),
+        value=message.value(),
+    )
 
 
 class _Ending(Exception):
@@ -251,22 +291,3 @@ def create_trigger_app(
 ) -> Triggers:
     """The service that turns domain events into requests. Give it to the worker beside the Faust app."""
     return Triggers(settings, publisher, rules, templates, clock)
-
-
-def load(settings: Settings) -> tuple[Rules, Templates] | None:
-    """Rules and templates from the files that the settings name; None when no rules are named.
-
-    Raises WrongRules or TemplateError, with one line per mistake.
-    """
-    if settings.triggers_file is None:
-        return None
-    if settings.templates_dir is None:
-        raise WrongRules("MAILSTREAM_TRIGGERS_FILE is set, but not MAILSTREAM_TEMPLATES_DIR: the rules name templates")
-    path = Path(settings.triggers_file)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongRules(f"{path}: cannot be read ({type(error).__name__})") from None
-    rules, templates = rule_file.parse(text, path.name), Templates(settings.templates_dir)
-    rule_file.require_usable(rules, templates, settings)
-    return rules, templates

@@ -1,10 +1,13 @@
 """Domain events on a real Kafka become records of email.requested, once, whatever happens to the reader."""
 
 import asyncio
+import json
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,13 +24,15 @@ from mailstream.log import check
 from mailstream.log.client import admin, connection
 from mailstream.log.publish import Publisher
 from mailstream.recipient import partition_of, recipient_hash
-from mailstream.request import EmailRequest
+from mailstream.request import Control, EmailRequest
 from mailstream.settings import Settings
 from mailstream.templates import Templates
+from mailstream.topics import GROUP_TRIGGERS
+from streams import trigger_files
 from streams.core import rules as rule_file
 from streams.core.rules import Rules
 from streams.trigger_app import Triggers, create_trigger_app
-from tests.support.domain_events import TEMPLATES, as_bytes, cloud_event, example_rules, shipped
+from tests.support.domain_events import TEMPLATES, as_bytes, cloud_event, example_rules, rules_with, shipped
 
 BOOTSTRAP = os.environ.get("MAILSTREAM_KAFKA_BOOTSTRAP", "127.0.0.1:9092")
 PARTITIONS = 4
@@ -41,6 +46,13 @@ def broker() -> AdminClient:
     except Exception:
         pytest.skip(f"No Kafka at {BOOTSTRAP}: run `mailstream dev kafka`, or set MAILSTREAM_KAFKA_BOOTSTRAP")
     return client
+
+
+class HurriedClock(SystemClock):
+    """Waits between looks and tries are cut short; time itself is the machine's."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.1))
 
 
 class Bench:
@@ -69,10 +81,11 @@ class Bench:
         assert self.producer.flush(10) == 0
 
     @asynccontextmanager
-    async def reading(self, rules: Rules | None = None) -> AsyncIterator[Triggers]:
-        publisher = Publisher(self.settings)
+    async def reading(self, rules: Rules | None = None, *, settings: Settings | None = None) -> AsyncIterator[Triggers]:
+        settings = settings or self.settings
+        publisher = Publisher(settings, message_seconds=1.0)
         service = create_trigger_app(
-            self.settings, publisher, rules or example_rules(), Templates(TEMPLATES), SystemClock()
+            settings, publisher, rules or example_rules(), Templates(TEMPLATES), HurriedClock()
         )
         await service.start()
         try:
@@ -107,6 +120,25 @@ class Bench:
                 await asyncio.sleep(0.05)
         assert len(found) == count
         return found
+
+    async def eventually_true(self, fact: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not fact():
+                await asyncio.sleep(0.02)
+
+    async def until_begun(self) -> None:
+        """Until the group stands somewhere in every partition."""
+        group, name = self.name(GROUP_TRIGGERS), self.name("shop.orders")
+        parts = [TopicPartition(name, partition) for partition in range(3)]
+        reader = Consumer({**connection(self.settings), "group.id": group})
+        async with asyncio.timeout(20):
+            while any(part.offset < 0 for part in await asyncio.to_thread(reader.committed, parts, 5)):
+                await asyncio.sleep(0.05)
+        reader.close()
+
+    def drop(self, topic: topics.Topic) -> None:
+        for deleted in self.admin.delete_topics([self.name(topic.name)]).values():
+            deleted.result(10)
 
     def close(self) -> None:
         mine = [
@@ -201,6 +233,97 @@ async def test_a_missing_topic_is_reported_and_the_others_go_on(bench: Bench) ->
             while bench.name("shop.returns") not in service.unreadable:
                 await asyncio.sleep(0.05)
         assert bench.name("shop.orders") not in service.unreadable
+
+
+REMINDER: dict[str, Any] = {
+    "name": "reminder", "topic": "shop.orders", "type": "order.placed", "to": "data.customer", "identity": "data.order",
+    "template": "order-shipped", "delay": "3d",
+    "data": {"order": "data.order", "name": "data.customer.name", "parcel": "data.parcel"},
+}  # fmt: skip
+STOP: dict[str, Any] = {"name": "stop", "topic": "shop.orders", "type": "order.cancelled", "to": "data.customer",
+                        "cancels": "reminder", "identity": "data.order"}  # fmt: skip
+
+
+async def test_a_cancel_follows_what_it_cancels_in_the_same_partition(bench: Bench) -> None:
+    bench.say(as_bytes(cloud_event(type="order.placed", id="1")), key=b"1042")
+    bench.say(as_bytes(cloud_event(type="order.cancelled", id="2")), key=b"1042")
+
+    async with bench.reading(rule_file.parse(json.dumps({"rules": [REMINDER, STOP]}))):
+        placed, cancelled = await bench.eventually(topics.REQUESTED, 2)
+
+    request, control = codec.decode_requested(placed.value() or b""), codec.decode_requested(cancelled.value() or b"")
+    assert isinstance(request, EmailRequest)
+    assert isinstance(control, Control)
+    assert control.id == request.id
+    assert cancelled.key() == control.id.encode()
+    assert cancelled.partition() == placed.partition()
+
+
+@pytest.mark.parametrize(
+    ("start", "asked"), [("earliest", {"old", "new"}), ("recent", {"old", "new"}), ("latest", {"new"})]
+)
+async def test_a_topic_that_was_never_read_is_begun_where_the_rules_say(
+    bench: Bench, start: str, asked: set[str]
+) -> None:
+    rules = rules_with(topics={"shop.orders": {"start": start}}, reference="data.order")
+    for _ in range(3):
+        bench.say(as_bytes(cloud_event(shipped("old"), id="old")))
+    async with bench.reading(rules):
+        await bench.until_begun()
+
+    # while nobody reads: the reader that comes back must not begin at the end again
+    bench.say(as_bytes(cloud_event(shipped("new"), id="new")))
+    async with bench.reading(rules):
+        await bench.eventually(topics.REQUESTED, 1 if start == "latest" else 4)
+
+    found = requests_in(bench.records(topics.REQUESTED))
+    assert {request.reference for request in found} == asked
+
+
+async def test_a_topic_can_be_begun_at_a_time(bench: Bench) -> None:
+    bench.say(as_bytes(cloud_event(shipped("before"), id="before")), key=b"k")
+    await asyncio.sleep(0.05)
+    at = datetime.now(UTC).isoformat()
+    await asyncio.sleep(0.05)
+    bench.say(as_bytes(cloud_event(shipped("after"), id="after")), key=b"k")
+
+    async with bench.reading(rules_with(topics={"shop.orders": {"start": at}}, reference="data.order")):
+        (request,) = requests_in(await bench.eventually(topics.REQUESTED, 1))
+
+    assert request.reference == "after"
+
+
+async def test_events_wait_for_kafka_and_none_is_lost(bench: Bench) -> None:
+    bench.drop(topics.REQUESTED)
+    for order in ("1", "2", "3"):
+        bench.say(as_bytes(cloud_event(shipped(order), id=order)))
+
+    async with bench.reading() as service:
+        await bench.eventually_true(lambda: service.waits_for_kafka)
+        check.apply(bench.admin, bench.settings)
+        await bench.eventually_true(lambda: not service.waits_for_kafka)
+        found = requests_in(await asyncio.to_thread(bench.records, topics.REQUESTED))
+
+    assert {request.reference for request in found} == {"1", "2", "3"}
+
+
+async def test_changed_rules_are_taken_and_bad_ones_are_not(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "triggers.yaml"
+    file.write_text(json.dumps({"rules": [REMINDER]}))
+    settings = bench.settings.model_copy(update={"triggers_file": str(file), "templates_dir": str(TEMPLATES)})
+    loaded = trigger_files.load(settings)
+    assert loaded is not None
+    bench.make_topic("shop.returns", 1)
+
+    async with bench.reading(loaded[0], settings=settings) as service:
+        file.write_text("rules: [")
+        await bench.eventually_true(lambda: service.rules_mistake is not None)
+        file.write_text(json.dumps({"rules": [REMINDER, REMINDER | {"name": "returned", "topic": "shop.returns"}]}))
+        await bench.eventually_true(lambda: service.rules_mistake is None)
+        bench.say(as_bytes(cloud_event(type="order.placed")), topic="shop.returns")
+        (request,) = requests_in(await bench.eventually(topics.REQUESTED, 1))
+
+    assert request.idempotency_key == "1042/returned"
 
 
 async def test_an_event_that_its_producer_rolled_back_sends_nothing(bench: Bench) -> None:
