@@ -17,6 +17,9 @@ from mailstream.templates import Rendered
 #: Wall time after which a child that neither answers nor dies is killed: it may be stopped, or out of memory.
 ANSWER_SECONDS = 10.0
 
+#: How often a mail is asked for when the process ends for no fault of the mail.
+TRIES = 3
+
 _answer: "msgspec.msgpack.Decoder[Mail | Mistake]" = msgspec.msgpack.Decoder(Mail | Mistake)
 
 
@@ -39,25 +42,34 @@ class RenderProcess:
             raise TemplateError(
                 f"template {name}: data has something that is no text, number, list or object"
             ) from None
+        for _ in range(TRIES):  # a process may be killed for what it is not at fault: the system's memory, a stop
+            if (answer := await self._answered(name, ask)) is not None:
+                break
+        else:
+            raise TemplateError(f"template {name}: the process that renders ended {TRIES} times, or gave no answer")
+        if isinstance(answer, Mistake):
+            raise TemplateError(answer.told)
+        return Rendered(answer.subject, answer.text, answer.html)
+
+    async def _answered(self, name: str, ask: bytes) -> Mail | Mistake | None:
+        """None: there was no answer, though the mail did not take too long."""
         async with self._turn:
             child = await self._running()
             try:
                 async with asyncio.timeout(self._answer_seconds):
-                    answer = await _asked(child, ask)
+                    return await _asked(child, ask)
             except (asyncio.IncompleteReadError, ConnectionError):
                 self._child = None
                 if await child.wait() == -signal.SIGPROF:
                     told = f"template {name}: rendering took more than {CPU_SECONDS * 1000:.0f} ms and was stopped"
                     raise TemplateError(told) from None
-                raise TemplateError(f"template {name}: the process that renders ended; it is started again") from None
-            except BaseException as error:  # its next answer would be that of this ask
+                return None
+            except TimeoutError:
                 await self._kill()
-                if isinstance(error, TimeoutError):
-                    raise TemplateError(f"template {name}: no answer from the process that renders") from None
+                return None
+            except BaseException:
+                await self._kill()  # its next answer would be that of this ask
                 raise
-        if isinstance(answer, Mistake):
-            raise TemplateError(answer.told)
-        return Rendered(answer.subject, answer.text, answer.html)
 
     async def reload(self) -> None:
         """Read the folder again, for the next mail."""

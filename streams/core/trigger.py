@@ -90,11 +90,16 @@ class Unreadable:
 Ruling = Concerned | Unconcerned | TooOld | Unreadable
 
 
+def is_foreign(received: Received, rules: Rules) -> bool:
+    """Whether the headers say that no rule reads this event: its value may be of a form that only its owner reads."""
+    kind = trigger_event.type_in_headers(received)
+    return kind is not None and not rules.matching(received.topic, kind)
+
+
 def judge(received: Received, rules: Rules, *, now: datetime, max_age: timedelta) -> Ruling:
     """What the rules make of one record. Never raises, whatever the record holds."""
-    kind = trigger_event.type_in_headers(received)
-    if kind is not None and not rules.matching(received.topic, kind):
-        return Unconcerned()  # without looking at a value that may be of a form that only its owner reads
+    if is_foreign(received, rules):
+        return Unconcerned()
     try:
         event = trigger_event.read(received, rules.form(received.topic))
     except (BadEvent, Unanswered) as error:

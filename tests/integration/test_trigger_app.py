@@ -151,10 +151,10 @@ async def test_events_wait_for_kafka_and_none_is_lost(bench: Bench) -> None:
         bench.say(as_bytes(cloud_event(shipped(order), id=order)))
 
     async with bench.reading() as service:
-        await eventually(lambda: service.waits_for_kafka, waiting_for="a refused record")
+        await eventually(lambda: service.is_waiting, waiting_for="a refused record")
         check.apply(bench.admin, bench.settings)
         found = requests_in(await bench.records(topics.REQUESTED, 3))
-        await eventually(lambda: not service.waits_for_kafka, waiting_for="the end of the wait")
+        await eventually(lambda: not service.is_waiting, waiting_for="the end of the wait")
 
     assert {request.reference for request in found} == {"1", "2", "3"}
 
@@ -163,7 +163,7 @@ async def test_a_reader_that_is_stopped_while_it_waits_reads_the_events_again(be
     bench.drop(topics.REQUESTED)
     bench.say(as_bytes(cloud_event()))
     async with bench.reading() as service:
-        await eventually(lambda: service.waits_for_kafka, waiting_for="a refused record")
+        await eventually(lambda: service.is_waiting, waiting_for="a refused record")
 
     check.apply(bench.admin, bench.settings)
     async with bench.reading():
