@@ -15,9 +15,6 @@ from tests.support.claim_rules import Kind, Reader, Record, Rules, sketch
 PROTOCOL = Rules("the protocol")
 RESEND = Rules("the protocol, with the marked resend", resends=True)
 READERS = [pytest.param(sketch, id="read by the model"), pytest.param(product, id="read by the product")]
-#: Found by this model, shortest way: claim, hold, claim (resend), hold, UNCONFIRMED, call, call, the first is refused and
-#: recorded, the second is accepted. ``EmailStatus.doubt`` has room for one attempt; the product then shows FAILED.
-forgets_the_second_doubt = pytest.mark.xfail(strict=True, reason="streams.core.fold keeps only one of two doubts")
 is_long = pytest.mark.skipif("DURATION" not in os.environ, reason="Minutes of CPU: part of `make test-faults`")
 
 
@@ -83,7 +80,7 @@ def test_it_holds_for_two_workers_and_a_longer_life(read: Reader) -> None:
         (PROTOCOL, 2, 7, False, product),
         (RESEND, 3, 6, False, sketch),
         (RESEND, 3, 5, True, sketch),
-        pytest.param(RESEND, 3, 6, False, product, marks=forgets_the_second_doubt),
+        pytest.param(RESEND, 3, 6, False, product),
     ],
 )
 def test_it_holds_in_the_long_run_too(rules: Rules, workers: int, room: int, strays: bool, read: Reader) -> None:
@@ -108,12 +105,11 @@ def test_late_acceptance_of_either_attempt_in_doubt_is_sent(late: int) -> None:
     assert sketch(both_in_doubt_then(Kind.ACCEPTED, late), RESEND).shows == "SENT"
 
 
-@pytest.mark.parametrize("late", [0, pytest.param(2, marks=forgets_the_second_doubt)])
+@pytest.mark.parametrize("late", [0, pytest.param(2)])
 def test_the_product_takes_late_acceptance_of_either_attempt(late: int) -> None:
     assert product(both_in_doubt_then(Kind.ACCEPTED, late), RESEND).shows == "SENT"
 
 
-@forgets_the_second_doubt
 def test_the_product_never_says_failed_while_the_other_attempt_is_in_doubt() -> None:
     assert product(both_in_doubt_then(Kind.NOT_ACCEPTED, 0), RESEND).shows == "UNCONFIRMED"
 
