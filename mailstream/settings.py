@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     api_keys_file: str | None = Field(None, description="YAML with the callers; the API refuses to start without it")
     dev: bool = Field(False, description="1: key `dev`, tenant `dev`, all scopes. Never in production")
 
+    # Commands
+    api_key: SecretStr | None = Field(None, description="key of `mailstream send` and `status`; `dev` with DEV=1")
+
     # Worker
     worker_id: str = Field(default_factory=socket.gethostname, description="shown in attempts; host name by default")
     worker_host: str = Field("127.0.0.1", description="address of probes and metrics")
