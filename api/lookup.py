@@ -13,7 +13,6 @@ from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient
 
 from api.brief import Brief
-from api.log_ends import LogEnds
 from api.metrics import Metrics
 from api.progress import Progress
 from api.status_view import StatusView
@@ -21,6 +20,7 @@ from api.unread import UnreadRequests
 from mailstream import topics
 from mailstream.clock import Clock
 from mailstream.errors import NotCaughtUp
+from mailstream.log.ends import LogEnds
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
@@ -218,8 +218,8 @@ class Lookup:
                 # Requests first: an item of a batch that is done has its own record in front of these ends.
                 await self.progress.reach(await self._ends.last(self.requested))
                 await self.progress.reach(await self._ends.last(self.status))
-            except NotCaughtUp:
-                _log.warning("lookup.kafka_away", seconds=round(self.age_seconds(), 1))
+            except NotCaughtUp as error:
+                _log.warning("lookup.kafka_away", seconds=round(self.age_seconds(), 1), error=str(error))
             else:
                 for key, brief in self.unread.pop_read(committed):
                     self._changed(key, brief, None)

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 from collections.abc import Mapping
 
-Partition = tuple[str, int]  #: topic, partition
+from mailstream.log.ends import Partition
 
 
 class Progress:

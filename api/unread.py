@@ -9,11 +9,11 @@ from confluent_kafka import Message
 from msgspec import Struct
 
 from api.brief import Brief
-from api.progress import Partition
 from mailstream import email_id
 from mailstream.clock import moment
 from mailstream.codec import Undecodable, decode_requested
 from mailstream.errors import BadAddress, BadEmailId
+from mailstream.log.ends import Partition
 from mailstream.mistakes import fingerprint_of
 from mailstream.recipient import canonical, recipient_hash
 from mailstream.request import Address, EmailRequest, Lane

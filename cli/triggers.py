@@ -10,11 +10,13 @@ import msgspec
 import typer
 
 from mailstream.clock import moment
+from mailstream.errors import TemplateError
 from mailstream.settings import load
 from mailstream.status import masked
+from mailstream.templates import Rendered, Templates
 
 if TYPE_CHECKING:
-    from streams.core.trigger import Ruling
+    from streams.core.trigger import Ruling, Wish
 
 group = typer.Typer(no_args_is_help=True, help="Rules that turn domain events into mail; nothing here sends.")
 
@@ -31,7 +33,7 @@ def check(rules: RulesFile = None, templates: Folder = None, as_json: Json = Fal
         typer.echo(msgspec.json.encode([_rule(rule) for rule in found.rules]).decode())
         return
     for rule in found.rules:
-        typer.echo(f"{rule.name}: {rule.topic} {', '.join(rule.type)} → {rule.template}")
+        typer.echo(f"{rule.name}: {rule.topic} {', '.join(rule.type)} → {_outcome(rule)}")
     typer.echo(f"{len(found.rules)} rules on {len(found.topics)} topics are fine.", err=True)
 
 
@@ -63,7 +65,8 @@ def try_out(
         key=None,
         value=event.read_bytes() or None,
     )
-    ruling = trigger.judge(received, found, loaded, now=at, max_age=timedelta(seconds=max_age_seconds))
+    judged = trigger.judge(received, found, now=at, max_age=timedelta(seconds=max_age_seconds))
+    ruling = trigger.fulfil(judged, lambda wish: _rendered(wish, loaded))
     told = _told(ruling)
     typer.echo(msgspec.json.encode(told.data).decode() if as_json else "\n".join(told.lines))
     raise typer.Exit(1 if told.is_failure else 0)
@@ -95,12 +98,21 @@ def _told(ruling: "Ruling") -> _Told:
                     for mail in decision.requests
                 ]  # fmt: skip
                 failures = [{"reason": failure.reason, "detail": failure.detail} for failure in decision.failures]
-                data.append({"rule": decision.rule, "why_not": decision.why_not, "mails": mails, "failures": failures})
+                data.append(
+                    {
+                        "rule": decision.rule,
+                        "why_not": decision.why_not,
+                        "mails": mails,
+                        "failures": failures,
+                        "cancels": [control.id for control in decision.controls],
+                    }
+                )
                 if decision.why_not:
                     lines.append(f"{decision.rule}: does not apply, {decision.why_not}")
                 lines += [
                     f"{decision.rule}: dead letter {failure['reason']}: {failure['detail']}" for failure in failures
                 ]
+                lines += [f"{decision.rule}: cancels {control.id}" for control in decision.controls]
                 for mail in mails:
                     due = f", at {mail['send_at']}" if mail["send_at"] else ""
                     lines.append(f"{decision.rule}: {mail['id']} to {mail['to']}{due}: {mail['subject']}")
@@ -109,19 +121,30 @@ def _told(ruling: "Ruling") -> _Told:
     return _Told({"result": "no rule"}, ["no rule reads this type of event"])
 
 
+def _rendered(wish: "Wish", templates: Templates) -> Rendered | TemplateError:
+    try:
+        return templates.render(wish.template, wish.data, locale=wish.locale)
+    except TemplateError as error:
+        return error
+
+
 def _loaded(rules: Path | None, templates: Path | None) -> Any:
-    from streams import trigger_app
+    from streams import trigger_files
 
     given = {"triggers_file": rules and str(rules), "templates_dir": templates and str(templates)}
     settings = load(**{name: value for name, value in given.items() if value is not None})
-    found = trigger_app.load(settings)
+    found = trigger_files.load(settings)
     if found is None:
         raise typer.BadParameter("name the rules with --rules or MAILSTREAM_TRIGGERS_FILE")
     return *found, settings.max_event_age
 
 
+def _outcome(rule: Any) -> str:
+    return f"cancels {rule.cancels}" if hasattr(rule, "cancels") else str(rule.template)
+
+
 def _rule(rule: Any) -> dict[str, Any]:
-    return {"name": rule.name, "topic": rule.topic, "types": rule.type, "template": rule.template}
+    return {"name": rule.name, "topic": rule.topic, "types": rule.type, "outcome": _outcome(rule)}
 
 
 def _header(text: str) -> tuple[str, bytes]:

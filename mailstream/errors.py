@@ -14,6 +14,7 @@ MailstreamError
 ├── NotCaughtUp          a view of the log is loading or cut off
 ├── TemplateError        a mail template that does not exist, cannot be used, or does not fit its data
 ├── WrongRules           trigger rules that cannot be used
+├── RegistryAway         the schema registry does not answer: the event waits
 ├── OffsetGap            records of a partition were skipped; the process must end and read them again
 └── LogLost              records that a worker needs were deleted before it read them
 """
@@ -69,6 +70,10 @@ class NotCaughtUp(MailstreamError):
 
 class TemplateError(MailstreamError, ValueError):
     """A template that does not exist, cannot be used, or does not fit its data. Names file, line and path, no value."""
+
+
+class RegistryAway(MailstreamError):
+    """The schema registry does not answer: a domain event that needs it waits, as it would for Kafka."""
 
 
 class WrongRules(MailstreamError):

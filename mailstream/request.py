@@ -100,11 +100,10 @@ class Control(Struct, frozen=True, omit_defaults=True, kw_only=True):
     to: str | None = None  #: resolve: SENT, UNCONFIRMED or RESEND
 
 
-class Batch(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Batch(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="kind", tag="batch"):
     """A strict batch: one record, so that all or nothing is true on Kafka too (amendments 12 and 25)."""
 
     items: tuple[EmailRequest, ...]
-    kind: str = "batch"
     id: str = ""  #: the batch id
     tenant: str = "default"
 

@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     data_dir: str = Field(".mailstream", description="scratch folder; nothing is kept there")
     triggers_file: str | None = Field(None, description="YAML with the rules for domain events")
     templates_dir: str | None = Field(None, description="folder of mail templates")
+    schema_registry_url: str | None = Field(
+        None, description="for domain events in Avro or Protobuf; needs the extra `registry`"
+    )
+    schema_registry_user: str | None = Field(None, description="user name for the schema registry")
+    schema_registry_password: SecretStr | None = Field(None, description="password for the schema registry")
     dev_kafka_port: int = Field(9092, ge=1, le=65_535, description="where `mailstream dev` starts its Kafka")
     dev_sendgrid_port: int = Field(8025, ge=1, le=65_535, description="where `mailstream dev` starts its SendGrid")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else json")

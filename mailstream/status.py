@@ -123,6 +123,7 @@ class EmailStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
     rank: int
     attempt: int = 0  #: the newest attempt that was claimed
     nonce: str | None = None  #: of its winner
+    answered: int = 0  #: the newest attempt whose outcome is known, so that it counts once however often it is read
     possible_duplicate: bool = False
     fingerprint: str | None = None
     reference: str | None = None
@@ -140,6 +141,7 @@ class EmailStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
     retries_used: int = 0
     control: int = -1  #: highest decided control record
     doubt: Doubt | None = None
+    second_doubt: Doubt | None = None  #: the marked resend, when its outcome is unknown as well
     test: bool = False
     timeline: tuple[Fact, ...] = ()
     timeline_dropped: int = 0  #: how many entries between the first 10 and the last 40 were left out

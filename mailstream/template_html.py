@@ -1,8 +1,13 @@
-"""What a mail client makes of html: its text form, and the links that it may carry."""
+"""Html as mail clients take it: from MJML, with its CSS inline, its text form, and the links that it may carry."""
 
 import html
 import re
 from html.parser import HTMLParser
+
+import css_inline
+import mrml
+
+from mailstream.errors import TemplateError
 
 #: Attributes that a client follows or loads.
 _LINK = re.compile(
@@ -20,6 +25,28 @@ _BLOCK = frozenset(
      "h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section", "table", "tr", "ul"}
 )  # fmt: skip
 _APART = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote"})
+
+
+#: Nothing is fetched for a mail, neither from the net nor from a disk (security.md S9).
+_inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_link_tags=True, keep_at_rules=True)
+
+
+def from_mjml(source: str) -> str:
+    """The html of an MJML document. Raises TemplateError."""
+    try:
+        return mrml.to_html(source).content
+    except Exception:  # its text quotes the document
+        raise TemplateError("this is no MJML document, or it includes a file") from None
+
+
+def with_inline_css(source: str) -> str:
+    """The html with its style sheets moved into the elements: many clients drop a sheet. @media rules stay behind."""
+    if "<style" not in source:
+        return source
+    try:
+        return _inliner.inline(source)
+    except css_inline.InlineError:
+        raise TemplateError("a style sheet of the mail cannot be read") from None
 
 
 def forbidden_link(source: str) -> str | None:

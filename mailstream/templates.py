@@ -1,6 +1,7 @@
 """Name, version, locale and data to a mail: subject, text and html.
 
-A folder holds ``<name>/<version>/<locale>/`` with ``subject.txt``, ``body.txt`` and ``body.html``; one body is enough.
+A folder holds ``<name>/<version>/<locale>/`` with ``subject.txt``, ``body.txt`` and ``body.html`` or ``body.mjml``; one
+body is enough. ``sample.json`` is data to preview it with.
 The version is a number; a changed text is a new version beside the old one. ``_shared/`` holds what templates include.
 Callers name a template and give data, they never send source (security.md S11). A printed value that is missing or
 null is an error: a mail that says "Dear None" is worse than one that waits for a person.
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from jinja2 import FunctionLoader, StrictUndefined, Template, TemplateSyntaxError, UndefinedError
 from jinja2 import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -22,7 +24,10 @@ from mailstream.errors import TemplateError
 from mailstream.mistakes import SUBJECT_BYTES, is_unsafe
 from mailstream.topics import KIB, MIB
 
-SUBJECT, TEXT, HTML = "subject.txt", "body.txt", "body.html"
+SUBJECT, TEXT, HTML, MJML = "subject.txt", "body.txt", "body.html", "body.mjml"
+#: Data to preview and check a template with.
+SAMPLE = "sample.json"
+PARTS = (SUBJECT, TEXT, HTML, MJML, SAMPLE)
 SHARED = "_shared"
 DEFAULT_LOCALE = "en"
 #: All that one mail may come to: text and html together still have to fit into a record.
@@ -47,13 +52,15 @@ class Templates:
 
     def __init__(self, folder: Path | str) -> None:
         """Raises TemplateError with one line per file that cannot be used."""
-        self._sources = _read(Path(folder))
+        self.folder = Path(folder)
+        self._sources = _read(self.folder)
         self._places = _places(self._sources)
         self._environment = ImmutableSandboxedEnvironment(
             loader=FunctionLoader(self._load),
             undefined=_Missing,
-            autoescape=lambda name: name is not None and name.endswith(".html"),
+            autoescape=lambda name: name is not None and name.endswith((".html", ".mjml")),
             finalize=_printable,
+            optimized=False,  # else constant expressions run while the folder is read, outside every limit
             auto_reload=False,
             cache_size=-1,
         )
@@ -90,15 +97,26 @@ class Templates:
         room = [MAX_OUTPUT_BYTES]
         subject = self._part(f"{place}/{SUBJECT}", data, room).strip()
         _require_header(subject, place)
-        text, html = (
-            self._part(file, data, room) if (file := f"{place}/{part}") in self._sources else None
-            for part in (TEXT, HTML)
-        )
-        if html is not None:
-            if bad := template_html.forbidden_link(html):
-                raise TemplateError(f"{place}/{HTML}: {bad}. Links may be https and mailto")
-            text = template_html.to_text(html) if text is None else text
+        text = self._part(file, data, room) if (file := f"{place}/{TEXT}") in self._sources else None
+        html = self._html(place, data, room)
+        if html is not None and text is None:
+            text = template_html.to_text(html)
         return Rendered(subject, text, html)
+
+    def _html(self, place: str, data: Mapping[str, Any], room: list[int]) -> str | None:
+        file = next((file for part in (HTML, MJML) if (file := f"{place}/{part}") in self._sources), None)
+        if file is None:
+            return None
+        html = self._part(file, data, room)
+        try:
+            html = template_html.with_inline_css(template_html.from_mjml(html) if file.endswith(MJML) else html)
+        except TemplateError as error:
+            raise TemplateError(f"{file}: {error}") from None
+        if len(html.encode()) > MAX_OUTPUT_BYTES:
+            raise TemplateError(f"{file}: the mail becomes larger than {MAX_OUTPUT_BYTES:,} bytes")
+        if bad := template_html.forbidden_link(html):
+            raise TemplateError(f"{file}: {bad}. Links may be https and mailto")
+        return html
 
     def _place(self, name: str, locale: str | None, version: int | str | None) -> str:
         """The folder to render from: exact locale, its language, the default, or the only one there is."""
@@ -146,8 +164,22 @@ class Templates:
         """Source and file name, by which an error finds its place again."""
         return (self._sources[file], file, None) if file in self._sources else None
 
+    def sample(
+        self, name: str, *, locale: str | None = None, version: int | str | None = None
+    ) -> dict[str, Any] | None:
+        """The sample data of a template, if it has some. Raises TemplateError."""
+        file = f"{self._place(name, locale, version)}/{SAMPLE}"
+        if file not in self._sources:
+            return None
+        try:
+            return msgspec.json.decode(self._sources[file], type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise TemplateError(f"{file}: no JSON object ({error})") from None
+
     def _mistakes(self) -> Iterator[str]:
         for file in self._sources:
+            if file.endswith(SAMPLE):
+                continue
             try:
                 self._template(file)
             except TemplateSyntaxError as error:
@@ -159,8 +191,11 @@ class Templates:
                 for place in locales.values():
                     if f"{place}/{SUBJECT}" not in self._sources:
                         yield f"{place}: {SUBJECT} is missing"
-                    if not any(f"{place}/{body}" in self._sources for body in (TEXT, HTML)):
-                        yield f"{place}: {TEXT} or {HTML} is needed"
+                    bodies = [body for body in (TEXT, HTML, MJML) if f"{place}/{body}" in self._sources]
+                    if not bodies:
+                        yield f"{place}: {TEXT}, {HTML} or {MJML} is needed"
+                    if HTML in bodies and MJML in bodies:
+                        yield f"{place}: {HTML} and {MJML} exclude each other"
 
 
 class _Missing(StrictUndefined):
@@ -215,9 +250,9 @@ def _places(sources: Mapping[str, str]) -> dict[str, dict[int, dict[str, str]]]:
             or not _NAME.fullmatch(parts[0])
             or not parts[1].isdecimal()
             or not _LOCALE.fullmatch(parts[2])
-            or parts[3] not in (SUBJECT, TEXT, HTML)
+            or parts[3] not in PARTS
         ):
-            mistakes.append(f"{path}: expected name/version/locale/ with {SUBJECT}, {TEXT} or {HTML}")
+            mistakes.append(f"{path}: expected name/version/locale/ with one of {', '.join(PARTS)}")
             continue
         name, version, locale, _ = parts
         locales = places.setdefault(name, {}).setdefault(int(version), {})

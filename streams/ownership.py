@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
-from confluent_kafka import Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported only at run time
+from confluent_kafka import Message
 
 from mailstream.errors import NotCaughtUp
 from mailstream.log.client import admin
+from mailstream.log.ends import LogEnds
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
@@ -26,7 +26,6 @@ log = structlog.get_logger(__name__)
 
 STUCK_SECONDS = 60.0  #: without progress in a load before it fails and the process ends
 CHECKPOINT_SECONDS = 60.0
-LATEST, EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 
 class Ownership:
@@ -54,14 +53,14 @@ class Ownership:
         self._lowered: set[tuple[str, int]] = set()  #: while loading: emails whose last record is not their highest
         self._suspects: set[tuple[str, int]] = set()  #: while loading: last record foreign and behind the checkpoint
         self._marks: dict[int, Checkpoint] = {}
-        self._admin: AdminClient = admin(settings)
+        self._ends = LogEnds(admin(settings), settings.partitions, seconds=STUCK_SECONDS)
         self._checkpoints = Checkpoints(settings, attempts)
         self._tail = Tail(settings, self._take, name="ownership")
 
     async def warm_up(self) -> None:
         """Connect and find the coordinator while the group forms: it costs a second, once."""
         await self._checkpoints.read({0})
-        await self._offsets(self._status, {0}, LATEST)
+        await self._ends.last(self._status)
 
     # -- changing hands -----------------------------------------------------------------------------------
 
@@ -99,11 +98,11 @@ class Ownership:
         self._marks = await self._checkpoints.read(gained)
         for partition in gained:
             self._table.gain(partition)
-        firsts = await self._offsets(self._status, gained, EARLIEST)
-        await self._tail.follow((self._status, p, firsts[p]) for p in gained)
+        firsts = await self._ends.first(self._status, gained)
+        await self._tail.follow((self._status, p, firsts[self._status, p]) for p in gained)
         await self._catch_up(self._status, gained)
-        begins = await self._offsets(self._attempts, gained, EARLIEST)
-        starts = {p: self._start_of(p, begins[p]) for p in gained}
+        begins = await self._ends.first(self._attempts, gained)
+        starts = {p: self._start_of(p, begins[self._attempts, p]) for p in gained}
         for partition, start in starts.items():
             self._projection.begin(partition, start)
         await self._tail.follow((self._attempts, p, start) for p, start in starts.items())
@@ -176,8 +175,8 @@ class Ownership:
         partitions = set(partitions)
         if not partitions:
             return
-        ends = await self._offsets(topic, partitions, LATEST)
-        behind = {p for p in partitions if self._reached.get((topic, p), -1) < ends[p]}
+        ends = await self._ends.last(topic, partitions)
+        behind = {p for p in partitions if self._reached.get((topic, p), -1) < ends[topic, p]}
         while behind:
             if self._tail.broken:
                 raise NotCaughtUp(f"{topic} cannot be read: {self._tail.broken.str()}. Nothing was sent")
@@ -187,11 +186,7 @@ class Ownership:
                     await self._has_moved.wait()
             except TimeoutError:
                 raise NotCaughtUp(f"{topic} did not move for {STUCK_SECONDS:.0f} s while loading") from None
-            behind = {p for p in behind if self._reached.get((topic, p), -1) < ends[p]}
-
-    async def _offsets(self, topic: str, partitions: Iterable[int], which: OffsetSpec) -> dict[int, int]:
-        asked = self._admin.list_offsets({TopicPartition(topic, p): which for p in partitions}, request_timeout=30.0)
-        return {place.partition: (await asyncio.wrap_future(answer)).offset for place, answer in asked.items()}
+            behind = {p for p in behind if self._reached.get((topic, p), -1) < ends[topic, p]}
 
     # -- checkpoints --------------------------------------------------------------------------------------
 

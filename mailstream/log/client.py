@@ -20,7 +20,7 @@ def connection(settings: Settings) -> dict[str, Any]:
         "ssl.key.location": settings.kafka_ssl_key_location,
         # a broker that comes back is found again within a second; the default backs off to ten
         "reconnect.backoff.max.ms": 1000,
-        "log_level": 3,
+        "log_level": 2,  # each lost connection would be a line on stderr, many a second; our own lines say what matters
     }
     return {key: value for key, value in found.items() if value is not None}
 

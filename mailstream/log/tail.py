@@ -29,7 +29,7 @@ SETTINGS: Mapping[str, Any] = {
 #: Batches that the loop may be behind before the thread waits for it: bounds memory.
 BATCHES_AHEAD = 4
 #: Errors after which librdkafka goes on by itself.
-_PASSING = frozenset(
+PASSING = frozenset(
     {
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
@@ -146,7 +146,7 @@ class Tail:
                 batch.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 batch.append(End(message.topic() or "", message.partition() or 0, message.offset() or 0))
-            elif error.code() not in _PASSING:
+            elif error.code() not in PASSING:
                 self.broken = self.broken or error
         return batch
 

@@ -63,6 +63,7 @@ class Acks(Generic[Place]):
 
     def begin(self, place: Place, offset: int) -> None:
         """Say where the reading of a partition starts: below it nothing needs to be read again."""
+        self.forget_one(place)
         self._lines[place] = _Line(offset - 1, head=offset)
 
     def skip_to(self, place: Place, offset: int) -> None:

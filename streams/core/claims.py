@@ -7,8 +7,16 @@ judged even when its claim lies below the checkpoint.
 
 from enum import StrEnum
 
-from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, OutcomeRecord, ReleasedRecord
-from mailstream.status import EmailStatus, Status
+from mailstream.attempt import (
+    AttemptRecord,
+    ClaimRecord,
+    HeldRecord,
+    Instead,
+    Outcome,
+    OutcomeRecord,
+    ReleasedRecord,
+)
+from mailstream.status import Doubt, EmailStatus, Status
 
 
 class Verdict(StrEnum):
@@ -17,18 +25,24 @@ class Verdict(StrEnum):
     WON = "WON"  #: the first valid claim of its attempt
     LOST = "LOST"  #: a claim that came too late, or was not allowed at its place in the log
     CLOSED = "CLOSED"  #: the winner's word about the newest attempt
-    DOUBT_SETTLED = "DOUBT_SETTLED"  #: the winner's word about an attempt that was resent
+    DOUBT_SETTLED = "DOUBT_SETTLED"  #: the winner's word about an attempt in doubt that another one followed
     KNOWN = "KNOWN"  #: read before; the status has it already
     VOID = "VOID"  #: from somebody who has no say: ignored
 
 
-#: Endings that an open attempt may not be hidden behind: each says that nothing was sent.
-_NEEDS_PROOF = frozenset({Instead.CANCELLED, Instead.EXPIRED, Instead.SUPPRESSED, Instead.FAILED, Instead.RESCHEDULED})
+#: Endings of a doubt, without a word on whether anything was sent, or an operator's. Where proof came first they lose:
+#: an email that is proven not accepted has its retries, and may not be shown as SENT. All others say "not sent".
+_ENDS_DOUBT = frozenset({Instead.UNCONFIRMED, Instead.SENT})
 
 
 def is_open(status: EmailStatus) -> bool:
     """Whether the newest attempt may be under way, or have been, with no proof of what came of it."""
     return status.status in (Status.PROCESSING, Status.HELD)
+
+
+def doubts(status: EmailStatus) -> tuple[Doubt, ...]:
+    """The attempts in doubt that another one followed, oldest first: at most the first call and its marked resend."""
+    return tuple(doubt for doubt in (status.doubt, status.second_doubt) if doubt is not None)
 
 
 def may_claim(status: EmailStatus, *, instead: Instead | None = None, possible_duplicate: bool = False) -> bool:
@@ -38,29 +52,30 @@ def may_claim(status: EmailStatus, *, instead: Instead | None = None, possible_d
     """
     if status.final:
         return False
+    if instead in _ENDS_DOUBT:
+        return is_open(status)
     if not is_open(status):
         return True
-    if instead is not None:
-        return instead not in _NEEDS_PROOF
-    return possible_duplicate and status.doubt is None
+    return instead is None and possible_duplicate and status.doubt is None
 
 
 def judge(status: EmailStatus, record: AttemptRecord) -> Verdict:
     """What ``record``, the next one of the log about this email, means."""
     if isinstance(record, ClaimRecord):
         return _judge_claim(status, record)
-    if record.attempt == status.attempt and record.nonce == status.nonce:
+    said_by = Doubt(record.attempt, record.nonce)
+    if said_by == Doubt(status.attempt, status.nonce or ""):
         return _judge_word(status, record)
-    doubt = status.doubt
-    if doubt and (record.attempt, record.nonce) == (doubt.attempt, doubt.nonce):
-        return Verdict.VOID if isinstance(record, HeldRecord) else Verdict.DOUBT_SETTLED
+    if said_by in doubts(status):
+        is_proof = not isinstance(record, HeldRecord) and getattr(record, "result", None) is not Outcome.UNKNOWN
+        return Verdict.DOUBT_SETTLED if is_proof else Verdict.VOID
     return Verdict.VOID
 
 
 def _judge_claim(status: EmailStatus, claim: ClaimRecord) -> Verdict:
     if claim.attempt <= status.attempt:
-        is_same = claim.nonce == status.nonce or (status.doubt is not None and claim.nonce == status.doubt.nonce)
-        return Verdict.KNOWN if is_same else Verdict.LOST
+        winners = {status.nonce, *(doubt.nonce for doubt in doubts(status))}
+        return Verdict.KNOWN if claim.nonce in winners else Verdict.LOST
     if claim.attempt > status.attempt + 1:
         return Verdict.LOST  # nobody who read the log can have written it
     is_allowed = may_claim(status, instead=claim.instead, possible_duplicate=claim.possible_duplicate)
@@ -68,10 +83,12 @@ def _judge_claim(status: EmailStatus, claim: ClaimRecord) -> Verdict:
 
 
 def _judge_word(status: EmailStatus, record: OutcomeRecord | ReleasedRecord | HeldRecord) -> Verdict:
+    if record.attempt <= status.answered:
+        return Verdict.KNOWN
     if isinstance(record, HeldRecord):
         return Verdict.CLOSED if status.status is Status.PROCESSING else Verdict.KNOWN
     if is_open(status):
         return Verdict.CLOSED
-    if isinstance(record, OutcomeRecord) and status.final and status.nonce == record.nonce:
+    if isinstance(record, OutcomeRecord) and status.final:
         return Verdict.CLOSED  # an event was faster: the outcome still brings the provider's message id
     return Verdict.KNOWN

@@ -4,7 +4,8 @@ The worker that owns the partition, a new owner after a crash and the audit all 
 records, so what ``email.status`` shows can be proven from the other topics. Times come from the records.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from msgspec import structs
 
@@ -18,12 +19,11 @@ from mailstream.status import (
     Fact,
     Provider,
     Status,
-    is_final,
     masked,
     rank_of,
     with_fact,
 )
-from streams.core.claims import Verdict, is_open, judge
+from streams.core.claims import Verdict, doubts, is_open, judge
 
 #: What the provider's events about the recipient mean (sendgrid.md §3). Every other event is a fact that proves acceptance.
 EVENT_STATUS = {
@@ -36,6 +36,9 @@ EVENT_STATUS = {
 }
 #: Events that repeat without end: the timeline keeps the first and the last, with a count.
 COUNTED = frozenset({"open", "click"})
+#: Characters of a text and of a name that come from outside. A status must fit its topic: one that the broker refuses
+#: would stop its worker, as what cannot be recorded is not sent.
+LONGEST_TEXT, LONGEST_NAME = 500, 255
 
 
 def queued(
@@ -113,44 +116,44 @@ def attempted(status: EmailStatus, record: AttemptRecord) -> tuple[Verdict, Emai
             return verdict, _answered(status, record)
         case Verdict.CLOSED, ReleasedRecord():
             fact = Fact(at=record.at, status=Status.QUEUED, detail=record.reason, attempt=record.attempt)
-            return verdict, with_fact(status, fact, due_at=None, held_at=None)
+            return verdict, _moved(status, fact, due_at=None, held_at=None)
         case Verdict.CLOSED, HeldRecord():
             fact = Fact(at=record.at, status=Status.HELD, detail=record.reason, attempt=record.attempt)
-            return verdict, with_fact(status, fact, held_at=record.at)
+            return verdict, _moved(status, fact, held_at=record.at)
         case Verdict.DOUBT_SETTLED, OutcomeRecord() | ReleasedRecord():
             return verdict, _settled(status, record)
     return verdict, status
 
 
 def _claimed(status: EmailStatus, claim: ClaimRecord) -> EmailStatus:
-    doubt = status.doubt
-    if doubt is None and is_open(status) and status.nonce is not None:
-        doubt = Doubt(status.attempt, status.nonce)
+    in_doubt = doubts(status)
+    if is_open(status) and status.nonce is not None:
+        in_doubt = (*in_doubt, Doubt(status.attempt, status.nonce))
     control = status.control if claim.control is None else max(status.control, claim.control)
+    reason = _cut(claim.reason, LONGEST_TEXT)
     fact = Fact(
         at=claim.at,
-        status=_claimed_status(claim, doubt),
-        detail=claim.reason,
+        status=_claimed_status(claim, is_in_doubt=bool(in_doubt)),
+        detail=reason,
         attempt=claim.attempt,
-        by=claim.by,
+        by=_cut(claim.by, LONGEST_NAME),
         control=claim.control,
     )
-    due_at = claim.not_before if claim.instead is Instead.RESCHEDULED else None
-    return with_fact(
+    return _moved(
         status,
         fact,
         attempt=claim.attempt,
         nonce=claim.nonce,
         possible_duplicate=status.possible_duplicate or claim.possible_duplicate,
-        doubt=doubt,
-        due_at=due_at,
+        due_at=claim.not_before if claim.instead is Instead.RESCHEDULED else None,
         held_at=None,
         control=control,
-        provider=_with_reason(status.provider, claim.reason) if claim.instead is Instead.FAILED else status.provider,
+        provider=_with_reason(status.provider, reason) if claim.instead is Instead.FAILED else status.provider,
+        **_in_doubt(in_doubt),
     )
 
 
-def _claimed_status(claim: ClaimRecord, doubt: Doubt | None) -> Status:
+def _claimed_status(claim: ClaimRecord, *, is_in_doubt: bool) -> Status:
     match claim.instead:
         case None:
             return Status.PROCESSING
@@ -161,7 +164,7 @@ def _claimed_status(claim: ClaimRecord, doubt: Doubt | None) -> Status:
         case Instead.UNCONFIRMED:
             return Status.UNCONFIRMED
         case ending:  # behind a doubt nothing may say "not sent" (amendment 3)
-            return Status.UNCONFIRMED if doubt else Status(ending.value)
+            return Status.UNCONFIRMED if is_in_doubt else Status(ending.value)
 
 
 def _answered(status: EmailStatus, outcome: OutcomeRecord) -> EmailStatus:
@@ -180,62 +183,86 @@ def _answered(status: EmailStatus, outcome: OutcomeRecord) -> EmailStatus:
         case _:
             next_status = Status.RETRYING
     fact = Fact(at=outcome.at, status=next_status, detail=outcome.reason, attempt=outcome.attempt)
-    return with_fact(
+    return _moved(
         status,
         fact,
         provider=provider,
-        due_at=outcome.retry_at if next_status is Status.RETRYING and not status.final else None,
-        held_at=outcome.at if next_status is Status.HELD and not status.final else None,
+        due_at=outcome.retry_at if next_status is Status.RETRYING else None,
+        held_at=status.held_at or outcome.at if next_status is Status.HELD else None,
         retries_used=status.retries_used + (1 if outcome.counts else 0),
+        answered=outcome.attempt,
     )
 
 
 def _settled(status: EmailStatus, record: OutcomeRecord | ReleasedRecord) -> EmailStatus:
     """The late word about an attempt that another one followed."""
+    others = tuple(doubt for doubt in doubts(status) if doubt.attempt != record.attempt)
     if isinstance(record, ReleasedRecord):  # an UNCONFIRMED email must not come back to life (amendment 13)
-        return with_fact(status, Fact(at=record.at, what="late_release", attempt=record.attempt))
+        return _moved(status, Fact(at=record.at, what="late_release", attempt=record.attempt), **_in_doubt(others))
     if record.result is Outcome.ACCEPTED:
         provider = Provider(record.message_id, record.code, record.reason)
         fact = Fact(at=record.at, status=Status.SENT, detail="late evidence", attempt=record.attempt)
-        return with_fact(status, fact, provider=provider)
-    if record.result is Outcome.UNKNOWN:
-        return with_fact(status, Fact(at=record.at, what="late_unknown", attempt=record.attempt))
-    ended = Status.FAILED if status.status is Status.UNCONFIRMED else None
-    what = None if ended else "late_refusal"
-    fact = Fact(at=record.at, status=ended, what=what, detail=record.reason, attempt=record.attempt)
-    return with_fact(status, fact, doubt=None)
+        return _moved(status, fact, provider=provider, **_in_doubt(others))
+    is_over = status.status is Status.UNCONFIRMED and not others
+    fact = Fact(
+        at=record.at,
+        status=Status.FAILED if is_over else None,
+        what=None if is_over else "late_refusal",
+        detail=record.reason,
+        attempt=record.attempt,
+    )
+    return _moved(status, fact, **_in_doubt(others))
+
+
+def _in_doubt(attempts: tuple[Doubt, ...]) -> dict[str, Doubt | None]:
+    """The members of a status for these attempts in doubt."""
+    first, second, *_ = (*attempts, None, None)
+    return {"doubt": first, "second_doubt": second}
+
+
+def _moved(status: EmailStatus, fact: Fact, **changes: Any) -> EmailStatus:
+    """The status with this fact; a final one waits for nothing any more."""
+    after = with_fact(status, fact, **changes)
+    return structs.replace(after, due_at=None, held_at=None) if after.final else after
 
 
 def noted_control(
     status: EmailStatus, *, control: int, what: str, why: str | None, by: str, at: datetime
 ) -> EmailStatus:
     """A control record that was decided without a claim: refused, or an order to resend (amendment 9)."""
-    fact = Fact(at=at, what=what, detail=why, by=by or None, control=control)
+    fact = Fact(at=at, what=what, detail=why, by=_cut(by, LONGEST_NAME) or None, control=control)
     return with_fact(status, fact, control=max(status.control, control))
 
 
 def happened(status: EmailStatus, event: ProviderEvent) -> EmailStatus:
     """What an event of the provider means. The same status comes back when it is known already."""
-    if event.dedupe and any(fact.key == event.dedupe for fact in status.timeline):
+    key = _cut(event.dedupe, LONGEST_NAME) or None
+    if key and any(fact.key == key for fact in status.timeline):
         return status
     kind = "blocked" if event.event == "bounce" and event.detail.get("type") == "blocked" else event.event
     # a cc's or bcc's event is a fact; so is one of another attempt's mail, which proves that mailing all the same
     moves_to = EVENT_STATUS.get(kind) if event.is_recipient else None
     if moves_to is None and status.status not in _ACCEPTED:
         moves_to = Status.SENT
-    detail = event.detail.get("reason") or event.detail.get("response")
     if kind in COUNTED:
         status = _forget_middle(status, kind)
-    what = kind if moves_to is None or EVENT_STATUS.get(kind) is not moves_to else None
+    what = _cut(kind, LONGEST_NAME) if moves_to is None or EVENT_STATUS.get(kind) is not moves_to else None
     if moves_to is not None and rank_of(moves_to, status.attempt) < status.rank:
         moves_to, what = None, kind
-    fact = Fact(at=event.at, status=moves_to, what=what, detail=detail, key=event.dedupe or None)
+    said = event.detail.get("reason") or event.detail.get("response")
+    fact = Fact(
+        at=event.at if event.at.tzinfo else event.at.replace(tzinfo=UTC),
+        status=moves_to,
+        what=what,
+        detail=_cut(said, LONGEST_TEXT) if isinstance(said, str) else None,
+        key=key,
+    )
     provider = status.provider
     if event.message_id and not (provider and provider.message_id):
-        provider = Provider(event.message_id, provider.code if provider else None, None)
-    return with_fact(
-        status, fact, provider=provider, held_at=None if is_final(moves_to or status.status) else status.held_at
-    )
+        provider = Provider(_cut(event.message_id, LONGEST_NAME), provider.code if provider else None, None)
+    after = _moved(status, fact, provider=provider)
+    # retention counts from the newest change: a wrong time of the provider must not let the email be forgotten
+    return structs.replace(after, updated_at=max(status.updated_at, fact.at))
 
 
 _ACCEPTED = frozenset({Status.SENT, *EVENT_STATUS.values()})
@@ -260,3 +287,7 @@ def is_duplicate_proven(status: EmailStatus, event: ProviderEvent) -> bool:
 
 def _with_reason(provider: Provider | None, reason: str | None) -> Provider:
     return Provider(provider.message_id if provider else None, provider.code if provider else None, reason)
+
+
+def _cut(text: str | None, characters: int) -> str | None:
+    return text if text is None else text[:characters]

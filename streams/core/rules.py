@@ -7,11 +7,22 @@ Everything in a rule that depends on an event is a JMESPath expression over the 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from mailstream.errors import BadAddress, WrongRules
 from mailstream.recipient import canonical
@@ -62,23 +73,35 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+class Start(StrEnum):
+    """Where a topic is begun that the triggers never read before."""
+
+    RECENT = "recent"  #: at MAX_EVENT_AGE: what is older sends nothing anyway
+    EARLIEST = "earliest"  #: at its beginning, to count what is too old
+    LATEST = "latest"  #: at its end: nothing that has happened is mailed
+
+
 class TopicRule(_Strict):
-    """What must be known about a topic; only for plain JSON, a CloudEvent says it itself."""
+    """What must be known about a topic. ``id``, ``type`` and ``time`` are for plain JSON: a CloudEvent says it itself."""
 
     id: Asked | None = None
     type: Asked | None = None
     time: Asked | None = None
+    start: Start | AwareDatetime = Start.RECENT
     exact_name: bool = Field(False, description="the topic does not carry TOPIC_PREFIX")
 
 
-class Rule(_Strict):
-    """One kind of event to one kind of mail."""
-
+class _Reading(_Strict):
     name: RuleName
     topic: TopicName
     type: Annotated[list[str], BeforeValidator(_several), Field(min_length=1)]
     when: Asked | None = Field(None, description="the rule applies when this is neither false, null nor empty")
     to: Asked = Field(description="an address, {email, name}, or a list of these: one mail each")
+
+
+class MailRule(_Reading):
+    """One kind of event to one kind of mail."""
+
     template: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}(@\d+)?$", description="name, or name@version")
     data: dict[str, Asked] = Field(default_factory=dict, description="what the template gets")
     locale: Asked | None = None
@@ -103,17 +126,44 @@ class Rule(_Strict):
         return self
 
 
+class CancelRule(_Reading):
+    """One kind of event that withdraws a mail which another rule asked for and which is not sent yet.
+
+    ``to`` and ``identity`` must give what they gave then: the id of the mail follows from them.
+    """
+
+    cancels: RuleName
+    identity: Asked = Field(description="gives what the identity of the cancelled rule gave")
+    source: Asked | None = Field(None, description="the source of the event that asked; this event's own by default")
+    reason: str | None = Field(None, max_length=200, description="shown on the timeline; the event's type by default")
+
+
+Rule = MailRule | CancelRule
+
+
+def _kind_of_rule(value: object) -> str:
+    return "cancel" if isinstance(value, dict) and "cancels" in value else "mail"
+
+
 class _File(_Strict):
     topics: dict[TopicName, TopicRule] = Field(default_factory=dict)
-    rules: list[Rule] = Field(min_length=1)
+    rules: list[
+        Annotated[Annotated[MailRule, Tag("mail")] | Annotated[CancelRule, Tag("cancel")], Discriminator(_kind_of_rule)]
+    ] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        seen = set()
+    def _names_meet(self) -> Self:
+        seen: dict[str, Rule] = {}
         for rule in self.rules:
             if rule.name in seen:
                 raise ValueError(f"two rules are called {rule.name}; the name is part of every id that it makes")
-            seen.add(rule.name)
+            seen[rule.name] = rule
+        for rule in self.rules:
+            if not isinstance(rule, CancelRule):
+                continue
+            mail = seen.get(rule.cancels)
+            if not isinstance(mail, MailRule) or mail.identity is None:
+                raise ValueError(f"rule {rule.name}: {rule.cancels} must be a rule with a template and an identity")
         if unused := set(self.topics) - {rule.topic for rule in self.rules}:
             raise ValueError(f"no rule reads the topic {min(unused)}")
         return self
@@ -128,6 +178,7 @@ class Rules:
     def __init__(self, rules: Iterable[Rule], topics: Mapping[str, TopicRule] | None = None) -> None:
         self.rules = tuple(rules)
         self._topics = dict(topics or {})
+        self._mails = {rule.name: rule for rule in self.rules if isinstance(rule, MailRule)}
         by_place: dict[tuple[str, str], list[Rule]] = defaultdict(list)
         for rule in self.rules:
             for kind in rule.type:
@@ -148,6 +199,15 @@ class Rules:
     def form(self, topic: str) -> PlainForm:
         """How plain JSON of this topic is read."""
         return self._forms.get(topic, _NO_FORM)
+
+    def start(self, topic: str) -> Start | datetime:
+        """Where the topic is begun when the triggers never read it before."""
+        found = self._topics.get(topic)
+        return found.start if found else Start.RECENT
+
+    def mail(self, name: str) -> MailRule:
+        """The rule of this name that asks for mail."""
+        return self._mails[name]
 
     def matching(self, topic: str, kind: str) -> tuple[Rule, ...]:
         """The rules for this type, then those of the topic for any type."""
@@ -181,6 +241,8 @@ def require_usable(rules: Rules, templates: Templates, settings: Settings) -> No
     domains = {sender[1:].lower() for sender in settings.senders_allowed if sender.startswith("@")}
     wrong = []
     for rule in rules.rules:
+        if isinstance(rule, CancelRule):
+            continue
         if not templates.has(rule.template):
             wrong.append(f"rule {rule.name}: there is no template {rule.template} in the templates folder")
         if rule.from_ is None:
@@ -194,7 +256,9 @@ def require_usable(rules: Rules, templates: Templates, settings: Settings) -> No
 
 def _mistakes(error: ValidationError, tree: yaml.Node | None, file: str) -> Iterable[str]:
     for mistake in error.errors(include_input=False, include_url=False):
-        place = tuple(part for part in mistake["loc"] if isinstance(part, str | int))
+        place = mistake["loc"]
+        if len(place) > 2 and place[0] == "rules":  # behind the index pydantic names the kind of rule
+            place = place[:2] + place[3:]
         where = ".".join(str(part) for part in place) or "the file"
         yield f"{file} line {_line(tree, place)}: {where}: {mistake['msg'].removeprefix('Value error, ')}"
 

@@ -12,6 +12,9 @@ from mailstream.request import Lane
 from mailstream.status import EmailStatus
 from streams.core.lanes import Lanes
 
+#: A heap is made anew when it holds more than twice the emails that wait, and this many more.
+SPARE = 64
+
 
 @dataclass(slots=True, eq=False)
 class Waiting:
@@ -70,6 +73,7 @@ class Schedule:
 
     def add(self, email: Waiting, now: float) -> None:
         """Let an email wait, instead of its former place when it has one."""
+        self.remove(email.id)  # whoever stood behind its former place comes forward
         self._known[email.id] = email
         self._serial += 1
         if email.due > now:
@@ -78,6 +82,7 @@ class Schedule:
             heapq.heappush(self._ready[email.lane], email)
         if email.expires is not None:
             heapq.heappush(self._expiring, (email.expires, self._serial, email))
+        self._tidy()
 
     def remove(self, email_id: str) -> Waiting | None:
         """Take an email out. Its entries in the heaps die when they come up."""
@@ -118,12 +123,12 @@ class Schedule:
         times = [heap[0][0] for heap in (self._later, self._resting) if heap]
         return min(times, default=None)
 
-    def expired(self, now: float) -> list[Waiting]:
-        """Take out the emails whose ``expires_at`` has passed."""
-        found = []
-        while self._expiring and self._expiring[0][0] <= now:
+    def expired(self, now: float, *, at_most: int | None = None) -> list[Waiting]:
+        """Take out the emails whose ``expires_at`` has passed, or the first few of them."""
+        found: list[Waiting] = []
+        while self._expiring and self._expiring[0][0] <= now and (at_most is None or len(found) < at_most):
             email = heapq.heappop(self._expiring)[2]
-            if self._known.get(email.id) is email:
+            if self._is_waiting(email):
                 self.remove(email.id)
                 found.append(email)
         return found
@@ -132,7 +137,7 @@ class Schedule:
         """About the next ``count`` due emails, for reading their bodies ahead; their order is not exact."""
         found: list[Waiting] = []
         for ready in self._ready.values():
-            found += [email for email in ready[:count] if self._known.get(email.id) is email]  # a heap: roughly sorted
+            found += filter(self._is_waiting, ready[:count])  # a heap: roughly sorted
         return found[:count]
 
     def backlog(self) -> dict[Lane, int]:
@@ -143,14 +148,30 @@ class Schedule:
         return counts
 
     def _head_of(self, ready: list[Waiting]) -> Waiting | None:
-        while ready and self._known.get(ready[0].id) is not ready[0]:
+        while ready and not self._is_waiting(ready[0]):
             heapq.heappop(ready)
         return ready[0] if ready else None
 
+    def _is_waiting(self, email: Waiting) -> bool:
+        return self._known.get(email.id) is email
+
+    def _tidy(self) -> None:
+        """Drop dead entries: they would die when they come up, which may be a year ahead."""
+        most = 2 * len(self._known) + SPARE
+        for timed in (self._later, self._expiring):
+            if len(timed) > most:
+                timed[:] = [entry for entry in timed if self._is_waiting(entry[2])]
+                heapq.heapify(timed)
+        for ready in self._ready.values():
+            if len(ready) > most:
+                ready[:] = filter(self._is_waiting, ready)
+                heapq.heapify(ready)
+
     def _wake(self, now: float) -> None:
+        self._tidy()
         while self._later and self._later[0][0] <= now:
             email = heapq.heappop(self._later)[2]
-            if self._known.get(email.id) is email:
+            if self._is_waiting(email):
                 heapq.heappush(self._ready[email.lane], email)
         while self._resting and self._resting[0][0] <= now:
             self._release(heapq.heappop(self._resting)[1])

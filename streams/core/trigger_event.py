@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +24,10 @@ REQUIRED = ("specversion", "id", "source", "type")
 MAX_ATTRIBUTE_CHARACTERS = 1024
 #: Epoch numbers above this are milliseconds: as seconds they would be after the year 5000.
 _MILLISECONDS_FROM = 100_000_000_000
+
+
+#: The content of a record that needs no schema to be read.
+AS_JSON: Final = object()
 
 
 class BadEvent(Exception):
@@ -42,6 +46,11 @@ class Received:
     headers: Mapping[str, bytes]  #: names in lower case
     key: bytes | None
     value: bytes | None
+    content: Any = AS_JSON  #: what a schema made of the value (Avro, Protobuf); else the value is JSON
+
+    def json(self) -> Any:
+        """The content as a JSON value. Raises BadEvent."""
+        return _json(self.value or b"") if self.content is AS_JSON else self.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,7 @@ def read(received: Received, form: PlainForm) -> DomainEvent | None:
         return None
     if is_structured and not content_type.startswith(f"{STRUCTURED}+json"):
         raise BadEvent("a structured CloudEvent must be application/cloudevents+json")
-    value = _json(received.value)
+    value = received.json()
     if is_structured or (isinstance(value, dict) and "specversion" in value):
         return _structured(received, value)
     return _plain(received, value, form)
@@ -115,7 +124,10 @@ def _binary(received: Received, content_type: str) -> DomainEvent:
         }
     except UnicodeDecodeError:
         raise BadEvent("a ce_ header is no text in UTF-8") from None
-    data = None if not received.value else _content(received.value, content_type)
+    if received.content is not AS_JSON:
+        data = received.content
+    else:
+        data = _content(received.value, content_type) if received.value else None
     return _event(received, attributes, data)
 
 

@@ -8,7 +8,7 @@ from mailstream import codec, topics
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.email_id import partition_in
 from mailstream.recipient import canonical
-from mailstream.request import EmailRequest
+from mailstream.request import Control, EmailRequest
 from mailstream.topics import MAX_REQUEST_BYTES, Topic
 from streams.core.trigger import Concerned, Failure, Ruling, TooOld, Unconcerned, Unreadable
 from streams.core.trigger_event import DomainEvent, Received
@@ -29,7 +29,7 @@ class Outgoing(NamedTuple):
 class Result(StrEnum):
     """What became of a domain event, for the count."""
 
-    ASKED = "asked"  #: at least one mail was asked for, and nothing failed
+    ASKED = "asked"  #: at least one mail was asked for or cancelled, and nothing failed
     PASSED_OVER = "passed_over"  #: rules read its type, and none applied
     UNCONCERNED = "unconcerned"  #: no rule reads its type
     TOO_OLD = "too_old"  #: older than MAX_EVENT_AGE
@@ -66,6 +66,7 @@ def answer(received: Received, ruling: Ruling, partitions: int) -> Answer:
                         failures.append(Failure(Reason.TOO_LARGE, f"rule {decision.rule}: the mail is too large"))
                     else:
                         outgoing.append(record)
+                outgoing += [_control(control, partitions) for control in decision.controls]
             if failures:
                 return _rejected(Result.FAILED, received, outgoing, failures)
             return Answer(Result.ASKED if outgoing else Result.PASSED_OVER, tuple(outgoing))
@@ -75,6 +76,11 @@ def _request(request: EmailRequest, partitions: int, trace: list[codec.Header]) 
     key = canonical(request.to.email).encode()
     partition = partition_in(request.id or "", partitions)
     return Outgoing(topics.REQUESTED, codec.encode(request), key, partition, [*codec.headers_of(request), *trace])
+
+
+def _control(control: Control, partitions: int) -> Outgoing:
+    partition = partition_in(control.id, partitions)
+    return Outgoing(topics.REQUESTED, codec.encode(control), control.id.encode(), partition, codec.headers_of(control))
 
 
 def _trace(received: Received, event: DomainEvent) -> list[codec.Header]:

@@ -80,7 +80,7 @@ async def test_a_worker_that_is_killed_while_a_hundred_mails_wait_loses_none_and
 
 
 async def test_a_broker_that_stops_for_twenty_seconds_stops_calls_and_all_goes_on_by_itself(
-    programs: Programs, own_kafka: Kafka
+    own_kafka: Kafka, programs: Programs
 ) -> None:
     assert own_kafka.broker is not None
     settings = some_settings(own_kafka.bootstrap, send_gap=0.2, session_timeout=10)

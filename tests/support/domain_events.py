@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mailstream.templates import Templates
+from mailstream.errors import TemplateError
+from mailstream.templates import Rendered, Templates
 from streams.core import rules as rule_file
 from streams.core import trigger
 from streams.core.rules import Rules
@@ -62,8 +63,8 @@ def example_rules() -> Rules:
     return rule_file.parse((EXAMPLES / "triggers.yaml").read_text())
 
 
-def rules_with(**members: Any) -> Rules:
-    """The rule ``shipped``, with these members on top; None leaves one out."""
+def rules_with(*more: dict[str, Any], **members: Any) -> Rules:
+    """The rule ``shipped``, with these members on top (None leaves one out), and more rules behind it."""
     rule = {
         "name": "shipped",
         "topic": "shop.orders",
@@ -74,12 +75,23 @@ def rules_with(**members: Any) -> Rules:
     } | members
     topics = rule.pop("topics", {})
     kept = {name: value for name, value in rule.items() if value is not None}
-    return rule_file.parse(json.dumps({"topics": topics, "rules": [kept]}))
+    return rule_file.parse(json.dumps({"topics": topics, "rules": [kept, *more]}))
 
 
 def judged(record: Received, rules: Rules | None = None, *, now: datetime = NOW) -> trigger.Ruling:
-    """The ruling over a record, at a fixed time and with the templates of the examples."""
-    return trigger.judge(record, rules or example_rules(), Templates(TEMPLATES), now=now, max_age=WEEK)
+    """The ruling over a record, at a fixed time and rendered with the templates of the examples."""
+    ruling = trigger.judge(record, rules or example_rules(), now=now, max_age=WEEK)
+    return trigger.fulfil(ruling, _rendered)
+
+
+def _rendered(wish: trigger.Wish) -> Rendered | TemplateError:
+    try:
+        return _TEMPLATES.render(wish.template, wish.data, locale=wish.locale)
+    except TemplateError as error:
+        return error
+
+
+_TEMPLATES = Templates(TEMPLATES)
 
 
 def decision_on(value: Any, rules: Rules | None = None, **where: Any) -> trigger.Decision:

@@ -15,7 +15,7 @@ SHIPPED = {"order": "1042", "name": "Ada", "parcel": "P-1"}
 
 def folder_with(tmp_path: Path, **files: str) -> Path:
     """A templates folder; ``subject`` and so on are files of welcome/1/en, others are paths with __ for /."""
-    names = {"subject": "subject.txt", "text": "body.txt", "html": "body.html"}
+    names = {"subject": "subject.txt", "text": "body.txt", "html": "body.html", "mjml": "body.mjml"}
     for name, content in files.items():
         path = tmp_path / (f"welcome/1/en/{names[name]}" if name in names else name.replace("__", "/"))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,6 +174,55 @@ def test_a_template_reaches_nothing_but_its_data(tmp_path: Path, source: str) ->
         welcome(tmp_path, {"x": "text", "items": []}, text=source)
 
 
+MJML = """<mjml><mj-body><mj-section><mj-column>{% for name in names %}<mj-text>Hello {{ name }}</mj-text>{% endfor %}
+<mj-button href="{{ link }}">Track it</mj-button></mj-column></mj-section></mj-body></mjml>"""
+
+
+def test_mjml_becomes_html_that_clients_lay_out_and_text(tmp_path: Path) -> None:
+    mail = welcome(tmp_path, {"names": ["Ada", "<Bob>"], "link": "https://x.example/p"}, mjml=MJML)
+
+    assert mail.html is not None
+    assert "<table" in mail.html
+    assert "Hello &lt;Bob&gt;" in mail.html
+    assert mail.text == "Hello Ada\nHello <Bob>\n\nTrack it (https://x.example/p)\n"
+
+
+@pytest.mark.parametrize(
+    "mjml", ["<mjml><mj-body>", "hello", '<mjml><mj-body><mj-include path="/etc/passwd"/></mj-body></mjml>']
+)
+def test_what_is_no_mjml_is_a_mistake(tmp_path: Path, mjml: str) -> None:
+    with pytest.raises(TemplateError, match=r"welcome/1/en/body\.mjml: this is no MJML"):
+        welcome(tmp_path, mjml=mjml)
+
+
+def test_links_in_mjml_are_held_to_the_same(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match="a link with a scheme"):
+        welcome(tmp_path, {"names": [], "link": "javascript:alert(1)"}, mjml=MJML)
+
+
+def test_a_style_sheet_moves_into_the_elements_and_media_rules_stay(tmp_path: Path) -> None:
+    html = (
+        "<html><head><style>p{color:red}@media(max-width:9px){p{color:blue}}</style></head><body><p>x</p></body></html>"
+    )
+
+    mail = welcome(tmp_path, html=html)
+
+    assert mail.html is not None
+    assert '<p style="color: red;">' in mail.html or '<p style="color:red">' in mail.html
+    assert "@media" in mail.html
+
+
+def test_no_sheet_is_read_from_a_disk_or_the_net(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.css"
+    sheet.write_text("p { color: red }")
+    source = f'<html><head><style></style><link rel="stylesheet" href="{sheet}"></head><body><p>x</p></body></html>'
+
+    mail = welcome(tmp_path / "templates", html=source)
+
+    assert mail.html is not None
+    assert "red" not in mail.html
+
+
 def test_only_plain_values_reach_a_template(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match=r"data\.a\.b\[\] is no text"):
         welcome(tmp_path, {"a": {"b": [subprocess]}}, text="x")
@@ -196,7 +245,7 @@ def test_templates_that_include_each_other_for_ever_are_an_error(tmp_path: Path)
     [
         ({"subject": "{{ x", "text": "x"}, "welcome/1/en/subject.txt line 1"),
         ({"text": "x"}, "subject.txt is missing"),
-        ({"subject": "x"}, "body.txt or body.html is needed"),
+        ({"subject": "x"}, "body.txt, body.html or body.mjml is needed"),
         ({"subject": "x", "text": "x", "welcome__latest__en__body.txt": "x"}, "welcome/latest/en/body.txt: expected"),
         ({"subject": "x", "text": "x", "welcome__1__en__notes.md": "x"}, "notes.md: expected"),
         ({"subject": "x", "text": "{{ x | nope }}"}, "No filter named 'nope'"),

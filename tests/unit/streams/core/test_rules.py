@@ -63,6 +63,14 @@ def test_two_rules_of_one_name_are_refused_because_it_is_part_of_their_ids() -> 
         rule_file.parse(f"rules:{rule}{rule.lstrip(chr(10))}")
 
 
+@pytest.mark.parametrize("cancels", ["shipped", "stop", "nothing"])
+def test_a_cancel_must_name_a_mail_rule_with_an_identity(cancels: str) -> None:
+    cancel = {"name": "stop", "topic": "shop.orders", "type": "x", "to": "a", "identity": "b", "cancels": cancels}
+
+    with pytest.raises(WrongRules, match=f"rule stop: {cancels} must be a rule with a template and an identity"):
+        rules_with(cancel)
+
+
 def test_rules_are_found_by_topic_and_type() -> None:
     rules = rule_file.parse(
         GOOD + GOOD.split("rules:")[1].replace("shipped\n", "any\n", 1).replace("order.shipped", "'*'")

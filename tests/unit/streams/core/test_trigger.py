@@ -7,16 +7,13 @@ from hypothesis import strategies as st
 
 from mailstream import email_id
 from mailstream.dead_letter import Reason
-from mailstream.request import Address, Lane, OnAmbiguous
-from mailstream.templates import Templates
+from mailstream.request import Address, ControlKind, Lane, OnAmbiguous
 from streams.core import trigger
 from streams.core.rules import Rules
-from streams.core.trigger import Concerned, Decision, TooOld, Unconcerned, Unreadable, judge
+from streams.core.trigger import Concerned, Decision, TooOld, Unconcerned, Unreadable
 from streams.core.trigger_event import Received
 from tests.support.domain_events import (
     NOW,
-    TEMPLATES,
-    WEEK,
     as_bytes,
     cloud_event,
     decision_on,
@@ -176,6 +173,51 @@ def test_an_event_older_than_the_limit_sends_nothing() -> None:
     assert isinstance(judged(received(cloud_event(), recorded_at=NOW - timedelta(days=8))), TooOld)
 
 
+CANCELLED = {"name": "stop", "topic": "shop.orders", "type": "order.cancelled", "to": "data.customer",
+             "cancels": "shipped", "identity": "data.order"}  # fmt: skip
+
+
+def test_a_cancel_names_the_email_that_the_other_rule_asked_for() -> None:
+    rules = rules_with(CANCELLED, identity="data.order", delay="3d", tenant="shop")
+    (mail,) = decision_on(cloud_event(), rules).requests
+
+    decision = decision_on(cloud_event(shipped(email="ADA@example.com"), id="x", type="order.cancelled"), rules)
+
+    (control,) = decision.controls
+    assert control.id == mail.id
+    assert control.kind is ControlKind.CANCEL
+    assert (control.tenant, control.by, control.reason) == ("shop", "rule stop", "order.cancelled")
+    assert decision.requests == ()
+
+
+def test_a_cancel_from_another_service_names_the_source_that_asked() -> None:
+    rules = rules_with(CANCELLED | {"source": "'/shop'"}, identity="data.order")
+    (mail,) = decision_on(cloud_event(), rules).requests
+
+    (control,) = decision_on(cloud_event(source="/billing", type="order.cancelled"), rules).controls
+
+    assert control.id == mail.id
+
+
+def test_a_cancel_is_never_too_old() -> None:
+    rules = rules_with(CANCELLED, identity="data.order")
+
+    old = cloud_event(type="order.cancelled", time="2026-01-01T00:00:00Z")
+
+    assert len(decision_on(old, rules).controls) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [({"order": 1}, Reason.MAPPING_FAILED), (shipped(order=""), Reason.MAPPING_FAILED),
+                         (shipped(email="nobody"), Reason.BAD_ADDRESS)],
+)  # fmt: skip
+def test_a_cancel_that_names_nothing_is_a_failure(data: dict[str, Any], reason: Reason) -> None:
+    decision = decision_on(cloud_event(data, type="order.cancelled"), rules_with(CANCELLED, identity="data.order"))
+
+    assert decision.controls == ()
+    assert [failure.reason for failure in decision.failures] == [reason]
+
+
 def test_plain_json_without_a_type_goes_to_the_rules_for_any_type() -> None:
     rules = rules_with(type="*")
 
@@ -208,7 +250,7 @@ def test_whatever_an_event_holds_a_rule_gives_mails_or_failures(data: dict[str, 
     ruling = _judge(received(as_bytes(cloud_event(data))))
 
     match ruling:
-        case Concerned(_, (Decision(_, requests, failures, why_not),)):
+        case Concerned(_, (Decision(requests=requests, failures=failures, why_not=why_not),)):
             assert why_not is None
             assert requests or failures
         case Unreadable(failure):  # a float that is no JSON
@@ -217,8 +259,8 @@ def test_whatever_an_event_holds_a_rule_gives_mails_or_failures(data: dict[str, 
             pytest.fail(str(ruling))
 
 
-_templates, _rules = Templates(TEMPLATES), example_rules()
+_rules = example_rules()
 
 
 def _judge(record: Received) -> trigger.Ruling:
-    return judge(record, _rules, _templates, now=NOW, max_age=WEEK)
+    return judged(record, _rules)

@@ -1,15 +1,17 @@
 """What the brokers say about the log right now: where it begins and ends, and how far the workers have read."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported only at run time
 
-from api.progress import Partition
 from mailstream.errors import NotCaughtUp
+
+#: Topic and partition.
+Partition = tuple[str, int]
 
 _PAUSE_SECONDS = 0.05
 _FIRST, _LAST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -20,20 +22,21 @@ class LogEnds:
 
     def __init__(self, admin: AdminClient, partitions: int, *, seconds: float = 1.5) -> None:
         self._admin, self._partitions, self._seconds = admin, partitions, seconds
+        self._one_try = min(seconds, 5.0)
 
-    async def first(self, topic: str) -> dict[Partition, int]:
-        """The first offset that is kept, of each partition."""
-        return await self._offsets(topic, _FIRST)
+    async def first(self, topic: str, partitions: Iterable[int] | None = None) -> dict[Partition, int]:
+        """The first offset that is kept, of these partitions or of all."""
+        return await self._offsets(topic, partitions, _FIRST)
 
-    async def last(self, topic: str) -> dict[Partition, int]:
-        """The offset behind the last record, of each partition."""
-        return await self._offsets(topic, _LAST)
+    async def last(self, topic: str, partitions: Iterable[int] | None = None) -> dict[Partition, int]:
+        """The offset behind the last record, of these partitions or of all."""
+        return await self._offsets(topic, partitions, _LAST)
 
     async def committed(self, topic: str, group: str) -> dict[Partition, int]:
         """How far the group has read; only partitions for which it ever said so."""
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in range(self._partitions)])
         [found] = await self._answers(
-            lambda: self._admin.list_consumer_group_offsets([asked], request_timeout=self._seconds)
+            lambda: self._admin.list_consumer_group_offsets([asked], request_timeout=self._one_try)
         )
         return {
             (part.topic, part.partition): part.offset
@@ -41,11 +44,12 @@ class LogEnds:
             if part.error is None and part.offset >= 0
         }
 
-    async def _offsets(self, topic: str, spec: Any) -> dict[Partition, int]:
-        asked = {TopicPartition(topic, p): spec for p in range(self._partitions)}
+    async def _offsets(self, topic: str, partitions: Iterable[int] | None, spec: Any) -> dict[Partition, int]:
+        wanted = range(self._partitions) if partitions is None else partitions
+        asked = {TopicPartition(topic, partition): spec for partition in wanted}
         answers = await self._answers(
             lambda: self._admin.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._seconds
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._one_try
             )
         )
         return {(topic, part.partition): answer.offset for part, answer in zip(asked, answers, strict=True)}

@@ -1,0 +1,139 @@
+"""``mailstream audit``: what the topics say, without API, worker or provider. Reads, and can do nothing else."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import msgspec
+import typer
+
+from mailstream import topics
+from mailstream.errors import BadEmailId
+from mailstream.settings import load
+
+if TYPE_CHECKING:
+    from streams.audit.verify import Report
+
+group = typer.Typer(no_args_is_help=True, help="What the topics say, without API, worker or provider.")
+
+Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
+#: Findings that are told in full to people; --json has all that were kept.
+MOST_SHOWN = 50
+
+
+@group.command()
+def timeline(
+    email_id: Annotated[str, typer.Argument(metavar="ID", help="email id, em_…")], as_json: Json = False
+) -> None:
+    """Show one email's life: every record about it, with its place. Exit 1 when there is none."""
+    from cli.progress import Meter
+    from mailstream.log.read import Reader
+    from streams.audit.timeline import timeline as life_of
+
+    settings = load()
+    try:
+        with Reader(settings) as reader, Meter("reading") as meter:
+            entries = life_of(reader, settings, email_id, progress=meter.progress, planned=meter.planned)
+    except BadEmailId as error:
+        raise typer.BadParameter(str(error), param_hint="ID") from None
+    if as_json:
+        typer.echo(msgspec.json.encode(entries).decode())
+    for entry in () if as_json else entries:
+        place = f"{entry.topic} {entry.partition}/{entry.offset}"
+        typer.echo(f"{entry.at:%Y-%m-%d %H:%M:%S.%f}  {place:30}  {entry.what}")
+    if not entries:
+        typer.echo("No record about this email is in the topics (any more).", err=True)
+        raise typer.Exit(1)
+
+
+@group.command()
+def export(
+    topic: Annotated[list[str] | None, typer.Option(help="email.requested, …; all when left out")] = None,
+    since: Annotated[datetime | None, typer.Option(help="first moment (UTC) of the broker's clock")] = None,
+    until: Annotated[datetime | None, typer.Option(help="moment (UTC) before which to stop")] = None,
+    out: Annotated[Path | None, typer.Option(help="file to write; stdout when left out")] = None,
+) -> None:
+    """Write records as JSON Lines, with addresses and bodies as they stand: keep the file as you keep the topics."""
+    from cli.progress import Meter
+    from mailstream.log.read import Reader
+    from streams.audit.export import export as lines_of
+
+    known = {each.name: each for each in topics.ALL}
+    if unknown := [name for name in topic or () if name not in known]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: known are {', '.join(known)}", param_hint="--topic")
+    wanted = [known[name] for name in topic] if topic else list(topics.ALL)
+    settings = load()
+    with _opened(out) as file, Reader(settings) as reader, Meter("exporting") as meter:
+        count = 0
+        lines = lines_of(
+            reader,
+            settings,
+            wanted,
+            since=_utc(since),
+            until=_utc(until),
+            progress=meter.progress,
+            planned=meter.planned,
+        )
+        for line in lines:
+            file.write(line + b"\n")
+            count += 1
+    typer.echo(f"{count:,} records.", err=True)
+
+
+@group.command()
+def verify(
+    settle: Annotated[
+        float, typer.Option(min=0, help="seconds; what changed since is not judged. 0 when no worker runs")
+    ] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Prove the guarantees from the topics: nothing lost, nothing doubled, gap kept, statuses true. Exit 1 if not.
+
+    The gap is held against SEND_GAP and SEND_BURST as they are set here.
+    """
+    from cli.progress import Meter
+    from mailstream.log.read import Reader
+    from streams.audit.verify import verify as judged
+
+    settings = load()
+    with Reader(settings) as reader, Meter("verifying") as meter:
+        report = judged(reader, settings, settle_seconds=settle, progress=meter.progress, planned=meter.planned)
+    typer.echo(msgspec.json.encode(_data(report)).decode() if as_json else "\n".join(_lines(report)))
+    raise typer.Exit(0 if report.holds else 1)
+
+
+def _data(report: "Report") -> dict[str, Any]:
+    return {"holds": report.holds, **msgspec.to_builtins(report)}
+
+
+def _lines(report: "Report") -> list[str]:
+    gap = "–" if report.smallest_gap is None else f"{report.smallest_gap:.6f} s"
+    lines = [
+        f"{report.emails:,} emails in {sum(report.records.values()):,} records, read in {report.seconds:.1f} s",
+        "  ".join(f"{status} {count:,}" for status, count in sorted(report.statuses.items())) or "no status published",
+        f"accepted calls {report.accepted:,}, marked as possible duplicates {report.marked:,}, smallest gap {gap}",
+        f"waiting to be taken {report.waiting:,}, changing just now {report.unsettled:,}, "
+        f"older than the topics {report.not_judged:,}",
+    ]
+    lines += [f"{finding.kind} {finding.about}: {finding.what}" for finding in report.findings[:MOST_SHOWN]]
+    if report.holds:
+        return [*lines, "Every promise was kept."]
+    counts = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report.found.items()))
+    return [*lines, f"Broken promises: {counts}."]
+
+
+def _utc(given: datetime | None) -> datetime | None:
+    return given if given is None or given.tzinfo else given.replace(tzinfo=UTC)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[BinaryIO]:
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with path.open("wb") as file:
+        yield file

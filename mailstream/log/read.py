@@ -1,0 +1,108 @@
+"""Read partitions from a start to an end and stop: no group, nothing committed, so nobody notices.
+
+For commands: it blocks. Who follows a log uses ``tail.py``.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from mailstream.errors import NoKafka, TopicsDiffer
+from mailstream.log import tail
+from mailstream.log.client import connection
+from mailstream.settings import Settings
+
+SECONDS = 15.0  #: without any answer before a read is given up
+BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The records of one partition from ``start`` to before ``end``, as they stood when asked for."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        """Offsets in it; records may be fewer where the topic is compacted."""
+        return max(0, self.end - self.start)
+
+
+class Reader:
+    """One client for one thread. Use it as a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bootstrap = settings.kafka_bootstrap
+        self._consumer = Consumer({**tail.SETTINGS, **connection(settings)})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def span(self, topic: str, partition: int, *, since: datetime | None = None, until: datetime | None = None) -> Span:
+        """What is in the partition now, or what was appended from ``since`` to before ``until``.
+
+        Raises NoKafka when no broker answers, TopicsDiffer when there is no such partition.
+        """
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=SECONDS)
+            start = low if since is None else self._at(topic, partition, since, high)
+            end = high if until is None else self._at(topic, partition, until, high)
+        except KafkaException as error:
+            raise self._explained(error, topic, partition) from None
+        return Span(topic, partition, max(low, start), end)
+
+    def records(self, span: Span) -> Iterator[Message]:
+        """Every record of the span, in log order. Raises NoKafka when the broker stops answering."""
+        if not len(span):
+            return
+        self._consumer.assign([TopicPartition(span.topic, span.partition, span.start)])
+        try:
+            while (first := self._consumer.poll(SECONDS)) is not None:
+                # consume() with a time-out would wait for a full batch
+                for message in (first, *self._consumer.consume(BATCH, 0)):
+                    if (error := message.error()) is None:
+                        if (message.offset() or 0) >= span.end:
+                            return
+                        yield message
+                        if (message.offset() or 0) == span.end - 1:
+                            return
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        if (message.offset() or 0) >= span.end:
+                            return  # the last records of the span were compacted away, or are markers
+                    elif error.code() not in tail.PASSING:
+                        raise self._explained(KafkaException(error), span.topic, span.partition)
+            raise NoKafka(
+                f"No broker at {self._bootstrap} has answered for {SECONDS:.0f} s while {span.topic} was read. "
+                "Nothing was changed; run the command again."
+            )
+        finally:
+            self._consumer.unassign()
+
+    def _at(self, topic: str, partition: int, moment: datetime, high: int) -> int:
+        asked = TopicPartition(topic, partition, int(moment.timestamp() * 1000))
+        (found,) = self._consumer.offsets_for_times([asked], timeout=SECONDS)
+        return found.offset if found.offset >= 0 else high  # -1: nothing is as young as that
+
+    def _explained(self, error: KafkaException, topic: str, partition: int) -> Exception:
+        code = error.args[0].code()
+        if code in (KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            return TopicsDiffer(
+                f"{topic} has no partition {partition}. Run `mailstream topics plan`: it shows what differs."
+            )
+        return NoKafka(
+            f"{topic} cannot be read at {self._bootstrap} ({error.args[0].name()}). Nothing was changed. "
+            "Look at the broker and at what this user may do."
+        )
+
+
+def total(spans: Iterable[Span]) -> int:
+    """Offsets in all of them: what a progress bar counts to."""
+    return sum(len(span) for span in spans)

@@ -1,0 +1,123 @@
+"""One email's life: every record about it in all topics, with its place, in the order in which the broker got them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from confluent_kafka import Message
+
+from mailstream import codec, topics
+from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
+from mailstream.clock import moment
+from mailstream.email_id import partition_in
+from mailstream.log.read import Reader, total
+from mailstream.request import Batch, Control, EmailRequest
+from mailstream.settings import Settings
+from mailstream.status import masked
+from mailstream.topics import Topic
+from streams.audit.life import decoded_attempt, decoded_event, decoded_status, emails_in
+from streams.audit.read_back import ABOUT_EMAILS, Progress, as_received, spans_of
+from streams.core.intake import Received
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record, told without body or address."""
+
+    at: datetime
+    topic: str
+    partition: int
+    offset: int
+    what: str
+
+
+def timeline(
+    reader: Reader, settings: Settings, email_id: str, *, progress: Progress, planned: Progress
+) -> list[Entry]:
+    """Every record about an email; empty when the topics say nothing about it. Raises BadEmailId."""
+    spans = spans_of(reader, settings, partition_in(email_id, settings.partitions))
+    planned(total(spans.values()))
+    entries = []
+    rank = {topic.name: n for n, topic in enumerate(ABOUT_EMAILS)}
+    asked_at: set[int] = set()
+    for topic in (topics.REQUESTED, topics.REJECTED, topics.ATTEMPTS, topics.EVENTS, topics.STATUS):
+        for message in reader.records(spans[topic]):
+            progress(1)
+            if (what := _told(topic, message, email_id, settings.partitions, asked_at)) is not None:
+                place = message.partition() or 0, message.offset() or 0
+                entries.append(Entry(moment(message.timestamp()[1] / 1000), topic.name, *place, what))
+    return sorted(entries, key=lambda entry: (entry.at, rank[entry.topic], entry.offset))
+
+
+def _told(topic: Topic, message: Message, email_id: str, partitions: int, asked_at: set[int]) -> str | None:
+    value = message.value()
+    if topic is topics.REQUESTED:
+        if email_id not in {found for found, _ in emails_in(as_received(message), partitions)}:
+            return None
+        asked_at.add(message.offset() or 0)
+        return _request_told(as_received(message))
+    if topic is topics.REJECTED:
+        return _dead_letter_told(as_received(message), asked_at)
+    if message.key() == email_id.encode() and value is None:
+        return "forgotten: kept for its time, then a tombstone"
+    if topic is topics.ATTEMPTS and (attempt := decoded_attempt(value)) and attempt.id == email_id:
+        return _attempt_told(attempt)
+    if topic is topics.EVENTS and (event := decoded_event(value)) and event.id == email_id:
+        about = "" if event.is_recipient else " about a copy"
+        return f"event {event.event}{about}, the provider's time {event.at:%Y-%m-%d %H:%M:%S}"
+    if topic is topics.STATUS and (status := decoded_status(value)) and status.id == email_id:
+        final = ", final" if status.final else ""
+        return f"status {status.status} (attempt {status.attempt}{final}), written by {status.writer}"
+    return None
+
+
+def _request_told(received: Received) -> str:
+    headers = received.headers
+    try:
+        record = codec.decode_requested(received.value or b"")
+    except codec.Undecodable as error:
+        return f"a record that cannot be taken: {error.reason}"
+    match record:
+        case Control():
+            by = f" by {record.by}" if record.by else ""
+            return f"{record.kind} asked for{by}{_because(record.reason)}"
+        case Batch():
+            return f"named in batch {record.id} of {len(record.items)}"
+        case EmailRequest() if codec.CARRIED_HEADER in headers:
+            return f"carried forward from {headers[codec.CARRIED_HEADER].decode('utf-8', 'replace')}"
+        case EmailRequest():
+            moved = headers.get(codec.REKEYED_HEADER)
+            came = f", moved here from {moved.decode('utf-8', 'replace')}" if moved else ""
+            source = f" by {record.source}" if record.source else ""
+            return f"asked for{source} to {masked(record.to.email)}, lane {record.lane}{came}"
+
+
+def _dead_letter_told(received: Received, asked_at: set[int]) -> str | None:
+    headers = {name: content.decode("utf-8", "replace") for name, content in received.headers.items()}
+    is_request = headers.get("dlt-original-topic", "").endswith(topics.REQUESTED.name)
+    origin = headers.get("dlt-original-offset", "")
+    if not is_request or not origin.isdigit() or int(origin) not in asked_at:
+        return None
+    return (
+        f"dead letter {headers.get('mailstream-reason', '')} of offset {origin}: {headers.get('mailstream-detail', '')}"
+    )
+
+
+def _attempt_told(record: AttemptRecord) -> str:
+    who = f"attempt {record.attempt}, nonce {record.nonce[:8]}, {record.worker}"
+    match record:
+        case ClaimRecord(instead=None):
+            return f"claim{' (possible duplicate)' if record.possible_duplicate else ''}: {who}"
+        case ClaimRecord():
+            by = f" by {record.by}" if record.by else ""
+            return f"claim to end as {record.instead}{by}: {who}{_because(record.reason)}"
+        case OutcomeRecord():
+            code = f" {record.code}" if record.code is not None else ""
+            return f"outcome {record.result}{code}: {who}{_because(record.reason)}"
+        case ReleasedRecord():
+            return f"released, not called: {who}{_because(record.reason)}"
+        case HeldRecord():
+            return f"held, the outcome is unknown: {who}{_because(record.reason)}"
+
+
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""

@@ -1,0 +1,45 @@
+"""Rules and templates from the files that the settings name, and whether they have changed."""
+
+from pathlib import Path
+
+from mailstream.errors import WrongRules
+from mailstream.settings import Settings
+from mailstream.templates import Templates
+from streams.core import rules as rule_file
+from streams.core.rules import Rules
+
+Signature = frozenset[tuple[str, int, int]]
+
+
+def load(settings: Settings) -> tuple[Rules, Templates] | None:
+    """Rules and templates; None when no rules are named.
+
+    Raises WrongRules or TemplateError, with one line per mistake.
+    """
+    if settings.triggers_file is None:
+        return None
+    if settings.templates_dir is None:
+        raise WrongRules("MAILSTREAM_TRIGGERS_FILE is set, but not MAILSTREAM_TEMPLATES_DIR: the rules name templates")
+    path = Path(settings.triggers_file)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongRules(f"{path}: cannot be read ({type(error).__name__})") from None
+    rules, templates = rule_file.parse(text, path.name), Templates(settings.templates_dir)
+    rule_file.require_usable(rules, templates, settings)
+    return rules, templates
+
+
+def signature(settings: Settings) -> Signature:
+    """What changes when a file is written, replaced, added or removed: name, time and size of each."""
+    files = [Path(settings.triggers_file)] if settings.triggers_file else []
+    if settings.templates_dir:
+        files += Path(settings.templates_dir).rglob("*")
+    found = set()
+    for file in files:
+        try:
+            about = file.stat()
+        except OSError:  # gone since it was listed
+            continue
+        found.add((str(file), about.st_mtime_ns, about.st_size))
+    return frozenset(found)

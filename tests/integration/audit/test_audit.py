@@ -1,0 +1,209 @@
+"""`mailstream audit` against a real Kafka, with everything else stopped."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from mailstream import codec, topics
+from mailstream.dead_letter import DeadLetter, Reason
+from mailstream.log.read import Reader
+from mailstream.recipient import partition_of, recipient_hash
+from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest
+from mailstream.settings import Settings
+from mailstream.status import Status
+from streams.core import fold
+from tests.support.audited import write
+from tests.support.histories import Scene, a_clean_scene
+from tests.support.history_logs import Record
+from tests.support.system import as_environment
+
+
+def audit(settings: Settings, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", "audit", *arguments]
+    return subprocess.run(
+        command, env=as_environment(settings), cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_clean_log_is_proven(settings: Settings, tmp_path: Path) -> None:
+    write(a_clean_scene().records, settings)
+
+    done = audit(settings, "verify", "--settle", "0", "--json", folder=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["holds"] is True
+    assert report["emails"] == 6
+    assert report["statuses"] == {"SENT": 4, "CANCELLED": 1, "FAILED": 1}
+    assert report["records"]["email.requested"] == 6
+    assert "ada@example.com" not in done.stdout + done.stderr
+
+
+def test_a_published_lie_is_found_and_told_to_people(settings: Settings, tmp_path: Path) -> None:
+    scene = a_clean_scene()
+    id_ = scene.ask(at=50)
+    liar = fold.with_fact(scene.known[id_], fold.Fact(at=scene.known[id_].created_at, status=Status.SENT))
+    scene.publish(liar, at=51)
+    write(scene.records, settings)
+
+    done = audit(settings, "verify", "--settle", "0", folder=tmp_path)
+
+    assert done.returncode == 1
+    assert f"NOT_THE_FOLD {id_}: published as SENT, the log says QUEUED" in done.stdout
+    assert "Broken promises: NOT_THE_FOLD 1." in done.stdout
+
+
+def test_what_just_changed_is_not_judged_while_a_worker_may_run(settings: Settings, tmp_path: Path) -> None:
+    write(a_clean_scene().records, settings)
+
+    done = audit(settings, "verify", "--json", folder=tmp_path)
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["unsettled"] == 6
+
+
+def test_rejected_moved_batched_and_identified_by_event_are_all_accounted_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    scene = Scene()
+    records = [*scene.records, *_odd_records(settings)]
+    write(records, settings)
+
+    done = audit(settings, "verify", "--settle", "0", "--json", folder=tmp_path)
+
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, report["findings"]
+    assert report["statuses"] == {"REJECTED": 1}
+    assert report["waiting"] == 2, "the item of the batch and the record without an id"
+
+
+def test_an_item_of_a_batch_that_never_came_is_lost(settings: Settings, tmp_path: Path) -> None:
+    item = EmailRequest(to=Address("ada@example.com"), id="em_1c2f9a3b_never")
+    write([Record(topics.REQUESTED.name, 0, 0, 0.0, Batch(items=(item,), id="b"))], settings)
+
+    done = audit(settings, "verify", "--settle", "0", "--json", folder=tmp_path)
+
+    assert done.returncode == 1
+    assert [finding["about"] for finding in json.loads(done.stdout)["findings"]] == [item.id]
+
+
+def _odd_records(settings: Settings) -> list[Record]:
+    """A bad record with its dead letter and status; a batch and its item; one without id."""
+    hash_ = recipient_hash("ada@example.com")
+    home, id_ = partition_of(hash_, settings.partitions), f"em_{hash_:08x}_bad"
+    bad = EmailRequest(to=Address("ada@example.com"), id=id_, subject="a\nb")
+    letter = DeadLetter(
+        Reason.BAD_VALUE, "no", settings.topic_prefix + topics.REQUESTED.name, home, 0, 0, None, codec.encode(bad)
+    )
+    rejected = fold.rejected(
+        email_id=id_,
+        recipient=f"{hash_:08x}",
+        place=fold.Coordinates(home, 0),
+        at=datetime.now(UTC),
+        reason="BAD_VALUE",
+        detail="no",
+        writer="w/1",
+    )
+    item = EmailRequest(to=Address("ada@example.com"), idempotency_key="k/0", subject="s", text="t")
+    bare = EmailRequest(to=Address("ada@example.com"), subject="s", text="t")
+    return [
+        Record(topics.REQUESTED.name, home, 0, 0.0, bad),
+        Record(topics.REJECTED.name, home, 0, 0.0, letter.value, headers=dict(letter.headers())),
+        Record(topics.STATUS.name, home, 0, 0.0, rejected),
+        Record(topics.REQUESTED.name, home, 1, 0.0, Batch(items=(item,), id="b")),
+        Record(topics.REQUESTED.name, home, 2, 0.0, item),
+        Record(topics.REQUESTED.name, (home + 1) % settings.partitions, 0, 0.0, item),  # astray: its copy counts
+        Record(topics.REQUESTED.name, home, 3, 0.0, bare),
+    ]
+
+
+def test_a_timeline_has_every_record_with_its_place_and_no_address(settings: Settings, tmp_path: Path) -> None:
+    scene = a_clean_scene()
+    held = next(s.id for s in scene.known.values() if any(fact.status is Status.HELD for fact in s.timeline))
+    cancel = Control(kind=ControlKind.CANCEL, id=held, by="ops", reason="too late")
+    scene.append(topics.REQUESTED.name, scene.partition_of(held), 50, cancel)
+    write(scene.records, settings)
+
+    done = audit(settings, "timeline", held, folder=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "fay@example.com" not in done.stdout
+    home = scene.partition_of(held)
+    told = [line.split("  ", 2)[2].strip() for line in done.stdout.splitlines()]
+    assert len(told) == len([r for r in scene.records if getattr(r.value, "id", None) == held])
+    for beginning in ("asked for to f***@e***.com", "cancel asked for by ops (too late)", "claim: attempt 1",
+                      "held, the outcome is unknown", "outcome ACCEPTED", "status SENT (attempt 1, final)"):  # fmt: skip
+        assert any(line.startswith(beginning) for line in told), beginning
+    assert f"email.attempts {home}/" in done.stdout
+
+
+def test_the_timeline_of_an_unknown_id_is_a_failure_and_of_nonsense_wrong_use(
+    settings: Settings, tmp_path: Path
+) -> None:
+    unknown = audit(settings, "timeline", "em_1c2f9a3b_unknown", folder=tmp_path)
+    nonsense = audit(settings, "timeline", "17", folder=tmp_path)
+
+    assert unknown.returncode == 1
+    assert unknown.stdout == ""
+    assert "No record about this email" in unknown.stderr
+    assert nonsense.returncode == 2
+
+
+def test_an_export_has_the_records_of_a_time_range_as_they_stand(settings: Settings, tmp_path: Path) -> None:
+    scene = a_clean_scene()
+    poison = Record(topics.REQUESTED.name, 0, 0, 0.0, b"\xff\xfe", key=b"\xfe")
+    write([*scene.records, poison], settings)
+    out, past = tmp_path / "all.jsonl", datetime.now(UTC) - timedelta(hours=1)
+
+    everything = audit(settings, "export", "--out", str(out), folder=tmp_path)
+    until_then = audit(settings, "export", "--until", f"{past:%Y-%m-%dT%H:%M:%S}", folder=tmp_path)
+    requests = audit(
+        settings, "export", "--topic", "email.requested", "--since", f"{past:%Y-%m-%dT%H:%M:%S}", folder=tmp_path
+    )
+
+    assert everything.returncode == 0, everything.stderr
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == len(scene.records) + 1
+    assert until_then.stdout == ""
+    asked = [json.loads(line) for line in requests.stdout.splitlines()]
+    assert len(asked) == 7
+    assert {line["value"]["to"]["email"] for line in asked if "value" in line} >= {"ada@example.com"}
+    assert [line["value_base64"] for line in asked if "value_base64" in line] == ["//4="]
+
+
+def test_wrong_topics_and_no_broker_are_told_in_one_line(settings: Settings, tmp_path: Path) -> None:
+    wrong = audit(settings, "export", "--topic", "email.nonsense", folder=tmp_path)
+    missing = audit(
+        settings.model_copy(update={"topic_prefix": "nobody-has-these."}), "verify", "--settle", "0", folder=tmp_path
+    )
+
+    assert wrong.returncode == 2
+    assert missing.returncode == 1
+    assert "mailstream topics plan" in missing.stderr
+    assert "Traceback" not in wrong.stderr + missing.stderr
+
+
+def test_the_audit_cannot_send(tmp_path: Path) -> None:
+    code = (
+        "import sys, cli.audit, streams.audit.verify, streams.audit.timeline, streams.audit.export\n"
+        "print([name for name in sys.modules if name.startswith(('streams.provider', 'faust', 'aiohttp'))])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_reader_ends_at_the_end_that_it_saw_though_the_partition_grows(settings: Settings) -> None:
+    scene = a_clean_scene()
+    write(scene.records, settings)
+    name, home = settings.topic_prefix + topics.STATUS.name, scene.partition_of(scene.calls[0].id or "")
+
+    with Reader(settings) as reader:
+        span = reader.span(name, home)
+        write(scene.records, settings)  # grows meanwhile
+        read = [message.offset() for message in reader.records(span)]
+
+    assert read == list(range(span.start, span.end))

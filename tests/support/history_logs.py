@@ -1,0 +1,148 @@
+"""The five logs of a run: what clients asked, what the provider took, what stands in the topics, what lookups
+answered, what the nemesis did (guarantees §5). None of them is a counter of ours.
+
+Times are seconds since 1970 of one machine. Addresses stand in some of these records: they stay in the tests.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from mailstream import codec, topics
+from mailstream.event import ProviderEvent
+from mailstream.request import Batch, Control, EmailRequest
+from mailstream.status import EmailStatus, Status
+
+
+class Result(StrEnum):
+    """How a client's call ended. INFO is never counted as FAIL: it may have happened."""
+
+    OK = "ok"
+    FAIL = "fail"
+    INFO = "info"  #: no answer
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A: one request for an email, and its answer."""
+
+    at: float
+    result: Result
+    code: int | None = None
+    id: str | None = None
+    ended_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """G: one question for an email, and its answer."""
+
+    at: float
+    id: str
+    code: int
+    status: Status | None = None
+    rank: int | None = None
+    replica: str = "api-0"
+
+
+class FaultKind(StrEnum):
+    """What the nemesis can do."""
+
+    KILL = "kill"
+    STOP = "stop"  #: SIGTERM
+    PAUSE = "pause"
+    RESUME = "resume"
+    CUT = "cut"  #: a connection to Kafka
+    MEND = "mend"
+    BROKER_DOWN = "broker down"
+    BROKER_UP = "broker up"
+    EXIT = "exit"  #: not done, but seen: a process ended
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """N: one thing that was done to a process, or seen of it."""
+
+    at: float
+    kind: FaultKind
+    target: str  #: worker id, or broker
+    code: int | None = None  #: exit code
+
+
+Value = EmailRequest | Control | Batch | EmailStatus | ProviderEvent | Any
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """T: one record of a topic; ``value`` is decoded, or the bytes that nobody can read."""
+
+    topic: str  #: without prefix
+    partition: int
+    offset: int
+    at: float
+    value: Value
+    key: bytes | None = None
+    headers: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Topic, partition, offset."""
+        return self.topic, self.partition, self.offset
+
+
+_DECODERS = {
+    topics.REQUESTED.name: codec.decode_requested,
+    topics.ATTEMPTS.name: codec.decode_attempt,
+    topics.STATUS.name: codec.decode_status,
+    topics.EVENTS.name: codec.decode_event,
+}
+
+
+def record(
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp_ms: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Iterable[tuple[str, bytes]] = (),
+) -> Record:
+    """A record as it came from Kafka; dead letters and what cannot be read stay bytes."""
+    decoded: Value = value
+    if value is not None and topic in _DECODERS:
+        try:
+            decoded = _DECODERS[topic](value)
+        except codec.Undecodable:
+            decoded = value
+    return Record(topic, partition, offset, timestamp_ms / 1000, decoded, key, dict(headers))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measured value of a process: calls in flight, RSS, descriptors, queues."""
+
+    at: float
+    process: str
+    what: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A poison record that the test wrote, and the reason it must be rejected with. None: it is only ignored."""
+
+    partition: int
+    offset: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One run of `mailstream audit verify`."""
+
+    started_at: float
+    ended_at: float
+    exit_code: int
+    differing: tuple[str, ...] = ()  #: ids whose published status is not the fold of the log
+    is_system_stopped: bool = True  #: no worker ran: then any call in this time is the audit's

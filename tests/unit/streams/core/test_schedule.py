@@ -1,0 +1,303 @@
+"""Who is next: each email once, in order within a recipient, nobody forgotten, whatever happens in between."""
+
+import gc
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mailstream.request import Lane
+from mailstream.status import Status
+from streams.core.schedule import Schedule, Waiting, waiting
+from tests.support.builders import HASH, HOME, ID, NOW, a_status, an_email, later
+
+
+def taken(schedule: Schedule, now: float = 0.0) -> Iterator[str]:
+    """The emails as they come, each finished at once."""
+    while (email := schedule.next(now)) is not None:
+        yield email.id
+        schedule.done(email.recipient, now)
+
+
+def test_the_oldest_due_email_is_next_and_comes_once() -> None:
+    schedule = Schedule()
+    for n, created in enumerate((30, 10, 20)):
+        schedule.add(an_email(f"e{created}", recipient=n, created=created), 0)
+
+    assert list(taken(schedule)) == ["e10", "e20", "e30"]
+    assert not schedule
+
+
+def test_an_email_waits_for_its_time() -> None:
+    schedule = Schedule()
+    schedule.add(an_email(due_in_seconds=60), 0)
+
+    assert schedule.next(59.9) is None
+    assert schedule.wakes_at(0) == 60
+    assert schedule.next(60) is not None
+
+
+def test_a_recipient_has_one_email_in_work_and_the_rest_wait_in_order() -> None:
+    schedule = Schedule()
+    for n in (2, 0, 1):
+        schedule.add(an_email(f"e{n}", created=n), 0)
+
+    first = schedule.next(0)
+
+    assert first is not None
+    assert first.id == "e0"
+    assert schedule.next(0) is None
+    schedule.done(first.recipient, 0)
+    assert list(taken(schedule)) == ["e1", "e2"]
+
+
+def test_a_recipient_that_waits_parks_only_itself() -> None:
+    schedule = Schedule(recipient_gap=10)
+    for n in (0, 1):
+        schedule.add(an_email(f"ada{n}", recipient=1, created=n), 0)
+    schedule.add(an_email("bob", recipient=2, created=5), 0)
+
+    assert list(taken(schedule, 0)) == ["ada0", "bob"]
+    assert schedule.wakes_at(0) == 10
+    assert list(taken(schedule, 9.9)) == []
+    assert list(taken(schedule, 10)) == ["ada1"]
+
+
+def test_critical_overtakes_and_bulk_still_comes() -> None:
+    schedule = Schedule()
+    for n in range(100):
+        for lane in Lane:
+            schedule.add(an_email(f"{lane}{n}", recipient=hash((lane, n)), created=n, lane=lane), 0)
+
+    first = list(itertools.islice(taken(schedule), 21))
+
+    assert first[0].startswith("critical")
+    counts = {lane: sum(id_.startswith(lane) for id_ in first) for lane in Lane}
+    assert counts == {Lane.CRITICAL: 16, Lane.NORMAL: 4, Lane.BULK: 1}
+
+
+def test_an_urgent_email_that_has_just_come_goes_before_a_long_queue() -> None:
+    schedule = Schedule()
+    for n in range(1000):
+        schedule.add(an_email(f"b{n}", recipient=n, created=n, lane=Lane.BULK), 0)
+    list(itertools.islice(taken(schedule), 500))
+
+    schedule.add(an_email("code", recipient=5000, created=9999, lane=Lane.CRITICAL), 0)
+
+    assert next(taken(schedule)) == "code"
+
+
+def test_putting_an_email_off_lets_those_behind_it_go() -> None:
+    """Found here: the one that had been let forward was put off for a year, and all behind it waited with it."""
+    schedule = Schedule()
+    for n in range(3):
+        schedule.add(an_email(f"e{n}", created=n), 0)
+    first = schedule.next(0)
+    assert first is not None
+    assert schedule.next(0) is None  # the others are parked
+    schedule.done(first.recipient, 0)  # e1 comes forward
+
+    schedule.add(an_email("e1", created=1, due_in_seconds=3e7), 0)
+
+    assert next(taken(schedule)) == "e2"
+
+
+def test_an_email_that_expires_is_taken_out_whether_due_or_not() -> None:
+    schedule = Schedule()
+    schedule.add(an_email("due", recipient=1, expires_in_seconds=5), 0)
+    schedule.add(an_email("later", recipient=2, due_in_seconds=9, expires_in_seconds=5), 0)
+    schedule.add(an_email("stays", recipient=3, expires_in_seconds=6), 0)
+
+    assert {email.id for email in schedule.expired(5)} == {"due", "later"}
+    assert list(schedule.expired(5)) == []
+    assert list(taken(schedule, 5)) == ["stays"]
+
+
+def test_emails_that_expire_together_can_be_taken_out_a_few_at_a_time() -> None:
+    schedule = Schedule()
+    for n in range(5):
+        schedule.add(an_email(f"e{n}", recipient=n, expires_in_seconds=1), 0)
+
+    assert [len(schedule.expired(1, at_most=2)) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_what_is_due_next_can_be_read_ahead() -> None:
+    schedule = Schedule()
+    for n in range(9):
+        schedule.add(an_email(f"e{n}", recipient=n, created=n, due_in_seconds=0 if n < 6 else 60), 0)
+    schedule.remove("e0")
+
+    assert {email.id for email in schedule.due_next(100)} == {"e1", "e2", "e3", "e4", "e5"}
+    assert len(schedule.due_next(2)) <= 2
+
+
+def test_the_backlog_is_counted_by_lane() -> None:
+    schedule = Schedule()
+    schedule.add(an_email("a", lane=Lane.BULK), 0)
+    schedule.add(an_email("b", lane=Lane.BULK, due_in_seconds=9), 0)
+    schedule.add(an_email("c"), 0)
+
+    assert schedule.backlog() == {Lane.CRITICAL: 0, Lane.NORMAL: 1, Lane.BULK: 2}
+
+
+def test_emails_that_are_gone_take_no_memory() -> None:
+    """A heap drops an entry when it comes up: with a time far ahead that would be far ahead."""
+    schedule = Schedule()
+    year = 3e7
+    for n in range(3000):
+        schedule.add(an_email(f"sent{n}", recipient=n, expires_in_seconds=year), 0)
+        schedule.add(an_email(f"cancelled{n}", recipient=n, due_in_seconds=year), 0)
+        schedule.remove(f"cancelled{n}")
+        assert next(taken(schedule)) == f"sent{n}"
+
+    assert sum(isinstance(thing, Waiting) for thing in gc.get_objects()) < 600
+
+
+def test_an_email_waits_as_its_status_says() -> None:
+    status = a_status(Status.RETRYING, 1, due_at=later(30), expires_at=later(60))
+
+    email = waiting(status, HOME)
+
+    assert (email.id, email.partition, email.recipient) == (ID, HOME, HASH)
+    assert (email.created, email.order) == (NOW.timestamp(), 7)
+    assert (email.due, email.expires) == (later(30).timestamp(), later(60).timestamp())
+
+
+class AnyInterleaving(RuleBasedStateMachine):
+    """Everything that can happen to a schedule, beside a model that is too slow to be wrong."""
+
+    @initialize(gap=st.sampled_from([0.0, 3.0]))
+    def begin(self, gap: float) -> None:
+        self.now, self.gap = 0.0, gap
+        self.schedule = Schedule(recipient_gap=gap)
+        self.waiting: dict[str, Waiting] = {}
+        self.in_work: list[Waiting] = []
+        self.rests: dict[int, float] = {}
+        self.serial = itertools.count()
+
+    def is_free(self, recipient: int, at: float) -> bool:
+        return recipient not in {email.recipient for email in self.in_work} and self.rests.get(recipient, 0.0) <= at
+
+    def eligible(self) -> list[Waiting]:
+        return [e for e in self.waiting.values() if e.due <= self.now and self.is_free(e.recipient, self.now)]
+
+    @rule(
+        recipient=st.integers(0, 2),
+        lane=st.sampled_from(Lane),
+        created=st.integers(0, 5),
+        due=st.sampled_from([0, 0, 0, 1, 2, 4]),
+        expires=st.none() | st.integers(1, 9),
+    )
+    def add(self, recipient: int, lane: Lane, created: int, due: int, expires: int | None) -> None:
+        serial = next(self.serial)
+        self._add(
+            an_email(
+                f"e{serial}",
+                recipient=recipient,
+                lane=lane,
+                created=created,
+                order=serial,
+                due_in_seconds=self.now + due if due else 0,
+                expires_in_seconds=expires and self.now + expires,
+            )
+        )
+
+    def _add(self, email: Waiting) -> None:
+        self.schedule.add(email, self.now)
+        self.waiting[email.id] = email
+
+    @precondition(lambda self: self.waiting or self.in_work)
+    @rule(data=st.data(), due=st.sampled_from([0, 1, 3]))
+    def add_again(self, data: st.DataObject, due: int) -> None:
+        """Put off, retried, released: with a new time, from the schedule or out of work."""
+        known = sorted([*self.waiting.values(), *self.in_work], key=lambda e: e.id)
+        old = data.draw(st.sampled_from(known))
+        self._add(
+            an_email(
+                old.id,
+                recipient=old.recipient,
+                lane=old.lane,
+                created=old.created,
+                order=old.order,
+                due_in_seconds=self.now + due if due else 0,
+                expires_in_seconds=old.expires,
+            )
+        )
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        email_id = data.draw(st.sampled_from(sorted(self.waiting)))
+        assert self.schedule.remove(email_id) is self.waiting.pop(email_id)
+        assert self.schedule.remove(email_id) is None
+
+    @rule()
+    def take(self) -> None:
+        eligible = self.eligible()
+        email = self.schedule.next(self.now)
+        if email is None:
+            assert not eligible, "somebody is due and free"
+            return
+        assert self.waiting.pop(email.id) is email, "each email comes once"
+        assert email in eligible, "due, and nothing of its recipient is in work or rests"
+        assert email is min(e for e in eligible if e.lane is email.lane), "the oldest of its lane"
+        self.in_work.append(email)
+
+    @precondition(lambda self: self.in_work)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        email = self.in_work.pop(data.draw(st.integers(0, len(self.in_work) - 1)))
+        self.schedule.done(email.recipient, self.now)
+        self.rests[email.recipient] = self.now + self.gap
+
+    @rule(seconds=st.sampled_from([0.5, 1, 3]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def sleep_as_told(self) -> None:
+        wakes_at = self.schedule.wakes_at(self.now)
+        self.now = max(self.now, wakes_at) if wakes_at is not None else self.now
+
+    @rule(at_most=st.none() | st.integers(1, 2))
+    def expire(self, at_most: int | None) -> None:
+        due = {e.id for e in self.waiting.values() if e.expires is not None and e.expires <= self.now}
+        found = [email.id for email in self.schedule.expired(self.now, at_most=at_most)]
+        assert len(found) == len(set(found)) == min(len(due), at_most or len(due))
+        assert set(found) <= due
+        for email_id in found:
+            del self.waiting[email_id]
+
+    @invariant()
+    def it_knows_who_waits(self) -> None:
+        assert {email.id for email in self.schedule} == set(self.waiting)
+        assert len(self.schedule) == len(self.waiting)
+        assert all(email_id in self.schedule for email_id in self.waiting)
+        assert all(self.waiting.get(email.id) is email for email in self.schedule.due_next(100))
+
+    @invariant()
+    def it_never_sleeps_through_an_email(self) -> None:
+        busy = {email.recipient for email in self.in_work}
+        soonest = min(
+            (max(e.due, self.rests.get(e.recipient, 0.0), self.now) for e in self.waiting.values() if e.recipient not in busy),
+            default=None,
+        )  # fmt: skip
+        wakes_at = self.schedule.wakes_at(self.now)
+        if soonest is not None:
+            assert wakes_at is not None
+            assert wakes_at <= soonest
+
+
+test_nobody_is_lost_doubled_or_overtaken_in_any_interleaving = AnyInterleaving.TestCase
+
+
+@pytest.mark.parametrize("count", [3000])
+def test_many_emails_to_one_recipient_do_not_cost_a_look_each(count: int) -> None:
+    schedule = Schedule()
+    for n in range(count):
+        schedule.add(an_email(f"e{n}", created=n), 0)
+
+    assert list(taken(schedule)) == [f"e{n}" for n in range(count)]
