@@ -26,5 +26,5 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 
 def admin(settings: Settings) -> AdminClient:
-    """An admin client. It logs nothing: each of its calls says itself what went wrong."""
-    return AdminClient(connection(settings) | {"log_level": 0})
+    """An admin client."""
+    return AdminClient(connection(settings))
