@@ -1,6 +1,6 @@
 # Every target in one line; what they do is in the programs that they call.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-faults bench lint format image k8s-check lock clean
+.PHONY: help setup run demo test test-faults bench lint format image k8s-check generate lock clean
 PYTHON := .venv/bin/python
 export DURATION SEED
 
@@ -41,6 +41,9 @@ setup: .venv/ready ## The virtual environment .venv with everything in it, from 
 
 .venv/ready: dev/setup.sh pyproject.toml requirements.lock requirements-build.lock
 	@dev/setup.sh
+
+generate: .venv/ready ## Write the files that follow from the code: .env.example
+	@$(PYTHON) -m dev.env_example
 
 lock: .venv/ready ## Resolve the versions again
 	@dev/setup.sh lock

@@ -64,3 +64,29 @@ def sendgrid(
     from dev.sendgrid.app import run
 
     run(host, port, webhook_url=webhook_url, webhook_secret=int(webhook_secret, 16) if webhook_secret else None)
+
+
+@group.command()
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="end when the sample mails are sent: exit 0, else 1")] = False,
+) -> None:
+    """Kafka, topics, SendGrid emulator, API and worker on this machine, and one mail from each source; until Ctrl-C."""
+    from cli import tour
+
+    chosen = settings.load()
+    until_stopped()
+    try:
+        code = tour.demo(chosen) if demo else tour.stay(chosen)
+    except Stopped:
+        code = 0
+    raise typer.Exit(code)
+
+
+@group.command()
+def clean() -> None:
+    """Remove what `dev up` and `dev kafka` keep in DATA_DIR: Kafka's data and jars, logs. Refuses while one runs."""
+    from dev.up import forget
+
+    chosen = settings.load()
+    forget(chosen)
+    typer.echo(f"Removed what mailstream kept in {chosen.data_dir}.", err=True)

@@ -46,6 +46,8 @@ _attempt: "msgspec.json.Decoder[AttemptRecord]" = msgspec.json.Decoder(AttemptRe
 _status = msgspec.json.Decoder(EmailStatus)
 _event = msgspec.json.Decoder(ProviderEvent)
 _suppression = msgspec.json.Decoder(Suppression)
+#: What msgspec raises for bytes that are not the record: the wrong shape, no JSON, no UTF-8, nested too deep.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _CONTROL_KINDS = frozenset(ControlKind)
 
 
@@ -71,7 +73,7 @@ def decode_requested(value: bytes) -> EmailRequest | Control | Batch:
     """A record of ``email.requested``. Raises Undecodable, with the id where one can be read."""
     try:
         return _request.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         return _other_kind(value, error)
 
 
@@ -81,18 +83,18 @@ def _other_kind(value: bytes, error: Exception) -> Control | Batch:
         peek = _peek.decode(value)
     except msgspec.ValidationError:
         raise Undecodable(Reason.BAD_SHAPE, "the record is JSON, but no object") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Undecodable(Reason.NOT_JSON, "the bytes are no JSON in UTF-8, or nested too deep") from None
+    except _UNREADABLE as other:
+        raise _refused(other) from None
     email_id = peek.id if isinstance(peek.id, str) else None
     if peek.kind is msgspec.UNSET:
-        raise Undecodable(Reason.BAD_SHAPE, _place_of(error), email_id)
+        raise _refused(error, email_id)
     try:
         if peek.kind in _CONTROL_KINDS:
             return _control.decode(value)
         if peek.kind == "batch":
             return _batch.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as other:
-        raise Undecodable(Reason.BAD_SHAPE, _place_of(other), email_id) from None
+    except _UNREADABLE as other:
+        raise _refused(other, email_id) from None
     raise Undecodable(Reason.UNKNOWN_KIND, "the record is of a kind that this version does not know", email_id)
 
 
@@ -120,20 +122,28 @@ def decode_any(value: bytes) -> Any:
     """Any JSON value, as plain Python. Raises Undecodable."""
     try:
         return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Undecodable(Reason.NOT_JSON, "the bytes are no JSON in UTF-8, or nested too deep") from None
+    except _UNREADABLE as error:
+        raise _refused(error) from None
 
 
 def _decoded(decoder: "msgspec.json.Decoder[Decoded]", value: bytes) -> Decoded:
     try:
         return decoder.decode(value)
-    except msgspec.ValidationError as error:
-        raise Undecodable(Reason.BAD_SHAPE, _place_of(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Undecodable(Reason.NOT_JSON, "the bytes are no JSON in UTF-8, or nested too deep") from None
+    except _UNREADABLE as error:
+        raise _refused(error) from None
 
 
-def _place_of(error: Exception) -> str:
-    """msgspec's sentence without what may be a value: it quotes values only after `Invalid enum value`."""
+def _refused(error: Exception, email_id: str | None = None) -> Undecodable:
+    """The reason behind an error of msgspec: the wrong shape, else the bytes are no JSON at all."""
+    if isinstance(error, msgspec.ValidationError):
+        return Undecodable(Reason.BAD_SHAPE, _place_of(error), email_id)
+    return Undecodable(Reason.NOT_JSON, "the bytes are no JSON in UTF-8, or nested too deep", email_id)
+
+
+def _place_of(error: msgspec.ValidationError) -> str:
+    """msgspec's sentence without what may be a value: it quotes values only after `Invalid value` and `Invalid enum value`."""
     text = str(error)
-    return f"Invalid enum value{text[text.rfind(' - at') :]}" if text.startswith("Invalid enum value") else text
+    for quotes in ("Invalid enum value", "Invalid value"):
+        if text.startswith(quotes):
+            return quotes + text[text.rfind(" - at") :]
+    return text

@@ -6,6 +6,8 @@ MailstreamError
 ├── WrongSettings        a setting that cannot be used
 ├── NoKafka              no broker answers, or none can be started
 ├── PortTaken            something else listens where a part wants to
+├── NoApi                no API answers to a command
+├── Refused              the API refused what a command asked
 ├── NotStarted           a part of the local system ended, or was not ready in time
 ├── TopicsDiffer         topics on the broker are not what emails were made for
 ├── NotPublished         no acknowledgement: the record may be in the log all the same
@@ -40,6 +42,14 @@ class NoKafka(MailstreamError):
 
 class PortTaken(MailstreamError):
     """Something else listens there. The text names the setting that moves the port."""
+
+
+class NoApi(MailstreamError):
+    """No API answers at the address that a command was given."""
+
+
+class Refused(MailstreamError):
+    """The API refused what a command asked. The text is the API's own."""
 
 
 class NotStarted(MailstreamError):

@@ -19,7 +19,9 @@ KafkaProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 class Settings(BaseSettings):
     """Environment variables with the prefix ``MAILSTREAM_``; ``.env`` is read; secrets also from files."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     # Kafka
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="brokers, host:port, comma separated")
@@ -73,13 +75,16 @@ class Settings(BaseSettings):
     api_keys_file: str | None = Field(None, description="YAML with the callers; the API refuses to start without it")
     dev: bool = Field(False, description="1: key `dev`, tenant `dev`, all scopes. Never in production")
 
+    # Commands
+    api_key: SecretStr | None = Field(None, description="key of `mailstream send` and `status`; `dev` with DEV=1")
+
     # Worker
     worker_id: str = Field(default_factory=socket.gethostname, description="shown in attempts; host name by default")
     worker_host: str = Field("127.0.0.1", description="address of probes and metrics")
     worker_port: int = Field(8001, ge=0, le=65_535, description="port of probes and metrics")
     session_timeout: float = Field(30, ge=1, le=300, description="seconds until a silent worker is replaced")
     static_membership: bool = Field(False, description="1: WORKER_ID is the group instance id")
-    data_dir: str = Field(".mailstream", description="scratch folder; nothing is kept there")
+    data_dir: str = Field(".mailstream", description="scratch folder; only `mailstream dev` keeps data there")
     triggers_file: str | None = Field(None, description="YAML with the rules for domain events")
     templates_dir: str | None = Field(None, description="folder of mail templates")
     schema_registry_url: str | None = Field(

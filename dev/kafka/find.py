@@ -20,6 +20,9 @@ THREE_WAYS = (
     f"{container.IMAGE}, or install Java {java.LEAST_JAVA}+ and Maven."
 )
 
+#: In DATA_DIR: held by whoever runs the broker of this folder.
+LOCK = "kafka.lock"
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -112,7 +115,7 @@ def kafka(settings: Settings, tell: Callable[[str], None] = _silent) -> Iterator
         return
     data_dir = Path(settings.data_dir)
     home, node = data_dir / "kafka", Node(port=settings.dev_kafka_port)
-    with alone(data_dir / "kafka.lock") as is_first:
+    with alone(data_dir / LOCK) as is_first:
         if not is_first:
             if not takes_records(node.bootstrap):
                 raise NoKafka(
@@ -135,7 +138,7 @@ def kafka(settings: Settings, tell: Callable[[str], None] = _silent) -> Iterator
 def forget(settings: Settings) -> None:
     """Remove the data of this folder's broker. Raises NoKafka while it runs."""
     data_dir = Path(settings.data_dir)
-    with alone(data_dir / "kafka.lock") as is_first:
+    with alone(data_dir / LOCK) as is_first:
         if not is_first:
             raise NoKafka("Another mailstream runs the Kafka of this folder. Nothing was removed. Stop it first.")
         home = data_dir / "kafka"
@@ -145,3 +148,4 @@ def forget(settings: Settings) -> None:
             if engine:
                 container.remove_leftovers(engine)
                 container.remove_volume(engine, volume_of(home))
+        (data_dir / LOCK).unlink()

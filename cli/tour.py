@@ -1,0 +1,118 @@
+"""What ``mailstream dev up`` shows: the system starting, and one mail from each of the two sources up to SENT."""
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+
+from cli.caller import Api, api_at, follow, is_success, lines_of
+from dev.up import EXAMPLES, LocalSystem
+from mailstream.email_id import derived
+from mailstream.errors import NotStarted, Refused
+from mailstream.recipient import canonical
+from mailstream.settings import Settings
+
+#: Two gaps, a group to join, and a machine that may be slow.
+SENT_SECONDS = 60.0
+#: Of the example's rule: with the event's id it makes the id of the email (amendment 17).
+RULE, TENANT = "order-shipped", "dev"
+AD_HOC = {
+    "to": {"email": "ada@example.com", "name": "Ada"},
+    "subject": "Hello from mailstream",
+    "text": "This mail was asked for by HTTP.",
+    "reference": "first-mail",
+}
+
+
+def demo(settings: Settings) -> int:
+    """Start everything, send the sample mails, stop. Returns the exit code: 0 when both were sent."""
+    console = Console()
+    with LocalSystem(settings, console) as system:
+        is_sent = asyncio.run(_both(system, console))
+        console.print()
+    console.print("[green]All sample mails are SENT.[/]" if is_sent else "[red]Not all sample mails were sent.[/]")
+    return 0 if is_sent else 1
+
+
+def stay(settings: Settings) -> int:
+    """The same, but stay up until a part ends by itself: then the exit code is 1."""
+    console = Console()
+    with LocalSystem(settings, console) as system:
+        asyncio.run(_both(system, console))
+        _tell_addresses(system, console)
+        while (part := system.ended()) is None:
+            time.sleep(0.5)
+        text = f"{part.name} ended with exit code {part.exit_code}. {part.where_to_read()}"
+        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    return 1
+
+
+def _tell_addresses(system: LocalSystem, console: Console) -> None:
+    console.print(f"""
+Open
+  {system.sendgrid_url}/          the inbox: every mail that the emulator took
+  {system.api_url}/docs      the API; its key is `dev`
+  {system.worker_url}/metrics   the worker's metrics; {system.worker_url}/readyz says what it waits for
+  {system.logs}/          the logs
+
+Ask for one more
+  MAILSTREAM_DEV=1 mailstream send --to you@example.com --subject Hello --text Hello --wait
+
+Ctrl-C stops all of this and nothing else; the data are kept for the next time (`make clean` removes them).""",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+async def _both(system: LocalSystem, console: Console) -> bool:
+    console.print("\nTwo mails, one from each source")
+    async with api_at(system.api_url, "dev") as api:
+        asked = (await api.ask(AD_HOC, None))["id"]
+        ordered = await _say_shipped(system)
+        return all(
+            [
+                await _shown(api, asked, "By HTTP: POST /v1/emails", system, console),
+                await _shown(api, ordered, "By a domain event: order.shipped in shop.orders", system, console),
+            ]
+        )
+
+
+async def _say_shipped(system: LocalSystem) -> str:
+    """Let the example's other service publish its event. Returns the id of the email that the rule makes of it."""
+    arguments = ["--bootstrap", system.bootstrap, "--topic", system.orders_topic()]
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, str(EXAMPLES / "order_shipped.py"), *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await program.communicate()
+    if program.returncode != 0:
+        raise NotStarted("examples/order_shipped.py could not publish its event.")
+    event: dict[str, Any] = json.loads(said)
+    recipient = canonical(event["data"]["customer"]["email"])
+    return derived(TENANT, event["source"], f"{event['id']}/{RULE}", recipient)
+
+
+async def _shown(api: Api, email_id: str, title: str, system: LocalSystem, console: Console) -> bool:
+    """Show one timeline as it grows. Whether the mail was sent in time; else say which log to read."""
+    console.print(f"\n  [bold]{title}[/]  [dim]{email_id}[/]", highlight=False, soft_wrap=True)
+    status = "unknown to the API"
+    told = 0
+    try:
+        async with asyncio.timeout(SENT_SECONDS):
+            while True:
+                try:
+                    async for email in follow(api, email_id):
+                        status = email["status"]
+                        for line in lines_of(email["timeline"])[told:]:
+                            console.print(f"    {line}", highlight=False, soft_wrap=True)
+                        told = len(email["timeline"])
+                    break
+                except Refused:  # no worker has read the event yet
+                    await asyncio.sleep(0.2)
+    except TimeoutError:
+        console.print(f"  [red]Not SENT within {SENT_SECONDS:g} s: {status}.[/] Read {system.logs / 'worker.log'}.")
+        return False
+    if not is_success(email):
+        console.print(f"  [red]It ended {status}.[/] Read {system.logs / 'worker.log'}.")
+    return is_success(email)
