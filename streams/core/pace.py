@@ -85,7 +85,9 @@ class Pace:
     def owns(self, owned: Collection[int], now: Now, *, without_break: bool = False) -> None:
         """Say which partitions this worker owns from now on.
 
-        ``without_break``: it owned all of them all the time, so nobody else can have called meanwhile.
+        ``without_break``: it owned some in the group's previous generation too, so nobody can have kept the gap in
+        another way meanwhile. Otherwise it waits one gap (amendments 8 and 16): a worker that was cut off does not
+        know that another owned all of them, and called between the turns, until just now.
         """
         self._owned = frozenset(owned)
         if self.gap == 0:
@@ -98,21 +100,16 @@ class Pace:
             self.mode = Mode.TURNS if self.gap >= LEAST_TURN_GAP else Mode.SHARES
         if self.mode is Mode.TURNS:  # the open turn may have been used by its former owner
             self._used_turn = max(self._used_turn, now.wall_ns // self._turns.length_ns)
-        if self.mode is Mode.NOTHING or (self.mode is Mode.SOLE and without_break):
+        if self.mode is Mode.NOTHING or (without_break and self.mode is self._last_mode):
             return
-        if self.mode is Mode.SOLE or self.mode is not self._last_mode:  # others may have called just now
-            self._free_at = now.monotonic + self._interval() * self.burst
-            if self.mode is Mode.TURNS:
-                self._not_before = max(self._not_before, now.monotonic + self.gap)
         self._last_mode = self.mode
+        self._free_at = now.monotonic + self._interval() * self._tokens()
+        if self.mode is Mode.TURNS:
+            self._not_before = max(self._not_before, now.monotonic + self.gap)
 
     def pause_until(self, monotonic: float) -> None:
         """Start nothing before this moment (429, account fault)."""
         self._not_before = max(self._not_before, monotonic)
-
-    def resume(self) -> None:
-        """End a pause early: the provider answers again."""
-        self._not_before = 0.0
 
     def is_paused(self, now: Now) -> bool:
         """Whether a pause, and not the gap, is what the next start waits for."""
@@ -126,15 +123,15 @@ class Pace:
             case Mode.NOTHING:
                 return None
             case Mode.SOLE | Mode.SHARES:
-                bucket = self._free_at - self._interval() * (self.burst - 1)
-                return max(now.monotonic, self._not_before, bucket)
+                return max(now.monotonic, self._not_before, self._next_token())
             case Mode.TURNS:
                 self._mind_steps(now)
                 waits = max(0.0, self._not_before - now.monotonic)
                 turn = self._turns.next(self._owned, now.wall_ns + round(waits * SECOND), self._used_turn)
                 if turn is None:
                     return None
-                return max(now.monotonic, now.monotonic + (self._turns.start_ns(turn) - now.wall_ns) / SECOND)
+                begins = now.monotonic + (self._turns.start_ns(turn) - now.wall_ns) / SECOND
+                return max(now.monotonic, self._not_before, begins)
 
     def may_start(self, now: Now) -> bool:
         """The last gate, asked right before the call."""
@@ -146,7 +143,7 @@ class Pace:
             case Mode.NOTHING:
                 return False
             case Mode.SOLE | Mode.SHARES:
-                return now.monotonic >= self._free_at - self._interval() * (self.burst - 1)
+                return now.monotonic >= self._next_token()
             case Mode.TURNS:
                 if self._mind_steps(now):
                     return False
@@ -175,6 +172,15 @@ class Pace:
         if self.mode is Mode.SHARES:
             return self.gap * self._partitions / len(self._owned)
         return self.gap
+
+    def _tokens(self) -> int:
+        """How many unused starts this worker may save up: of the account's tokens the same part as of its rate."""
+        if self.mode is Mode.SHARES:
+            return max(1, self.burst * len(self._owned) // self._partitions)
+        return self.burst
+
+    def _next_token(self) -> float:
+        return self._free_at - self._interval() * (self._tokens() - 1)
 
     def _mind_steps(self, now: Now) -> bool:
         """A step of wall against monotonic time above half the guard costs two gaps of turns (guarantees §7, 28)."""

@@ -41,7 +41,8 @@ class Trouble:
             self._unknown = 0
 
     def _pause(self, reason: Reason, detail: str | None, probe_at: float) -> None:
-        if self.reason is None:  # calls that were under way do not move the probe
+        is_worse = reason is Reason.ACCOUNT_FAULT and self.reason is Reason.PROVIDER_FAILING
+        if self.reason is None or is_worse:  # other calls that were under way do not move the probe
             self.reason, self.detail, self._probe_at = reason, detail, probe_at
 
     def probe_in(self, now: float) -> float | None:

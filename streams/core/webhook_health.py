@@ -13,11 +13,15 @@ class WebhookHealth:
 
     def __init__(self) -> None:
         self._sent: OrderedDict[str, tuple[float, bool]] = OrderedDict()
+        self._newest = 0.0
 
     def sent(self, email_id: str, now: float) -> None:
         """An email was accepted by the provider."""
-        if len(self._sent) < SAMPLE:
-            self._sent.setdefault(email_id, (now, False))
+        if 0 <= now - self._newest < OLDEST / SAMPLE:  # spread over the hour: at any time there are some of each minute
+            return
+        self._newest = now
+        self._forget_old(now)
+        self._sent.setdefault(email_id, (now, False))
 
     def heard(self, email_id: str) -> None:
         """An event about the email came."""
@@ -26,7 +30,10 @@ class WebhookHealth:
 
     def is_healthy(self, now: float) -> bool:
         """Whether nearly all emails SENT between 2 and 60 minutes ago have an event."""
-        while self._sent and next(iter(self._sent.values()))[0] < now - OLDEST:
-            self._sent.popitem(last=False)
+        self._forget_old(now)
         due = [has_event for at, has_event in self._sent.values() if at <= now - YOUNGEST]
         return len(due) < FEW or sum(due) >= SHARE * len(due)
+
+    def _forget_old(self, now: float) -> None:
+        while self._sent and (len(self._sent) > SAMPLE or next(iter(self._sent.values()))[0] < now - OLDEST):
+            self._sent.popitem(last=False)

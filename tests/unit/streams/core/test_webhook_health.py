@@ -1,0 +1,88 @@
+"""While the provider's events do not arrive, nothing may be called unconfirmed (guarantees §3, amendment 13)."""
+
+import pytest
+
+from streams.core.webhook_health import FEW, OLDEST, SAMPLE, YOUNGEST, WebhookHealth
+
+NOW = 1_795_000_000.0
+HOUR = 3600.0
+
+
+def watching(sent: int, heard: int, *, seconds_ago: float = 600.0) -> WebhookHealth:
+    """So many emails sent ten minutes ago, a second apart, and so many of them with an event."""
+    health = WebhookHealth()
+    for n in range(sent):
+        health.sent(f"e{n}", NOW - seconds_ago + n)
+    for n in range(heard):
+        health.heard(f"e{n}")
+    return health
+
+
+@pytest.mark.parametrize(
+    ("sent", "heard", "is_healthy"),
+    [
+        pytest.param(0, 0, True, id="nothing was sent"),
+        pytest.param(FEW - 1, 0, True, id="too few to prove anything"),
+        pytest.param(FEW, 0, False, id="enough, and no event"),
+        pytest.param(100, 99, True, id="99 of 100"),
+        pytest.param(100, 98, False, id="98 of 100"),
+        pytest.param(100, 100, True, id="all"),
+    ],
+)
+def test_nearly_all_emails_must_have_an_event(sent: int, heard: int, is_healthy: bool) -> None:
+    assert watching(sent, heard).is_healthy(NOW) is is_healthy
+
+
+def test_an_email_that_was_just_sent_owes_no_event_yet() -> None:
+    assert watching(100, 0, seconds_ago=YOUNGEST - 1).is_healthy(NOW)
+    assert not watching(100, 0, seconds_ago=YOUNGEST + 100).is_healthy(NOW)
+
+
+def test_an_email_of_long_ago_owes_none_any_more() -> None:
+    assert watching(100, 0, seconds_ago=OLDEST + 101).is_healthy(NOW)
+
+
+def test_an_event_about_an_email_that_is_not_watched_changes_nothing() -> None:
+    health = watching(FEW, 0)
+
+    health.heard("another")
+
+    assert not health.is_healthy(NOW)
+
+
+def test_an_email_is_watched_from_its_first_acceptance() -> None:
+    health = watching(FEW, FEW)
+
+    for n in range(FEW):
+        health.sent(f"e{n}", NOW)
+
+    assert health.is_healthy(NOW)
+
+
+@pytest.mark.parametrize("per_second", [0.5, 10])
+def test_webhooks_that_died_are_noticed_however_long_nobody_asked(per_second: float) -> None:
+    """Found here: the sample filled up once and was never renewed, so nothing was left to judge by."""
+    health, begin = WebhookHealth(), NOW - 5 * HOUR
+    for n in range(int(5 * HOUR * per_second)):
+        at = begin + n / per_second
+        health.sent(f"e{n}", at)
+        if at < NOW - HOUR:  # then they died
+            health.heard(f"e{n}")
+
+    assert not health.is_healthy(NOW)
+
+
+def test_the_sample_is_bounded() -> None:
+    health = WebhookHealth()
+    for n in range(3 * SAMPLE):
+        health.sent(f"e{n}", NOW + n / 10)
+
+    assert len(health._sent) <= SAMPLE + 1
+
+
+def test_a_clock_that_is_set_back_does_not_end_the_watch() -> None:
+    health = watching(100, 100)
+    for n in range(100):
+        health.sent(f"later{n}", NOW - HOUR + n)
+
+    assert not health.is_healthy(NOW - HOUR + 600)
