@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from confluent_kafka import Message
+from msgspec import structs
 
 from mailstream import topics
 from mailstream.email_id import is_email_id
@@ -148,6 +149,7 @@ def _take_status(found: PartitionLives, message: Message) -> None:
         return
     if (status := decoded_status(message.value())) is None or not is_email_id(status.id):
         return
+    status = structs.replace(status, timeline=())  # most of its bytes, and nothing is judged by it
     life = found.life(status.id)
     life.published, life.last_published, life.is_forgotten = merge(life.published, status), status, False
     life.touch(_place(message).at)

@@ -96,6 +96,7 @@ def verify(
         judge(found, report, starts, before)
         promised += found.promised
         seen.update(hash(email_id) for email_id in found.lives)
+        del found  # before the next one is read
     for email_id, place in promised:
         if hash(email_id) not in seen and place.at < before:
             report.add(Kind.LOST, email_id, "a batch names it, and no record asks for it")

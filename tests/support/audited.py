@@ -37,7 +37,7 @@ def lives_of(scene: Scene) -> list[PartitionLives]:
 
 def write(records: list[Record], settings: Settings) -> None:
     """Append the records to a real broker, each topic partition in its order. Offsets and times are the broker's."""
-    producer = Producer({**connection(settings), "linger.ms": 5})
+    producer = Producer({**connection(settings), "linger.ms": 5, "queue.buffering.max.messages": 1_000_000})
     for record in records:
         value = record.value if record.value is None or isinstance(record.value, bytes) else codec.encode(record.value)
         key = record.key

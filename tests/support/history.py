@@ -32,7 +32,9 @@ class Run:
     on_ambiguous: OnAmbiguous = OnAmbiguous.HOLD
     session_timeout_seconds: float = 30.0
     topic_prefix: str = ""
-    arrival_slack_seconds: float = 0.005  #: by which two equal calls may differ on their way to the provider
+    arrival_slack_seconds: float = (
+        0.02  #: by which two calls may differ in their time to the provider, on a busy machine
+    )
     limits: Mapping[str, float] = field(default_factory=dict)  #: largest value of each kind of sample
 
 

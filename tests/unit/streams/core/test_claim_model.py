@@ -4,8 +4,6 @@ Read twice: by the few lines of the model (are the rules right?) and by ``stream
 Figures are printed with ``-s``.
 """
 
-import os
-
 import pytest
 
 from tests.support.claim_model import Finding, Scope, explore
@@ -15,7 +13,6 @@ from tests.support.claim_rules import Kind, Reader, Record, Rules, sketch
 PROTOCOL = Rules("the protocol")
 RESEND = Rules("the protocol, with the marked resend", resends=True)
 READERS = [pytest.param(sketch, id="read by the model"), pytest.param(product, id="read by the product")]
-is_long = pytest.mark.skipif("DURATION" not in os.environ, reason="Minutes of CPU: part of `make test-faults`")
 
 
 def found(rules: Rules, workers: int, room: int, *, strays: bool = False, read: Reader = sketch) -> Finding:
@@ -61,14 +58,14 @@ def test_it_holds_when_given_up_claims_come_back_as_winners(read: Reader) -> Non
     assert not finding.breaks
 
 
-@pytest.mark.parametrize("read", READERS)
-def test_it_holds_for_two_workers_and_a_longer_life(read: Reader) -> None:
-    finding = found(PROTOCOL, workers=2, room=6, read=read)
+@pytest.mark.parametrize("rules", [PROTOCOL, RESEND], ids=lambda rules: rules.name)
+def test_it_holds_for_two_workers_and_a_longer_life(rules: Rules) -> None:
+    finding = found(rules, workers=2, room=6, read=product)
 
     assert not finding.breaks
 
 
-@is_long
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("rules", "workers", "room", "strays", "read"),
@@ -80,7 +77,8 @@ def test_it_holds_for_two_workers_and_a_longer_life(read: Reader) -> None:
         (PROTOCOL, 2, 7, False, product),
         (RESEND, 3, 6, False, sketch),
         (RESEND, 3, 5, True, sketch),
-        pytest.param(RESEND, 3, 6, False, product),
+        (RESEND, 3, 6, False, product),
+        (RESEND, 3, 5, True, product),
     ],
 )
 def test_it_holds_in_the_long_run_too(rules: Rules, workers: int, room: int, strays: bool, read: Reader) -> None:
@@ -100,18 +98,16 @@ def test_a_release_behind_an_ended_attempt_is_only_a_fact(read: Reader) -> None:
     assert not story.may_call
 
 
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("late", [0, 2], ids=["of the first attempt", "of the resend"])
-def test_late_acceptance_of_either_attempt_in_doubt_is_sent(late: int) -> None:
-    assert sketch(both_in_doubt_then(Kind.ACCEPTED, late), RESEND).shows == "SENT"
+def test_late_acceptance_of_either_attempt_in_doubt_is_sent(late: int, read: Reader) -> None:
+    assert read(both_in_doubt_then(Kind.ACCEPTED, late), RESEND).shows == "SENT"
 
 
-@pytest.mark.parametrize("late", [0, pytest.param(2)])
-def test_the_product_takes_late_acceptance_of_either_attempt(late: int) -> None:
-    assert product(both_in_doubt_then(Kind.ACCEPTED, late), RESEND).shows == "SENT"
-
-
-def test_the_product_never_says_failed_while_the_other_attempt_is_in_doubt() -> None:
-    assert product(both_in_doubt_then(Kind.NOT_ACCEPTED, 0), RESEND).shows == "UNCONFIRMED"
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("refused", [0, 2], ids=["the first attempt", "the resend"])
+def test_nothing_has_failed_while_the_other_attempt_is_in_doubt(refused: int, read: Reader) -> None:
+    assert read(both_in_doubt_then(Kind.NOT_ACCEPTED, refused), RESEND).shows == "UNCONFIRMED"
 
 
 def both_in_doubt_then(kind: Kind, nonce: int) -> tuple[Record, ...]:
