@@ -34,9 +34,12 @@ from mailstream.log.client import admin
 from mailstream.log.publish import Publisher
 from mailstream.mistakes import Mistake, pointer_to
 from mailstream.settings import Settings
+from mailstream.topics import MIB
 
 VERSION = "1"
 HOT = (("POST", "/v1/emails"), ("GET", "/v1/emails/{id}"))
+#: A permissive batch is bounded by its items, not by a record.
+BATCH_BYTES = 16 * MIB
 #: A record waits no longer for its acknowledgement than a caller does for its answer.
 MESSAGE_SECONDS = 2.0
 
@@ -67,7 +70,7 @@ def create_api(settings: Settings) -> Edge:
         app.add_exception_handler(kind, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
-    return Edge(app, HotRoutes(emails.router, HOT), metrics, {})
+    return Edge(app, HotRoutes(emails.router, HOT), metrics, {"/v1/emails/batch": BATCH_BYTES})
 
 
 async def _start(settings: Settings, metrics: Metrics) -> Parts:

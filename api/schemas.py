@@ -1,10 +1,12 @@
 """HTTP bodies: what callers send and what they get. They are never Kafka records; those are in ``mailstream``."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.problems import MistakeBody
 from mailstream import request as records
 from mailstream.request import EmailRequest, Lane, OnAmbiguous
 from mailstream.status import Status
@@ -103,6 +105,20 @@ class EmailBody(_Asked):
         )
 
 
+class BatchMode(StrEnum):
+    """What one bad item does to the others."""
+
+    STRICT = "strict"  #: nothing is accepted
+    PERMISSIVE = "permissive"  #: the others are accepted
+
+
+class BatchBody(_Asked):
+    """Up to 1,000 emails. A strict batch is one record in the log, so it is bounded as one email is; permissive is not."""
+
+    mode: BatchMode = BatchMode.STRICT
+    items: list[EmailBody] = Field(min_length=1, max_length=1000)
+
+
 class Links(BaseModel):
     """Where to go on."""
 
@@ -118,6 +134,28 @@ class Receipt(BaseModel):
     message: str = "Your email is being processed."
     reference: str | None = None
     links: Links
+
+
+class BatchResult(BaseModel):
+    """What became of one item: an id, or a problem."""
+
+    index: int
+    id: str | None = None
+    status: Status | None = None
+    reference: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    errors: list[MistakeBody] = Field(default_factory=list)
+
+
+class BatchReceipt(BaseModel):
+    """The results, in the order of the items."""
+
+    object: Literal["batch"] = "batch"
+    mode: BatchMode
+    accepted: int
+    rejected: int
+    results: list[BatchResult]
 
 
 class TimelineEntry(BaseModel):
