@@ -25,8 +25,9 @@ from api.parts import Parts
 from api.problems import Code, Problem, ProblemBody, problem_of, request_id_of, response_of
 from api.queue_view import QueueView
 from api.route_docs import BODIES
-from api.routes import emails, health, queue
+from api.routes import emails, events, health, queue
 from api.submit import IN_FLIGHT, Submit
+from api.webhook import Webhook
 from mailstream.clock import SystemClock
 from mailstream.errors import NotCaughtUp
 from mailstream.log import check
@@ -64,7 +65,7 @@ def create_api(settings: Settings) -> Edge:
         strict_content_type=False,
         redirect_slashes=False,
     )
-    for router in (emails.router, emails.listing, queue.router, health.router):
+    for router in (emails.router, emails.listing, events.router, queue.router, health.router):
         app.include_router(router)
     for kind in (Problem, NotCaughtUp, HTTPException, Exception):
         app.add_exception_handler(kind, _problem)
@@ -96,6 +97,7 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
         bodies=Bodies(settings),
         publisher=publisher,
         submit=Submit(settings, publisher, lookup),
+        webhook=Webhook(settings, publisher, lookup, clock),
     )
 
 

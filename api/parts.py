@@ -13,6 +13,7 @@ from api.lookup import Lookup
 from api.metrics import Metrics
 from api.queue_view import QueueView
 from api.submit import Submit
+from api.webhook import Webhook
 from mailstream.clock import Clock
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
@@ -33,6 +34,7 @@ class Parts:
     bodies: Bodies
     publisher: Publisher
     submit: Submit
+    webhook: Webhook
     streams: Streams = field(default_factory=Streams)
 
     def stop_waiting(self) -> None:

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     sendgrid_webhook_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="public keys (base64 SPKI) of the signed webhook, comma separated: several during a rotation"
     )
+    sendgrid_webhook_max_age: float = Field(
+        90_000, ge=60, le=2_592_000, description="seconds; an older post of the webhook is refused. It repeats for 24 h"
+    )
     sender: str | None = Field(None, description="default from address")
     senders_allowed: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="what callers may put as from, comma separated; @domain allows all of it; empty: only SENDER"
