@@ -10,6 +10,7 @@ from api.problems import MistakeBody
 from mailstream import request as records
 from mailstream.request import EmailRequest, Lane, OnAmbiguous
 from mailstream.status import Status
+from mailstream.suppression import Origin
 
 
 class _Asked(BaseModel):
@@ -251,3 +252,37 @@ class QueueAnswer(BaseModel):
     rate_per_second: float = Field(description="starts of calls, over the last minute")
     next_turn_at: datetime | None = None
     drained_at: datetime | None = Field(None, description="when the last ready email should start")
+
+
+class SuppressBody(_Asked):
+    """Why, if you like."""
+
+    reason: str = Field("", max_length=255)
+
+
+class SuppressionAnswer(BaseModel):
+    """An address that gets no mail of your tenant."""
+
+    address: str
+    origin: Origin
+    reason: str
+    since: datetime
+    by: str
+
+
+class SuppressionList(BaseModel):
+    """A page, in the order of addresses."""
+
+    object: Literal["list"] = "list"
+    data: list[SuppressionAnswer]
+    has_more: bool
+    next: str | None = Field(None, description="for `after`, while `has_more`")
+
+
+class SuppressionQuery(BaseModel):
+    """Which suppressions to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(20, ge=1, le=100)
+    after: str | None = Field(None, max_length=320, description="`next` of the page before")

@@ -3,30 +3,26 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from api.append import SECONDS, Append
 from api.lookup import Lookup
 from api.problems import Code, Problem
 from api.unread import fingerprint_of_batch
 from mailstream import codec, topics
 from mailstream.email_id import partition_in
-from mailstream.errors import NotPublished
-from mailstream.log.publish import Position, Publisher
+from mailstream.log.publish import Position
 from mailstream.recipient import canonical
 from mailstream.request import Batch, Control, EmailRequest
 from mailstream.settings import Settings
 from mailstream.topics import MAX_REQUEST_BYTES
 
-#: A caller gets its answer within two seconds, whatever the brokers do (contract §3).
-SECONDS = 1.9
-IN_FLIGHT = 10_000
-
 
 class Submit:
     """Writes ``email.requested``, and decides between a first request and a repeat."""
 
-    def __init__(self, settings: Settings, publisher: Publisher, lookup: Lookup) -> None:
+    def __init__(self, settings: Settings, append: Append, lookup: Lookup) -> None:
         self._topic = topics.Naming(settings.topic_prefix).of(topics.REQUESTED)
         self._partitions = settings.partitions
-        self._publisher, self._lookup = publisher, lookup
+        self._append, self._lookup = append, lookup
         self._under_way: dict[str, asyncio.Future[str | None]] = {}
 
     async def new(self, request: EmailRequest) -> Position:
@@ -39,24 +35,21 @@ class Submit:
                 f"The email has {len(value)} bytes as a record; {MAX_REQUEST_BYTES} are allowed, attachments included.",
             )
         partition = partition_in(request.id, self._partitions)
-        return await self._append(value, canonical(request.to.email).encode(), partition, codec.headers_of(request))
+        recipient = canonical(request.to.email).encode()
+        return await self._append(
+            self._topic, value, key=recipient, partition=partition, headers=codec.headers_of(request)
+        )
 
     async def control(self, control: Control) -> Position:
         """Append a word about an email. Raises Problem 503."""
         partition = partition_in(control.id, self._partitions)
-        return await self._append(codec.encode(control), control.id.encode(), partition, codec.headers_of(control))
-
-    async def _append(self, value: bytes, key: bytes, partition: int, headers: list[codec.Header]) -> Position:
-        if self._publisher.pending() >= IN_FLIGHT:
-            raise Problem(Code.SATURATED, "Too many records wait for Kafka's acknowledgement. Nothing was accepted.")
-        try:
-            async with asyncio.timeout(SECONDS):
-                return await self._publisher.publish(self._topic, value, key=key, partition=partition, headers=headers)
-        except (NotPublished, TimeoutError):
-            raise Problem(
-                Code.NOT_ACKNOWLEDGED,
-                "It may or may not be in the log. Ask again with the same Idempotency-Key: it is done once.",
-            ) from None
+        return await self._append(
+            self._topic,
+            codec.encode(control),
+            key=control.id.encode(),
+            partition=partition,
+            headers=codec.headers_of(control),
+        )
 
     async def once(self, request: EmailRequest) -> bool:
         """Append a request whose id comes from an idempotency key. True: it was asked before, nothing new was written.
@@ -82,7 +75,8 @@ class Submit:
         partition = partition_in(batch.id, self._partitions)
 
         async def append() -> Position:
-            return await self._append(value, batch.id.encode(), partition, codec.headers_of(batch))
+            headers = codec.headers_of(batch)
+            return await self._append(self._topic, value, key=batch.id.encode(), partition=partition, headers=headers)
 
         if key is None:
             await append()
