@@ -1,16 +1,46 @@
 """From a status record to what a caller may see of it."""
 
+from collections.abc import Sequence
+
+from api.batch import Accepted
+from api.problems import MistakeBody, Problem
 from api.queue_view import QueueState, Turn
-from api.schemas import EmailAnswer, LaneAnswer, Links, ProviderAnswer, QueueAnswer, Receipt, TimelineEntry
+from api.schemas import (
+    BatchMode,
+    BatchReceipt,
+    BatchResult,
+    EmailAnswer,
+    LaneAnswer,
+    Links,
+    ProviderAnswer,
+    QueueAnswer,
+    Receipt,
+    TimelineEntry,
+)
 from mailstream.clock import moment
 from mailstream.request import EmailRequest
-from mailstream.status import EmailStatus, Fact
+from mailstream.status import EmailStatus, Fact, Status
 
 
 def receipt(email_id: str, reference: str | None) -> Receipt:
     """The answer to an accepted email: the same each time it is asked for."""
     self = f"/v1/emails/{email_id}"
     return Receipt(id=email_id, reference=reference, links=Links(self=self, events=f"{self}/events"))
+
+
+def batch(mode: BatchMode, results: Sequence[Accepted | Problem]) -> BatchReceipt:
+    """The results of a batch, in order."""
+    shown = [_result(index, result) for index, result in enumerate(results)]
+    rejected = sum(isinstance(result, Problem) for result in results)
+    return BatchReceipt(mode=mode, accepted=len(results) - rejected, rejected=rejected, results=shown)
+
+
+def _result(index: int, result: Accepted | Problem) -> BatchResult:
+    if isinstance(result, Problem):
+        errors = [MistakeBody(detail=each.detail, pointer=each.pointer, code=each.code) for each in result.errors]
+        return BatchResult(index=index, code=result.code.word, detail=result.detail, errors=errors)
+    request = result.request
+    return BatchResult(index=index, id=request.id, status=Status.QUEUED, reference=request.reference)
 
 
 def email(status: EmailStatus, turn: Turn | None = None, request: EmailRequest | None = None) -> EmailAnswer:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import keys
+from api.append import IN_FLIGHT, Append
 from api.bodies import Bodies
 from api.content import Content
 from api.edge import Edge
@@ -25,8 +26,11 @@ from api.parts import Parts
 from api.problems import Code, Problem, ProblemBody, problem_of, request_id_of, response_of
 from api.queue_view import QueueView
 from api.route_docs import BODIES
-from api.routes import emails, health, queue
-from api.submit import IN_FLIGHT, Submit
+from api.routes import emails, events, health, queue, suppressions, unsubscribe
+from api.submit import Submit
+from api.suppressions import Suppressions, SuppressionView
+from api.webhook import Webhook
+from mailstream import topics
 from mailstream.clock import SystemClock
 from mailstream.errors import NotCaughtUp
 from mailstream.log import check
@@ -34,9 +38,13 @@ from mailstream.log.client import admin
 from mailstream.log.publish import Publisher
 from mailstream.mistakes import Mistake, pointer_to
 from mailstream.settings import Settings
+from mailstream.topics import MIB
+from mailstream.unsubscribe import Unsubscribe
 
 VERSION = "1"
 HOT = (("POST", "/v1/emails"), ("GET", "/v1/emails/{id}"))
+#: A permissive batch is bounded by its items, not by a record.
+BATCH_BYTES = 16 * MIB
 #: A record waits no longer for its acknowledgement than a caller does for its answer.
 MESSAGE_SECONDS = 2.0
 
@@ -61,13 +69,22 @@ def create_api(settings: Settings) -> Edge:
         strict_content_type=False,
         redirect_slashes=False,
     )
-    for router in (emails.router, emails.listing, queue.router, health.router):
+    for router in (
+        emails.router,
+        emails.listing,
+        events.router,
+        queue.router,
+        suppressions.router,
+        suppressions.listing,
+        unsubscribe.router,
+        health.router,
+    ):
         app.include_router(router)
     for kind in (Problem, NotCaughtUp, HTTPException, Exception):
         app.add_exception_handler(kind, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
-    return Edge(app, HotRoutes(emails.router, HOT), metrics, {})
+    return Edge(app, HotRoutes(emails.router, HOT), metrics, {"/v1/emails/batch": BATCH_BYTES})
 
 
 async def _start(settings: Settings, metrics: Metrics) -> Parts:
@@ -75,12 +92,15 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
     brokers = admin(settings)
     await asyncio.to_thread(check.require, brokers, settings)
     clock = SystemClock()
-    lookup = Lookup(settings, brokers, clock, metrics)
+    naming = topics.Naming(settings.topic_prefix)
+    suppressed, suppressed_topic = SuppressionView(), naming.of(topics.SUPPRESSIONS)
+    lookup = Lookup(settings, brokers, clock, metrics, also={suppressed_topic: suppressed.apply})
     listing, waiting = Listing(lookup.has), QueueView(settings, clock)
     for follower in (listing, waiting):
         lookup.follow(follower)
     await lookup.start()
     publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
+    append = Append(publisher)
     return Parts(
         settings=settings,
         clock=clock,
@@ -92,7 +112,10 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
         queue=waiting,
         bodies=Bodies(settings),
         publisher=publisher,
-        submit=Submit(settings, publisher, lookup),
+        submit=Submit(settings, append, lookup),
+        webhook=Webhook(settings, publisher, lookup, clock),
+        suppressions=Suppressions(suppressed, suppressed_topic, settings.partitions, append, lookup),
+        unsubscribe=Unsubscribe(settings),
     )
 
 

@@ -15,7 +15,9 @@ from mailstream.mistakes import Mistake, fingerprint_of, mistakes_in, pointer_to
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
 from mailstream.templates import Templates
+from mailstream.unsubscribe import Unsubscribe
 
+_UNSUBSCRIBE_HEADERS = frozenset({"list-unsubscribe", "list-unsubscribe-post"})
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -37,6 +39,7 @@ class Content:
         """Raises TemplateError when a template of TEMPLATES_DIR cannot be used."""
         self._settings = settings
         self._templates = Templates(settings.templates_dir) if settings.templates_dir else None
+        self._unsubscribe = Unsubscribe(settings)
 
     async def settled(self, asked: EmailRequest, caller: Key, now: datetime, source: str) -> EmailRequest:
         """The request as it will be recorded, but for its id. Raises Problem 422 or 403.
@@ -46,6 +49,10 @@ class Content:
         """
         asked = structs.replace(asked, tenant=caller.tenant, source=source)
         mistakes = mistakes_in(asked, now=now) + _at_the_door(asked, now)
+        if asked.unsubscribe and not self._unsubscribe.is_configured:
+            mistakes.append(
+                Mistake("/unsubscribe", "not_configured", "PUBLIC_URL and UNSUBSCRIBE_KEY are not set here")
+            )
         if (from_ := asked.from_ or _default_sender(caller, self._settings)) is None:
             mistakes.append(Mistake("/from", "missing", "no default sender is configured for this key: name one"))
         _refuse(mistakes)
@@ -53,7 +60,8 @@ class Content:
         fingerprint = fingerprint_of(asked)
         if asked.template is not None:
             asked = await self._rendered(asked, now)
-        return structs.replace(asked, from_=from_, fingerprint=fingerprint, requested_at=now)
+        filled = self._unsubscribe.filled(asked)
+        return structs.replace(filled, from_=from_, fingerprint=fingerprint, requested_at=now)
 
     async def _rendered(self, asked: EmailRequest, now: datetime) -> EmailRequest:
         """The request with the content of its template; the record keeps the template's name, not its data."""
@@ -74,6 +82,12 @@ def _at_the_door(asked: EmailRequest, now: datetime) -> list[Mistake]:
     found: list[Mistake] = []
     if asked.expires_at is not None and asked.expires_at <= now:
         found.append(Mistake("/expires_at", "bad_value", "this is in the past: nothing would be sent"))
+    if asked.unsubscribe:
+        found += [
+            Mistake(pointer_to("headers", name), "conflict", "`unsubscribe` sets this header")
+            for name in asked.headers
+            if name.lower() in _UNSUBSCRIBE_HEADERS
+        ]
     if asked.template is not None:
         found += [
             Mistake(f"/{member}", "conflict", "the template gives the content: leave this out")

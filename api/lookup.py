@@ -5,7 +5,7 @@ None means "was not in the log when you asked": a miss waits for two ends of the
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -45,7 +45,16 @@ class Follower(Protocol):
 class Lookup:
     """Make it inside the running loop, then ``start`` it."""
 
-    def __init__(self, settings: Settings, admin: AdminClient, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        admin: AdminClient,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        also: Mapping[str, Callable[[bytes, bytes | None], None]],
+    ) -> None:
+        """``also``: further topics to read from their beginning, and what takes their records (key, value)."""
         naming = topics.Naming(settings.topic_prefix)
         self.is_loaded = False
         self._is_stopping = False
@@ -55,6 +64,7 @@ class Lookup:
         self.unread = UnreadRequests(self.requested, self.view.__contains__)
         self._followers: list[Follower] = []
         self._watchers: dict[bytes, set[Callable[[], None]]] = {}
+        self._also = also
         self._group = naming.of(topics.GROUP_WORKER)
         self._clock, self._metrics = clock, metrics
         self._ends = LogEnds(admin, settings.partitions)
@@ -74,8 +84,9 @@ class Lookup:
         # In this order: whatever was committed has its status in front of the ends that are asked afterwards.
         committed = await self._ends.committed(self.requested, self._group)
         first = await self._ends.first(self.requested)
+        whole = [part for topic in (self.status, *self._also) for part in await self._ends.first(topic)]
         await self._tail.follow(
-            [(topic, partition, _BEGINNING) for topic, partition in await self._ends.first(self.status)]
+            [(topic, partition, _BEGINNING) for topic, partition in whole]
             + [(topic, partition, max(begin, committed.get((topic, partition), 0)))
                for (topic, partition), begin in first.items()]
         )  # fmt: skip
@@ -170,6 +181,15 @@ class Lookup:
         except TimeoutError:
             raise NotCaughtUp("the view has not come as far as the log") from None
 
+    async def reach_end(self, topic: str, seconds: float = 2.0) -> None:
+        """Wait until all that was in one of the further topics at this moment has been taken. Raises NotCaughtUp."""
+        self.require_loaded()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.progress.reach(await self._ends.last(topic))
+        except TimeoutError:
+            raise NotCaughtUp("the view has not come as far as the log") from None
+
     async def _pass_barrier(self, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])
@@ -191,6 +211,8 @@ class Lookup:
             topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             if topic == self.status:
                 self._take_status(message.key() or b"", message.value())
+            elif (take := self._also.get(topic)) is not None:
+                take(message.key() or b"", message.value())
             else:
                 for key in self.unread.apply(message):
                     self._changed(key, None, self.unread.brief(key))
@@ -218,6 +240,8 @@ class Lookup:
                 # Requests first: an item of a batch that is done has its own record in front of these ends.
                 await self.progress.reach(await self._ends.last(self.requested))
                 await self.progress.reach(await self._ends.last(self.status))
+                for topic in () if self.is_loaded else self._also:
+                    await self.progress.reach(await self._ends.last(topic))
             except NotCaughtUp as error:
                 _log.warning("lookup.kafka_away", seconds=round(self.age_seconds(), 1), error=str(error))
             else:

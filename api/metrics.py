@@ -25,6 +25,12 @@ class Metrics:
             ("route", "status"),
             registry=registry,
         )
+        self.webhook_posts = Counter(
+            "mailstream_webhook_posts",
+            "posts of the provider; a rise of refused: a wrong key, or a forger (each is repeated for 24 h)",
+            ("result",),
+            registry=registry,
+        )
         self.view_lag_seconds = Gauge(
             "mailstream_view_lag_seconds",
             "age of the newest moment that the view is known to show; a rise: Kafka is away, or too much is written",

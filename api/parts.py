@@ -13,9 +13,12 @@ from api.lookup import Lookup
 from api.metrics import Metrics
 from api.queue_view import QueueView
 from api.submit import Submit
+from api.suppressions import Suppressions
+from api.webhook import Webhook
 from mailstream.clock import Clock
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
+from mailstream.unsubscribe import Unsubscribe
 
 
 @dataclass(slots=True)
@@ -33,6 +36,9 @@ class Parts:
     bodies: Bodies
     publisher: Publisher
     submit: Submit
+    webhook: Webhook
+    suppressions: Suppressions
+    unsubscribe: Unsubscribe
     streams: Streams = field(default_factory=Streams)
 
     def stop_waiting(self) -> None:

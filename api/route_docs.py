@@ -16,6 +16,14 @@ ID = {
     "schema": {"type": "string"},
     "example": "em_1c2f9a3b_0192f0c1b2a37c4d8e5f60718293a4b5",
 }
+ADDRESS = {
+    "name": "address",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "ada@example.com",
+}
+TOKEN = {"name": "token", "in": "path", "required": True, "schema": {"type": "string"}}
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",

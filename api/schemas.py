@@ -1,13 +1,16 @@
 """HTTP bodies: what callers send and what they get. They are never Kafka records; those are in ``mailstream``."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.problems import MistakeBody
 from mailstream import request as records
 from mailstream.request import EmailRequest, Lane, OnAmbiguous
 from mailstream.status import Status
+from mailstream.suppression import Origin
 
 
 class _Asked(BaseModel):
@@ -103,6 +106,20 @@ class EmailBody(_Asked):
         )
 
 
+class BatchMode(StrEnum):
+    """What one bad item does to the others."""
+
+    STRICT = "strict"  #: nothing is accepted
+    PERMISSIVE = "permissive"  #: the others are accepted
+
+
+class BatchBody(_Asked):
+    """Up to 1,000 emails. A strict batch is one record in the log, so it is bounded as one email is; permissive is not."""
+
+    mode: BatchMode = BatchMode.STRICT
+    items: list[EmailBody] = Field(min_length=1, max_length=1000)
+
+
 class Links(BaseModel):
     """Where to go on."""
 
@@ -118,6 +135,28 @@ class Receipt(BaseModel):
     message: str = "Your email is being processed."
     reference: str | None = None
     links: Links
+
+
+class BatchResult(BaseModel):
+    """What became of one item: an id, or a problem."""
+
+    index: int
+    id: str | None = None
+    status: Status | None = None
+    reference: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    errors: list[MistakeBody] = Field(default_factory=list)
+
+
+class BatchReceipt(BaseModel):
+    """The results, in the order of the items."""
+
+    object: Literal["batch"] = "batch"
+    mode: BatchMode
+    accepted: int
+    rejected: int
+    results: list[BatchResult]
 
 
 class TimelineEntry(BaseModel):
@@ -213,3 +252,37 @@ class QueueAnswer(BaseModel):
     rate_per_second: float = Field(description="starts of calls, over the last minute")
     next_turn_at: datetime | None = None
     drained_at: datetime | None = Field(None, description="when the last ready email should start")
+
+
+class SuppressBody(_Asked):
+    """Why, if you like."""
+
+    reason: str = Field("", max_length=255)
+
+
+class SuppressionAnswer(BaseModel):
+    """An address that gets no mail of your tenant."""
+
+    address: str
+    origin: Origin
+    reason: str
+    since: datetime
+    by: str
+
+
+class SuppressionList(BaseModel):
+    """A page, in the order of addresses."""
+
+    object: Literal["list"] = "list"
+    data: list[SuppressionAnswer]
+    has_more: bool
+    next: str | None = Field(None, description="for `after`, while `has_more`")
+
+
+class SuppressionQuery(BaseModel):
+    """Which suppressions to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(20, ge=1, le=100)
+    after: str | None = Field(None, max_length=320, description="`next` of the page before")

@@ -1,30 +1,28 @@
 """From a request to a record in the log; returns when Kafka has acknowledged it, and not before."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
+from api.append import SECONDS, Append
 from api.lookup import Lookup
 from api.problems import Code, Problem
+from api.unread import fingerprint_of_batch
 from mailstream import codec, topics
 from mailstream.email_id import partition_in
-from mailstream.errors import NotPublished
-from mailstream.log.publish import Position, Publisher
+from mailstream.log.publish import Position
 from mailstream.recipient import canonical
-from mailstream.request import Control, EmailRequest
+from mailstream.request import Batch, Control, EmailRequest
 from mailstream.settings import Settings
 from mailstream.topics import MAX_REQUEST_BYTES
-
-#: A caller gets its answer within two seconds, whatever the brokers do (contract §3).
-SECONDS = 1.9
-IN_FLIGHT = 10_000
 
 
 class Submit:
     """Writes ``email.requested``, and decides between a first request and a repeat."""
 
-    def __init__(self, settings: Settings, publisher: Publisher, lookup: Lookup) -> None:
+    def __init__(self, settings: Settings, append: Append, lookup: Lookup) -> None:
         self._topic = topics.Naming(settings.topic_prefix).of(topics.REQUESTED)
         self._partitions = settings.partitions
-        self._publisher, self._lookup = publisher, lookup
+        self._append, self._lookup = append, lookup
         self._under_way: dict[str, asyncio.Future[str | None]] = {}
 
     async def new(self, request: EmailRequest) -> Position:
@@ -37,53 +35,82 @@ class Submit:
                 f"The email has {len(value)} bytes as a record; {MAX_REQUEST_BYTES} are allowed, attachments included.",
             )
         partition = partition_in(request.id, self._partitions)
-        return await self._append(value, canonical(request.to.email).encode(), partition, codec.headers_of(request))
+        recipient = canonical(request.to.email).encode()
+        return await self._append(
+            self._topic, value, key=recipient, partition=partition, headers=codec.headers_of(request)
+        )
 
     async def control(self, control: Control) -> Position:
         """Append a word about an email. Raises Problem 503."""
         partition = partition_in(control.id, self._partitions)
-        return await self._append(codec.encode(control), control.id.encode(), partition, codec.headers_of(control))
-
-    async def _append(self, value: bytes, key: bytes, partition: int, headers: list[codec.Header]) -> Position:
-        if self._publisher.pending() >= IN_FLIGHT:
-            raise Problem(Code.SATURATED, "Too many records wait for Kafka's acknowledgement. Nothing was accepted.")
-        try:
-            async with asyncio.timeout(SECONDS):
-                return await self._publisher.publish(self._topic, value, key=key, partition=partition, headers=headers)
-        except (NotPublished, TimeoutError):
-            raise Problem(
-                Code.NOT_ACKNOWLEDGED,
-                "It may or may not be in the log. Ask again with the same Idempotency-Key: it is done once.",
-            ) from None
+        return await self._append(
+            self._topic,
+            codec.encode(control),
+            key=control.id.encode(),
+            partition=partition,
+            headers=codec.headers_of(control),
+        )
 
     async def once(self, request: EmailRequest) -> bool:
         """Append a request whose id comes from an idempotency key. True: it was asked before, nothing new was written.
 
-        The first record of the id in the log decides, whichever replica wrote it (amendment 12). Raises Problem: 422
-        when the first one asked for something else, 409 when it is still unanswered, and what ``new`` raises.
+        Raises Problem: 422 when the first one asked for something else, 409 when it is still unanswered, and what
+        ``new`` raises.
         """
         assert request.id is not None
-        key = request.id.encode()
-        if (known := self._lookup.known(key)) is not None:
-            return _repeats(known.fingerprint, request)
-        if (leader := self._under_way.get(request.id)) is not None:
-            return _repeats(await _answer_of(leader), request)
-        leader = self._under_way[request.id] = asyncio.get_running_loop().create_future()
+        assert request.fingerprint is not None
+        if (known := self._lookup.known(request.id.encode())) is not None:
+            return _repeats(known.fingerprint, request.fingerprint)
+        return await self._first_or_repeat(request.id, request.fingerprint, lambda: self.new(request))
+
+    async def batch(self, batch: Batch, key: str | None) -> bool:
+        """Append a strict batch, which is one record. True: it was asked before under this key. Raises as ``once``."""
+        value = codec.encode(batch)
+        if len(value) > MAX_REQUEST_BYTES:
+            raise Problem(
+                Code.TOO_LARGE,
+                f"A strict batch is one record: this one has {len(value)} bytes, {MAX_REQUEST_BYTES} are allowed. "
+                "Send it in parts, or as `permissive`.",
+            )
+        partition = partition_in(batch.id, self._partitions)
+
+        async def append() -> Position:
+            headers = codec.headers_of(batch)
+            return await self._append(self._topic, value, key=batch.id.encode(), partition=partition, headers=headers)
+
+        if key is None:
+            await append()
+            return False
+        fingerprint = fingerprint_of_batch(item.fingerprint for item in batch.items)
+        known = [self._lookup.known((item.id or "").encode()) for item in batch.items]
+        if all(known):
+            return _repeats(fingerprint_of_batch(each.fingerprint for each in known if each), fingerprint)
+        return await self._first_or_repeat(batch.id, fingerprint, append)
+
+    async def _first_or_repeat(self, id_: str, fingerprint: str, append: Callable[[], Awaitable[Position]]) -> bool:
+        """Append what this replica does not know yet, and see whether it is the first record of its id in the log.
+
+        The first one decides, whichever replica wrote it (amendment 12).
+        """
+        if (leader := self._under_way.get(id_)) is not None:
+            return _repeats(await _answer_of(leader), fingerprint)
+        key = id_.encode()
+        leader = self._under_way[id_] = asyncio.get_running_loop().create_future()
         self._lookup.unread.expect(key)
         try:
-            position = await self.new(request)
+            position = await append()
             await self._read_back(position)
         except BaseException:
             leader.cancel()  # the others do not know either
             self._lookup.unread.take_first(key)
             raise
         finally:
-            del self._under_way[request.id]
+            del self._under_way[id_]
         first = self._lookup.unread.take_first(key)
-        leader.set_result(first.fingerprint if first else request.fingerprint)
+        leader.set_result(first.fingerprint if first else fingerprint)
         if first is None or (first.partition, first.offset) == position:
             return False
-        return _repeats(first.fingerprint, request)
+        return _repeats(first.fingerprint, fingerprint)
 
     async def _read_back(self, position: Position) -> None:
         try:
@@ -96,8 +123,8 @@ class Submit:
             ) from None
 
 
-def _repeats(fingerprint: str | None, request: EmailRequest) -> bool:
-    if fingerprint is not None and fingerprint != request.fingerprint:
+def _repeats(first: str | None, asked: str) -> bool:
+    if first is not None and first != asked:
         raise Problem(
             Code.IDEMPOTENCY_KEY_REUSED,
             "The first request with this Idempotency-Key asked for something else. Nothing new was accepted.",

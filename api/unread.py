@@ -1,6 +1,7 @@
 """The tail of ``email.requested`` that no worker has read yet: accepted, and so ``QUEUED`` and never unknown."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -98,16 +99,13 @@ class UnreadRequests:
         value, partition, offset = message.value(), message.partition() or 0, message.offset() or 0
         if value is None:
             return []
-        try:
-            asked: tuple[_Asked, ...] = (_asked.decode(value),)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            try:
-                asked = _batch.decode(value).items
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                return []
         at = moment(message.timestamp()[1] / 1000)
-        keys = [self._take(_Entry(each, partition, offset, at), value) for each in asked]
-        return [key for key in keys if key is not None]
+        try:
+            asked = _asked.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._take_batch(value, partition, offset, at)
+        key = self._take(_Entry(asked, partition, offset, at), value)
+        return [] if key is None else [key]
 
     def get(self, key: bytes) -> EmailStatus | None:
         """The status of a request that nobody has read: it waits."""
@@ -169,6 +167,18 @@ class UnreadRequests:
             del self._entries[key]
         return read
 
+    def _take_batch(self, value: bytes, partition: int, offset: int, at: datetime) -> list[bytes]:
+        """A strict batch: until its owner has unfolded it, its items stand in no record of their own."""
+        try:
+            batch = _batch.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return []
+        key = batch.id.encode()
+        if key in self._firsts and self._firsts[key] is None:
+            self._firsts[key] = First(partition, offset, fingerprint_of_batch(item.fingerprint for item in batch.items))
+        keys = [self._take(_Entry(item, partition, offset, at), value) for item in batch.items]
+        return [key for key in keys if key is not None]
+
     def _take(self, entry: _Entry, value: bytes) -> bytes | None:
         if (key := _key_of(entry.asked)) is None:
             return None
@@ -184,6 +194,11 @@ class UnreadRequests:
         if known.partition != entry.partition:  # the own record of a batch's item takes over from the batch
             self._entries[key] = entry._replace(at=known.at)
         return None
+
+
+def fingerprint_of_batch(items: Iterable[str | None]) -> str:
+    """What was asked as a whole, from what each item asks."""
+    return hashlib.sha256("\n".join(item or "" for item in items).encode()).hexdigest()
 
 
 def _key_of(asked: _Asked) -> bytes | None:

@@ -40,7 +40,6 @@ FORBIDDEN_HEADERS = frozenset(
         "bcc",
     ]
 )
-_UNSUBSCRIBE_HEADERS = frozenset({"list-unsubscribe", "list-unsubscribe-post"})
 #: One header line of RFC 5322, and SendGrid's limits (sendgrid.md §1).
 SUBJECT_BYTES, RECIPIENTS, TAGS, TAG_CHARACTERS = 998, 1000, 10, 255
 #: SendGrid's custom_args stay below 10,000 bytes in all; 256 are kept for ours (ms_id, ms_attempt, ms_nonce).
@@ -196,8 +195,6 @@ def _of_headers(request: EmailRequest) -> Iterator[Mistake]:
             yield Mistake(pointer, "forbidden_header", "SendGrid sets this header itself")
         if lowered in seen:
             yield Mistake(pointer, "repeated", "this header stands here twice")
-        if request.unsubscribe and lowered in _UNSUBSCRIBE_HEADERS:
-            yield Mistake(pointer, "conflict", "`unsubscribe` sets this header")
         seen.add(lowered)
         yield from _of_line(pointer, value, MAX_REQUEST_BYTES)
 

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     sendgrid_webhook_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="public keys (base64 SPKI) of the signed webhook, comma separated: several during a rotation"
     )
+    sendgrid_webhook_max_age: float = Field(
+        90_000, ge=60, le=2_592_000, description="seconds; an older post of the webhook is refused. It repeats for 24 h"
+    )
     sender: str | None = Field(None, description="default from address")
     senders_allowed: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="what callers may put as from, comma separated; @domain allows all of it; empty: only SENDER"
@@ -73,6 +76,12 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="address to listen on")
     api_port: int = Field(8000, ge=0, le=65_535, description="port to listen on")
     api_keys_file: str | None = Field(None, description="YAML with the callers; the API refuses to start without it")
+    public_url: str | None = Field(
+        None, pattern=r"^https?://[^\s<>]+$", description="where recipients reach the API: for unsubscribe links"
+    )
+    unsubscribe_key: SecretStr | None = Field(
+        None, min_length=16, description="signs unsubscribe links; a new key breaks the links in mails that were sent"
+    )
     dev: bool = Field(False, description="1: key `dev`, tenant `dev`, all scopes. Never in production")
 
     # Commands

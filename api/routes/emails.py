@@ -7,7 +7,7 @@ from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import answers, controls, find
+from api import answers, batch, controls, find
 from api.auth import caller_of, needs
 from api.content import parse
 from api.controls import Decision
@@ -19,7 +19,17 @@ from api.parts import Parts, parts_of
 from api.plain_route import PlainRoute
 from api.problems import Code, Problem, invalid, responses
 from api.route_docs import EVENTS, ID, IDEMPOTENCY_KEY, LAST_EVENT_ID, WAIT, body_of
-from api.schemas import CancelBody, ChangeBody, EmailAnswer, EmailBody, EmailList, ListQuery, Receipt
+from api.schemas import (
+    BatchBody,
+    BatchReceipt,
+    CancelBody,
+    ChangeBody,
+    EmailAnswer,
+    EmailBody,
+    EmailList,
+    ListQuery,
+    Receipt,
+)
 from mailstream import email_id
 from mailstream.clock import moment
 from mailstream.mistakes import FARTHEST, Mistake
@@ -65,6 +75,31 @@ async def ask(request: Request) -> Response:
     receipt = answers.receipt(asked.id, asked.reference)
     headers = {"Location": receipt.links.self} | (REPLAYED if is_replay else {})
     return Response(receipt.model_dump_json(), 202, headers, "application/json")
+
+
+@router.post(
+    "/v1/emails/batch",
+    status_code=202,
+    response_model=BatchReceipt,
+    dependencies=[needs(Scope.SEND)],
+    responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 503),
+    openapi_extra=body_of(BatchBody) | {"parameters": [IDEMPOTENCY_KEY], "x-scope": Scope.SEND},
+)
+async def ask_many(request: Request) -> Response:
+    """Ask for up to 1,000 emails at once; results come in the order of the items.
+
+    `strict`: one record in the log, so all are accepted or none is; with one bad item the answer is 422. `permissive`:
+    each item by itself. With an Idempotency-Key each item is sent once, whatever became of the first answer.
+    """
+    parts, caller = parts_of(request), caller_of(request, Scope.SEND)
+    key = key_of(request)
+    asked = await batch.judged(await request.body(), parts.content, caller, moment(parts.clock.now()), key)
+    results = await batch.submitted(asked, parts.submit, caller, key)
+    is_replay = all(isinstance(result, batch.Accepted) and result.is_replay for result in results)
+    receipt = answers.batch(asked.mode, results)
+    return Response(
+        receipt.model_dump_json(exclude_none=True), 202, REPLAYED if is_replay else None, "application/json"
+    )
 
 
 @router.get(

@@ -86,11 +86,6 @@ def test_a_mail_that_can_be_sent_has_no_mistake(members: dict[str, Any]) -> None
         pytest.param({"headers": {"X/~": "a\nb"}}, ("/headers/X~1~0", "control_character"), id="header injection"),
         pytest.param({"headers": {"X-A": "1", "x-a": "2"}}, ("/headers/x-a", "repeated"), id="a header twice"),
         pytest.param(
-            {"headers": {"List-Unsubscribe": "<x>"}, "unsubscribe": True},
-            ("/headers/List-Unsubscribe", "conflict"),
-            id="two unsubscribe headers",
-        ),
-        pytest.param(
             {"attachments": (Attachment("a.pdf", "%"),)}, ("/attachments/0/content", "not_base64"), id="no base64"
         ),
         pytest.param(

@@ -1,0 +1,35 @@
+"""One record into the log, within the time that a caller waits for an answer."""
+
+import asyncio
+from collections.abc import Sequence
+
+from api.problems import Code, Problem
+from mailstream.codec import Header
+from mailstream.errors import NotPublished
+from mailstream.log.publish import Position, Publisher
+
+#: A caller gets its answer within two seconds, whatever the brokers do (contract §3).
+SECONDS = 1.9
+IN_FLIGHT = 10_000
+
+
+class Append:
+    """Writes records; callable."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    async def __call__(
+        self, topic: str, value: bytes | None, *, key: bytes, partition: int, headers: Sequence[Header] = ()
+    ) -> Position:
+        """Append one record. Raises Problem 503 when it is not acknowledged in time, or too many wait already."""
+        if self._publisher.pending() >= IN_FLIGHT:
+            raise Problem(Code.SATURATED, "Too many records wait for Kafka's acknowledgement. Nothing was accepted.")
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await self._publisher.publish(topic, value, key=key, partition=partition, headers=headers)
+        except (NotPublished, TimeoutError):
+            raise Problem(
+                Code.NOT_ACKNOWLEDGED,
+                "It may or may not be in the log. Ask again, with the same Idempotency-Key: it is done once.",
+            ) from None

@@ -1,0 +1,137 @@
+"""Many emails in one request: strict (all or none, one record in the log) or permissive (each by itself)."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct, structs
+
+from api.content import Content, parse
+from api.keys import Key
+from api.problems import Code, Problem, invalid
+from api.schemas import BatchMode, EmailBody
+from api.submit import Submit
+from mailstream import email_id
+from mailstream.mistakes import Mistake
+from mailstream.recipient import canonical
+from mailstream.request import Batch, EmailRequest
+
+ITEMS = 1000
+SOURCE = "POST /v1/emails/batch"
+
+
+class _Body(Struct, forbid_unknown_fields=True):
+    """The batch, with its items as the bytes that came: each is judged by itself."""
+
+    items: list[msgspec.Raw]
+    mode: BatchMode = BatchMode.STRICT
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An item that is in the log."""
+
+    request: EmailRequest
+    is_replay: bool = False
+
+
+Result = Accepted | Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A batch whose items have been judged, in order."""
+
+    mode: BatchMode
+    items: list[EmailRequest | Problem]
+
+
+def read(raw: bytes) -> tuple[BatchMode, list[bytes]]:
+    """Mode and items of a body. Raises Problem 400 or 422."""
+    try:
+        body = _decode(raw)
+    except msgspec.ValidationError as error:
+        place = str(error).rpartition(" - at `$")[2].rstrip("`")
+        pointer = f"/{place.strip('.')}" if place.startswith(".") else ""
+        raise invalid([Mistake(pointer, "bad_shape", "a batch is {mode: strict or permissive, items: […]}")]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Problem(Code.NOT_JSON, "The body must be one JSON object in UTF-8.") from None
+    if not 1 <= len(body.items) <= ITEMS:
+        raise invalid(
+            [Mistake("/items", "bad_count", f"a batch has 1 to {ITEMS} items; this one has {len(body.items)}")]
+        )
+    return body.mode, [bytes(item) for item in body.items]
+
+
+async def judged(raw: bytes, content: Content, caller: Key, now: datetime, key: str | None) -> Asked:
+    """Every item of a body as a request, or what is wrong with it. Raises Problem when the batch itself is wrong."""
+    mode, parts = read(raw)
+    items: list[EmailRequest | Problem] = []
+    for index, part in enumerate(parts):
+        try:
+            request = await content.settled(parse(EmailBody, part).request(), caller, now, SOURCE)
+        except Problem as problem:
+            items.append(problem)
+            continue
+        recipient = canonical(request.to.email)
+        if key is None:
+            items.append(structs.replace(request, id=email_id.new(recipient)))
+        else:
+            own = f"{key}/{index}"  # amendment 17
+            id_ = email_id.derived(caller.tenant, SOURCE, own, recipient)
+            items.append(structs.replace(request, id=id_, idempotency_key=own))
+        if index % 50 == 49:
+            await asyncio.sleep(0)  # others get their turn
+    if mode is BatchMode.STRICT:
+        _require_all(items)
+    return Asked(mode, items)
+
+
+async def submitted(asked: Asked, submit: Submit, caller: Key, key: str | None) -> list[Result]:
+    """Put the batch into the log; results in order. Raises Problem when nothing at all could be accepted."""
+    if asked.mode is BatchMode.STRICT:
+        items = tuple(item for item in asked.items if isinstance(item, EmailRequest))
+        is_replay = await submit.batch(Batch(items=items, id=_batch_id(caller, key), tenant=caller.tenant), key)
+        return [Accepted(item, is_replay) for item in items]
+    results = await asyncio.gather(*(_one(item, submit, key) for item in asked.items))
+    refusals = [result for result in results if isinstance(result, Problem)]
+    if len(refusals) == len(results) and all(refusal.code.status == 503 for refusal in refusals):
+        raise refusals[0]
+    return list(results)
+
+
+async def _one(item: EmailRequest | Problem, submit: Submit, key: str | None) -> Result:
+    if isinstance(item, Problem):
+        return item
+    try:
+        if key is not None:
+            return Accepted(item, await submit.once(item))
+        await submit.new(item)
+    except Problem as problem:
+        return problem
+    return Accepted(item)
+
+
+def _batch_id(caller: Key, key: str | None) -> str:
+    """Of the same form as an email id, so that it names its partition; the same key gives the same id."""
+    name = f"batch of {caller.tenant}"
+    return email_id.new(name) if key is None else email_id.derived(caller.tenant, SOURCE, key, name)
+
+
+def _require_all(items: list[EmailRequest | Problem]) -> None:
+    """Raise Problem when one is bad: 422, or 403 when all that is wrong is who may send."""
+    refusals = [(index, item) for index, item in enumerate(items) if isinstance(item, Problem)]
+    if not refusals:
+        return
+    mistakes = [
+        Mistake(f"/items/{index}{mistake.pointer}", mistake.code, mistake.detail)
+        for index, refusal in refusals
+        for mistake in (refusal.errors or [Mistake("", refusal.code.word, refusal.detail)])
+    ]
+    codes = {refusal.code for _, refusal in refusals}
+    code = codes.pop() if len(codes) == 1 and not any(refusal.errors for _, refusal in refusals) else Code.INVALID
+    raise Problem(code, "The batch has mistakes; `errors` names each. Nothing was accepted.", errors=mistakes)

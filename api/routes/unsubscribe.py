@@ -1,0 +1,84 @@
+"""One-click unsubscribe (RFC 8058): the mail program posts to the address in the mail's header. No key is needed.
+
+A GET changes nothing: scanners follow every link in a mail. It shows one button to people.
+"""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from api.parts import parts_of
+from api.plain_route import PlainRoute
+from api.problems import Code, Problem, responses
+from api.route_docs import TOKEN
+from mailstream.clock import moment
+from mailstream.recipient import recipient_hash
+from mailstream.suppression import Origin, Suppression
+from mailstream.unsubscribe import PATH
+
+router = APIRouter(tags=["suppressions"], route_class=PlainRoute)
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><body><h1>{title}</h1>{body}</body></html>"""
+_ASK = '<form method="post"><button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>'
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+@router.get(
+    PATH + "{token}",
+    response_class=HTMLResponse,
+    responses=responses(404),
+    openapi_extra={"x-scope": None, "security": [], "parameters": [TOKEN]},
+)
+async def ask(request: Request) -> Response:
+    """A page with one button."""
+    _whose(request)
+    return HTMLResponse(_PAGE.format(title="Unsubscribe?", body=_ASK), headers=_HEADERS)
+
+
+@router.post(
+    PATH + "{token}",
+    response_class=HTMLResponse,
+    responses=responses(404, 413, 503),
+    openapi_extra={
+        "x-scope": None,
+        "security": [],
+        "parameters": [TOKEN],
+        "requestBody": {
+            "content": {
+                "application/x-www-form-urlencoded": {
+                    "schema": {"type": "object", "properties": {"List-Unsubscribe": {"const": "One-Click"}}}
+                }
+            }
+        },
+    },
+)
+async def unsubscribe(request: Request) -> Response:
+    """Let the recipient of the mail get no more mail of its sender."""
+    parts = parts_of(request)
+    tenant, address = _whose(request)
+    await request.body()
+    await parts.suppressions.put(
+        Suppression(
+            tenant=tenant,
+            recipient=f"{recipient_hash(address):08x}",
+            address=address,
+            origin=Origin.UNSUBSCRIBE,
+            reason="one-click unsubscribe",
+            since=moment(parts.clock.now()),
+            by="recipient",
+        )
+    )
+    body = "<p>You will get no more mail from this sender.</p>"
+    return HTMLResponse(_PAGE.format(title="Unsubscribed", body=body), headers=_HEADERS)
+
+
+def _whose(request: Request) -> tuple[str, str]:
+    """Tenant and address in the token. Raises Problem 404."""
+    found = parts_of(request).unsubscribe.read(request.path_params["token"])
+    if found is None:
+        raise Problem(Code.NOT_FOUND, "This is not the address of an unsubscribe page.")
+    return found

@@ -1,0 +1,93 @@
+"""Is this webhook really from SendGrid: ECDSA P-256 over ``timestamp ‖ raw body`` (sendgrid.md §4, security.md S1, S2).
+
+SendGrid's own helper takes text only and decodes outside its try, so ``cryptography`` is called on the bytes.
+"""
+
+import base64
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from mailstream.errors import WrongSettings
+
+SIGNATURE_HEADER = "X-Twilio-Email-Event-Webhook-Signature"
+TIMESTAMP_HEADER = "X-Twilio-Email-Event-Webhook-Timestamp"
+#: Nothing separates timestamp and body in what is signed: a moved digit would verify as well.
+_TIMESTAMP = re.compile(r"[0-9]{10}")
+AHEAD_SECONDS = 300
+_ALGORITHM = ec.ECDSA(SHA256())
+
+
+class NotSigned(Exception):
+    """The post is not from the provider, or from another time. Nothing about it may be believed."""
+
+
+class Verifier:
+    """Holds the public keys: several during a rotation; none: nothing is ever believed."""
+
+    def __init__(self, keys: Iterable[str], *, max_age_seconds: float) -> None:
+        """``keys``: base64 SPKI. Raises WrongSettings when one is no P-256 key."""
+        self._keys = [_key(text, place) for place, text in enumerate(keys, start=1)]
+        self._max_age_seconds = max_age_seconds
+
+    def verify(self, body: bytes, signature: str | None, timestamp: str | None, *, now: float) -> float:
+        """Return the age of the post in seconds. Raises NotSigned, whatever is wrong."""
+        if signature is None or timestamp is None or not _TIMESTAMP.fullmatch(timestamp):
+            raise NotSigned
+        try:
+            raw = base64.b64decode(signature, validate=True)
+        except ValueError:
+            raise NotSigned from None
+        signed = timestamp.encode() + body
+        if not any(_fits(key, raw, signed) for key in self._keys):
+            raise NotSigned
+        age = now - int(timestamp)
+        if not -AHEAD_SECONDS <= age <= self._max_age_seconds:
+            raise NotSigned
+        return age
+
+
+class Replays:
+    """Posts that were taken before, by sha256 of timestamp and body: the signature itself is malleable."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+
+    @staticmethod
+    def key_of(body: bytes, timestamp: str) -> bytes:
+        """What makes two posts the same."""
+        return hashlib.sha256(timestamp.encode() + body).digest()
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._seen
+
+    def add(self, key: bytes) -> None:
+        """Remember a post; call it when all of its events are in the log."""
+        self._seen[key] = None
+        if len(self._seen) > self._most:
+            self._seen.popitem(last=False)
+
+
+def _key(text: str, place: int) -> ec.EllipticCurvePublicKey:
+    try:
+        key = load_der_public_key(base64.b64decode(text, validate=True))
+    except ValueError:
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise WrongSettings(f"MAILSTREAM_SENDGRID_WEBHOOK_KEYS: key {place} is no P-256 public key (base64 SPKI).")
+    return key
+
+
+def _fits(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> bool:
+    try:
+        key.verify(signature, signed, _ALGORITHM)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

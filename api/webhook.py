@@ -1,0 +1,135 @@
+"""A verified post of the provider to records: events, suppressions, and a dead letter for each bad element."""
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+
+from api.lookup import Lookup
+from api.problems import Code, Problem
+from api.provider_events import BadEvent, event_of, suppresses
+from api.signature import Replays, Verifier
+from mailstream import codec, topics
+from mailstream.clock import Clock
+from mailstream.dead_letter import DeadLetter, Reason
+from mailstream.email_id import partition_in
+from mailstream.errors import NotPublished
+from mailstream.event import ProviderEvent
+from mailstream.log.publish import Position, Publisher
+from mailstream.recipient import partition_of, recipient_hash
+from mailstream.settings import Settings
+from mailstream.suppression import Origin, Suppression, key_of
+
+SECONDS = 5.0
+#: Stands where a record would name its topic.
+SOURCE = "POST /v1/events/sendgrid"
+#: An orphan whose address cannot be read, and a bad element, have no partition of their own.
+_ANY = 0
+
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Webhook:
+    """Writes what a post says; ``take`` returns when all of it is in the log."""
+
+    def __init__(self, settings: Settings, publisher: Publisher, lookup: Lookup, clock: Clock) -> None:
+        """Raises WrongSettings when a key in SENDGRID_WEBHOOK_KEYS is none."""
+        self.verifier = Verifier(settings.sendgrid_webhook_keys, max_age_seconds=settings.sendgrid_webhook_max_age)
+        self.replays = Replays()
+        naming = topics.Naming(settings.topic_prefix)
+        self._events, self._rejected = naming.of(topics.EVENTS), naming.of(topics.REJECTED)
+        self._suppressions, self._partitions = naming.of(topics.SUPPRESSIONS), settings.partitions
+        self._publisher, self._lookup, self._clock = publisher, lookup, clock
+
+    async def take(self, body: bytes) -> None:
+        """Raises Problem: 400 when it is no array, 503 when it is not in the log in time (then it is posted again)."""
+        try:
+            elements = _elements.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise Problem(Code.NOT_JSON, "The body must be a JSON array of events.") from None
+        good, bad = _sorted_out(elements)
+        writes = [self._publish_event(event, address) for event, address in good]
+        writes += [self._publish_bad(index, raw, why) for index, raw, why in bad]
+        writes += [self._publish_suppression(*each) for each in await self._suppressed(good)]
+        try:
+            async with asyncio.timeout(SECONDS):
+                await asyncio.gather(*writes)
+        except (NotPublished, TimeoutError):
+            raise Problem(Code.NOT_ACKNOWLEDGED, "Not all events are in the log yet. Post them again.") from None
+
+    async def _suppressed(
+        self, good: Iterable[tuple[ProviderEvent, str | None]]
+    ) -> list[tuple[ProviderEvent, str, str, Origin]]:
+        """Events after which an address gets no more mail: with the tenant, which only the email's status knows."""
+        wanted = [
+            (event, address, origin)
+            for event, address in good
+            if event.id is not None and address is not None and (origin := suppresses(event)) is not None
+        ]
+        if any(self._lookup.known((event.id or "").encode()) is None for event, _, _ in wanted):
+            await self._lookup.barrier()
+        found = []
+        for event, address, origin in wanted:
+            status = self._lookup.known((event.id or "").encode())
+            # An event that is on the timeline already was taken before: since then a person may have let mail go again.
+            if status is not None and status.tenant and all(fact.key != event.dedupe for fact in status.timeline):
+                found.append((event, address, status.tenant, origin))
+        return found
+
+    def _publish_event(self, event: ProviderEvent, address: str | None) -> "asyncio.Future[Position]":
+        if event.id is not None:
+            partition = partition_in(event.id, self._partitions)
+        else:  # an orphan: kept, counted by the worker
+            partition = partition_of(recipient_hash(address), self._partitions) if address else _ANY
+        key = address or event.id or ""
+        return self._publisher.send(
+            self._events,
+            codec.encode(event),
+            key=key.encode() or None,
+            partition=partition,
+            headers=codec.headers_of(event),
+        )
+
+    def _publish_bad(self, index: int, raw: bytes, why: str) -> "asyncio.Future[Position]":
+        letter = DeadLetter(
+            Reason.BAD_EVENT, why, SOURCE, _ANY, index, int(self._clock.now() * 1000), key=None, value=raw
+        )
+        return self._publisher.send(
+            self._rejected, letter.record_value(), key=None, partition=_ANY, headers=letter.headers()
+        )
+
+    def _publish_suppression(
+        self, event: ProviderEvent, address: str, tenant: str, origin: Origin
+    ) -> "asyncio.Future[Position]":
+        reason = event.detail.get("reason") or event.detail.get("type") or event.event
+        record = Suppression(
+            tenant=tenant,
+            recipient=f"{recipient_hash(address):08x}",
+            address=address,
+            origin=origin,
+            reason=str(reason),
+            since=event.at,
+            by="sendgrid",
+        )
+        return self._publisher.send(
+            self._suppressions,
+            codec.encode(record),
+            key=key_of(tenant, address),
+            partition=partition_of(recipient_hash(address), self._partitions),
+            headers=codec.headers_of(record),
+        )
+
+
+def _sorted_out(
+    elements: Iterable[msgspec.Raw],
+) -> tuple[list[tuple[ProviderEvent, str | None]], list[tuple[int, bytes, str]]]:
+    """Events with their address, and bad elements with their place and what is wrong."""
+    good, bad = [], []
+    for index, raw in enumerate(elements):
+        try:
+            good.append(event_of(msgspec.json.decode(raw)))
+        except BadEvent as error:
+            bad.append((index, bytes(raw), str(error)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            bad.append((index, bytes(raw), "the element cannot be read"))
+    return good, bad

@@ -1,0 +1,104 @@
+"""Strict batches are all or nothing on Kafka too; permissive ones tell what became of each item."""
+
+import asyncio
+from typing import Any
+
+from mailstream import codec
+from mailstream.request import Batch
+from mailstream.settings import Settings
+from tests.support.api import Api, Requests, an_api, an_email
+
+
+def items(count: int, **members: Any) -> list[dict[str, Any]]:
+    return [an_email(to=f"user{number}@example.com", **members) for number in range(count)]
+
+
+async def post(api: Api, key: str | None = None, **body: Any) -> Any:
+    return await api.http.post("/v1/emails/batch", json=body, headers={"Idempotency-Key": key} if key else None)
+
+
+async def test_a_strict_batch_is_one_record_and_known_everywhere_at_once(settings: Settings) -> None:
+    async with an_api(settings) as one, an_api(settings) as other, Requests(settings) as requests:
+        answer = await post(one, items=items(50, reference="r"))
+
+        assert answer.status_code == 202
+        receipt = answer.json()
+        assert (receipt["accepted"], receipt["rejected"], len(receipt["results"])) == (50, 0, 50)
+        assert [each["index"] for each in receipt["results"]] == list(range(50))
+        value, _ = await requests.next()
+        record = codec.decode_requested(value)
+        assert isinstance(record, Batch)
+        assert [item.id for item in record.items] == [each["id"] for each in receipt["results"]]
+        seen = await asyncio.gather(*(other.see(each["id"]) for each in receipt["results"]))
+        assert {each.status_code for each in seen} == {200}
+        assert seen[0].json()["reference"] == "r"
+
+
+async def test_one_bad_item_keeps_a_strict_batch_out_of_the_log(settings: Settings) -> None:
+    async with an_api(settings) as api, Requests(settings) as requests:
+        bad = [*items(3), an_email(to="nobody", subject="a\nb"), {"to": 5}]
+
+        answer = await post(api, mode="strict", items=bad)
+
+        assert answer.status_code == 422
+        pointers = [each["pointer"] for each in answer.json()["errors"]]
+        assert {"/items/3/to/email", "/items/3/subject", "/items/4/to"} <= set(pointers)
+        await api.ask(subject="the next record")
+        value, _ = await requests.next()
+        assert b"the next record" in value
+
+
+async def test_a_permissive_batch_tells_what_became_of_each(settings: Settings) -> None:
+    async with an_api(settings) as api:
+        answer = await post(api, mode="permissive", items=[*items(2), an_email(to="nobody"), an_email(bogus=1)])
+
+        receipt = answer.json()
+        assert answer.status_code == 202
+        assert (receipt["accepted"], receipt["rejected"]) == (2, 2)
+        assert [each.get("code") for each in receipt["results"]] == [None, None, "invalid", "invalid"]
+        assert receipt["results"][2]["errors"][0]["pointer"] == "/to/email"
+        for each in receipt["results"][:2]:
+            assert (await api.see(each["id"])).json()["status"] == "QUEUED"
+
+
+async def test_a_batch_under_a_key_is_asked_once(settings: Settings) -> None:
+    async with an_api(settings) as one, an_api(settings) as other:
+        for mode in ("strict", "permissive"):
+            pair = await asyncio.gather(
+                *(post(api, key=f"k-{mode}", mode=mode, items=items(5)) for api in (one, other))
+            )
+            again = await post(one, key=f"k-{mode}", mode=mode, items=items(5))
+
+            assert [each.status_code for each in (*pair, again)] == [202] * 3
+            assert pair[0].json() == pair[1].json() == again.json()
+            assert again.headers["Idempotent-Replayed"] == "true"
+        assert len((await one.http.get("/v1/emails", params={"limit": 100})).json()["data"]) == 10
+
+
+async def test_another_strict_batch_under_the_same_key_is_refused(settings: Settings) -> None:
+    async with an_api(settings) as api:
+        await post(api, key="k", items=items(5))
+
+        answer = await post(api, key="k", items=items(5, subject="Other"))
+
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "idempotency_key_reused"
+
+
+async def test_batches_that_are_none_are_refused(settings: Settings) -> None:
+    async with an_api(settings) as api:
+        for body in (
+            {}, {"items": []}, {"items": {}}, {"items": [1]}, {"items": items(1), "mode": "loose"},
+            {"items": items(1), "more": 1}, {"items": items(1001)},
+        ):  # fmt: skip
+            assert (await post(api, **body)).status_code == 422, body
+        assert (await api.http.post("/v1/emails/batch", content=b'{"items":[')).status_code == 400
+
+
+async def test_a_strict_batch_beyond_one_record_is_a_413_with_the_number(settings: Settings) -> None:
+    async with an_api(settings) as api:
+        answer = await post(api, items=items(1000, text="x" * 1000))
+
+        assert answer.status_code == 413
+        assert "983040" in answer.json()["detail"]
+        assert (await post(api, mode="permissive", items=items(1000, text="x" * 1000))).json()["accepted"] == 1000
