@@ -1,14 +1,9 @@
-"""JSON Schema of every record on Kafka, from the models: ``python -m mailstream.schemas FOLDER`` writes them.
-
-The files are the public contract: tests fail when they drift from the models, or when a change breaks a reader.
-"""
+"""JSON Schema of every record on Kafka, from the models."""
 
 import inspect
 import re
-import sys
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -51,16 +46,6 @@ def parts_of(shapes: tuple[type[Struct], ...], place: str) -> dict[str, Any]:
     return dict(sorted(parts.items()))
 
 
-def files() -> dict[str, bytes]:
-    """Name and content of each file of ``schemas/`` about one record."""
-    return {f"{name}.json": as_file(schema_of(name)) for name in RECORDS}
-
-
-def as_file(document: dict[str, Any]) -> bytes:
-    """JSON that people and version control can read."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
-
-
 def _describe(part: dict[str, Any], kind: type[Struct]) -> None:
     """Say what the class says in its source: a member's comment, and that a text is a time."""
     part["description"] = inspect.cleandoc(part["description"])
@@ -96,18 +81,3 @@ def _structs(shapes: tuple[type[Struct], ...]) -> set[type[Struct]]:
         else:
             left += get_args(kind)
     return found
-
-
-def main(folder: Path) -> None:
-    """Write every file that differs."""
-    from mailstream import asyncapi  # it is made of these schemas
-
-    for name, content in {**files(), "asyncapi.json": as_file(asyncapi.document())}.items():
-        path = folder / name
-        if not path.exists() or path.read_bytes() != content:
-            path.write_bytes(content)
-            print(f"wrote {path}")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
