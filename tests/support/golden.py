@@ -101,7 +101,8 @@ RECORDS: dict[str, Struct] = {
         final=True, rank=2_000_000_000_000, attempt=2, nonce=NONCE, possible_duplicate=True, fingerprint="c09e3f",
         reference="1042", tags=("order",), lane=Lane.BULK, request=Coordinates(3, 17), order=17,
         provider=Provider("sg-1", 202, "accepted"), created_at=AT, updated_at=LATER, due_at=AT, expires_at=LATER,
-        on_ambiguous=OnAmbiguous.RESEND, held_at=AT, retries_used=1, control=99, doubt=Doubt(1, NONCE), test=True,
+        on_ambiguous=OnAmbiguous.RESEND, held_at=AT, retries_used=1, control=99, doubt=Doubt(1, NONCE),
+        answered=1, second_doubt=Doubt(2, NONCE), test=True,
         timeline=(Fact(AT, Status.QUEUED), Fact(LATER, None, "open", "once", 2, "webhook", 99, "k")), timeline_dropped=4,
     ),
     "email.status.v1/queued-least": EmailStatus(
