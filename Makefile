@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test test-faults bench lint format image k8s-check generate lock clean
 PYTHON := .venv/bin/python
-export DURATION SEED
+test-faults: DURATION ?= 900
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ test: lint ## All tests but the long ones, on a real Kafka (what .ci/run calls)
 	@$(PYTHON) -m pytest tests/unit tests/contract tests/integration tests/acceptance
 
 test-faults: .venv/ready ## The long tests: kills, pauses, cuts (DURATION=900 seconds of each, SEED=)
-	@$(PYTHON) -m pytest -m long tests
+	@DURATION=$(DURATION) $(PYTHON) -m pytest -m long tests
 
 bench: .venv/ready ## Emails per second, start with a backlog, accuracy of the gap
 	@$(PYTHON) -m tests.benchmarks
