@@ -13,18 +13,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import keys
+from api import key_file, keys
 from api.append import IN_FLIGHT, Append
 from api.bodies import Bodies
 from api.content import Content
 from api.edge import Edge
 from api.hot_routes import HotRoutes
+from api.keys import Keys
 from api.listing import Listing
 from api.lookup import Lookup
 from api.metrics import Metrics
 from api.parts import Parts
 from api.problems import Code, Problem, ProblemBody, problem_of, request_id_of, response_of
 from api.queue_view import QueueView
+from api.quota import Quota
+from api.rates import Rates
 from api.route_docs import BODIES
 from api.routes import emails, events, health, queue, suppressions, unsubscribe
 from api.submit import Submit
@@ -56,9 +59,11 @@ def create_api(settings: Settings) -> Edge:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.parts = parts = await _start(settings, metrics)
+        following = asyncio.create_task(key_file.follow(settings, parts.keys))
         try:
             yield
         finally:
+            following.cancel()
             await _stop(parts)
 
     app = FastAPI(
@@ -88,7 +93,7 @@ def create_api(settings: Settings) -> Edge:
 
 
 async def _start(settings: Settings, metrics: Metrics) -> Parts:
-    callers, content = keys.load(settings), Content(settings)
+    callers, content = Keys(keys.load(settings)), Content(settings)
     brokers = admin(settings)
     await asyncio.to_thread(check.require, brokers, settings)
     clock = SystemClock()
@@ -96,7 +101,8 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
     suppressed, suppressed_topic = SuppressionView(), naming.of(topics.SUPPRESSIONS)
     lookup = Lookup(settings, brokers, clock, metrics, also={suppressed_topic: suppressed.apply})
     listing, waiting = Listing(lookup.has), QueueView(settings, clock)
-    for follower in (listing, waiting):
+    quota = Quota(clock)
+    for follower in (listing, waiting, quota):
         lookup.follow(follower)
     await lookup.start()
     publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
@@ -106,6 +112,8 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
         clock=clock,
         metrics=metrics,
         keys=callers,
+        rates=Rates(clock),
+        quota=quota,
         content=content,
         lookup=lookup,
         listing=listing,
@@ -124,6 +132,7 @@ async def _stop(parts: Parts) -> None:
     await parts.publisher.close(MESSAGE_SECONDS)
     await parts.lookup.close()
     await parts.bodies.close()
+    await parts.content.close()
 
 
 async def _problem(request: Request, error: Exception) -> Response:

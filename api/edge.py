@@ -50,6 +50,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 answered = message["status"]
                 message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", request_id.encode())]
+                if (more := scope.get("mailstream.headers")) is not None:
+                    message["headers"] += [(name.lower().encode(), value.encode()) for name, value in more.items()]
             await send(message)
 
         bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope["headers"])
