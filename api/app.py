@@ -24,12 +24,12 @@ from api.listing import Listing
 from api.lookup import Lookup
 from api.metrics import Metrics
 from api.parts import Parts
-from api.problems import Code, Problem, ProblemBody, problem_of, request_id_of, response_of
+from api.problems import Code, Problem, ProblemBody, problem_of, response_of
 from api.queue_view import QueueView
 from api.quota import Quota
 from api.rates import Rates
 from api.route_docs import BODIES
-from api.routes import emails, events, health, queue, suppressions, unsubscribe
+from api.routes import emails, events, health, queue, sendgrid_v3, suppressions, unsubscribe
 from api.submit import Submit
 from api.suppressions import Suppressions, SuppressionView
 from api.webhook import Webhook
@@ -82,6 +82,7 @@ def create_api(settings: Settings) -> Edge:
         suppressions.router,
         suppressions.listing,
         unsubscribe.router,
+        sendgrid_v3.router,
         health.router,
     ):
         app.include_router(router)
@@ -136,14 +137,14 @@ async def _stop(parts: Parts) -> None:
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    return response_of(problem_of(error, request_id_of(request)), request_id_of(request))
+    return response_of(problem_of(error, request.scope), request.scope)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     mistakes = [Mistake(pointer_to(*found["loc"]), found["type"], found["msg"]) for found in error.errors()]
     problem = Problem(Code.INVALID, "The request has mistakes; `errors` names each with its place.", errors=mistakes)
-    return response_of(problem, request_id_of(request))
+    return response_of(problem, request.scope)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

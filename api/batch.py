@@ -47,6 +47,7 @@ Result = Accepted | Problem
 class Asked:
     """A batch whose items have been judged, in order."""
 
+    source: str  #: the route, as in the emails
     mode: BatchMode
     items: list[EmailRequest | Problem]
 
@@ -89,7 +90,7 @@ async def judged(raw: bytes, content: Content, caller: Key, now: datetime, key: 
             await asyncio.sleep(0)  # others get their turn
     if mode is BatchMode.STRICT:
         _require_all(items)
-    return Asked(mode, items)
+    return Asked(SOURCE, mode, items)
 
 
 async def submitted(asked: Asked, submit: Submit, quota: Quota, caller: Key, key: str | None) -> list[Result]:
@@ -97,7 +98,7 @@ async def submitted(asked: Asked, submit: Submit, quota: Quota, caller: Key, key
     if asked.mode is BatchMode.STRICT:
         items = tuple(item for item in asked.items if isinstance(item, EmailRequest))
         with quota.taken(caller, items) as taken:
-            batch = Batch(items=items, id=_batch_id(caller, key), tenant=caller.tenant)
+            batch = Batch(items=items, id=_batch_id(asked.source, caller, key), tenant=caller.tenant)
             taken.was_new = not await submit.batch(batch, key)
         return [Accepted(item, is_replay=not taken.was_new) for item in items]
     results = await asyncio.gather(*(_one(item, submit, quota, caller) for item in asked.items))
@@ -121,10 +122,10 @@ async def _one(item: EmailRequest | Problem, submit: Submit, quota: Quota, calle
     return Accepted(item, is_replay=not taken.was_new)
 
 
-def _batch_id(caller: Key, key: str | None) -> str:
+def _batch_id(source: str, caller: Key, key: str | None) -> str:
     """Of the same form as an email id, so that it names its partition; the same key gives the same id."""
     name = f"batch of {caller.tenant}"
-    return email_id.new(name) if key is None else email_id.derived(caller.tenant, SOURCE, key, name)
+    return email_id.new(name) if key is None else email_id.derived(caller.tenant, source, key, name)
 
 
 def _require_all(items: list[EmailRequest | Problem]) -> None:

@@ -63,7 +63,7 @@ class Edge:
                 await self.app(scope, bounded, answer)
         except Exception as error:
             if not answered:  # else half an answer is out: the server closes the connection, which tells the truth
-                await response_of(problem_of(error, request_id), request_id)(scope, receive, answer)
+                await response_of(problem_of(error, scope), scope)(scope, receive, answer)
         finally:
             route = scope.get("route")
             self._metrics.answered(getattr(route, "path", "none"), answered)
