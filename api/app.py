@@ -29,7 +29,7 @@ from api.queue_view import QueueView
 from api.quota import Quota
 from api.rates import Rates
 from api.route_docs import BODIES
-from api.routes import emails, events, health, queue, sendgrid_v3, suppressions, unsubscribe
+from api.routes import docs, emails, events, health, queue, sendgrid_v3, suppressions, unsubscribe
 from api.submit import Submit
 from api.suppressions import Suppressions, SuppressionView
 from api.webhook import Webhook
@@ -73,6 +73,8 @@ def create_api(settings: Settings) -> Edge:
         lifespan=lifespan,
         strict_content_type=False,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     for router in (
         emails.router,
@@ -84,6 +86,7 @@ def create_api(settings: Settings) -> Edge:
         unsubscribe.router,
         sendgrid_v3.router,
         health.router,
+        docs.router,
     ):
         app.include_router(router)
     for kind in (Problem, NotCaughtUp, HTTPException, Exception):

@@ -10,6 +10,8 @@ from api.mail_send import SendGridErrors
 #: Bodies that stand in the document though FastAPI does not read them.
 BODIES: set[type[BaseModel]] = set()
 
+#: The ``x-scope`` of routes that need no key.
+PUBLIC = "public"
 ID = {
     "name": "id",
     "in": "path",
