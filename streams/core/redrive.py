@@ -19,7 +19,7 @@ from mailstream.recipient import canonical
 from mailstream.request import Batch, Control, EmailRequest
 from mailstream.status import EmailStatus, Status
 from streams.core import trigger, trigger_records
-from streams.core.intake import may_send_as
+from streams.core.faults import may_send_as
 from streams.core.rules import Rules
 from streams.core.trigger import Concerned, TooOld, Unconcerned, Unreadable
 from streams.core.trigger_event import Received

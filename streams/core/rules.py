@@ -29,7 +29,7 @@ from mailstream.recipient import canonical
 from mailstream.request import Lane, OnAmbiguous
 from mailstream.settings import Settings
 from mailstream.templates import Templates
-from streams.core.intake import may_send_as
+from streams.core.faults import may_send_as
 from streams.core.trigger_event import ANY_TYPE, PlainForm
 from streams.core.trigger_expression import Expression
 
