@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from mailstream.settings import Settings
 from tests.support.collected import collected
 from tests.support.eventually import eventually
@@ -16,6 +18,7 @@ from tests.support.system import as_environment
 from tests.support.verdict import judge
 
 
+@pytest.mark.timeout(180)
 async def test_a_run_with_a_killed_worker_is_proven_from_the_topics_alone(
     programs: Programs, settings: Settings, tmp_path: Path
 ) -> None:
