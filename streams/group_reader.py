@@ -40,6 +40,7 @@ SETTINGS: dict[str, Any] = {
     "auto.commit.interval.ms": 1000,
     "auto.offset.reset": "earliest",  # what is too old sends nothing anyway
     "isolation.level": "read_committed",  # an event that was rolled back must not send mail (amendment 18)
+    "max.poll.interval.ms": 86_400_000,  # a day: a batch may wait for an outage, and a dead process has its session
     "partition.assignment.strategy": "cooperative-sticky",
     "topic.metadata.refresh.interval.ms": 30_000,  # how soon a topic that was missing is found
     "enable.partition.eof": True,  # tells that a topic can be read, though nothing new stands in it
