@@ -7,7 +7,7 @@ Everything in a rule that depends on an event is a JMESPath expression over the 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -25,8 +25,9 @@ from pydantic import (
 )
 
 from mailstream.errors import BadAddress, WrongRules
+from mailstream.mistakes import Mistake, mistakes_in
 from mailstream.recipient import canonical
-from mailstream.request import Lane, OnAmbiguous
+from mailstream.request import Address, EmailRequest, Lane, OnAmbiguous
 from mailstream.settings import Settings
 from mailstream.templates import Templates
 from streams.core.faults import may_send_as
@@ -253,10 +254,24 @@ def require_usable(rules: Rules, templates: Templates, settings: Settings) -> No
             continue
         if not templates.has(rule.template):
             wrong.append(f"rule {rule.name}: there is no template {rule.template} in the templates folder")
+        wrong += [f"rule {rule.name}: {mistake.pointer}: {mistake.detail}" for mistake in _of_every_mail(rule)]
         if rule.from_ is not None and not may_send_as(rule.from_, senders):
             wrong.append(f"rule {rule.name}: its from is neither MAILSTREAM_SENDER nor in MAILSTREAM_SENDERS_ALLOWED")
     if wrong:
         raise WrongRules("\n".join(wrong))
+
+
+def _of_every_mail(rule: MailRule) -> list[Mistake]:
+    """What would be wrong with each mail of the rule, whatever the event."""
+    mail = EmailRequest(
+        to=Address("anybody@example.com"),
+        subject="-",
+        text="-",
+        from_=Address(rule.from_, rule.from_name) if rule.from_ else None,
+        reply_to=Address(rule.reply_to) if rule.reply_to else None,
+        tags=tuple(rule.tags),
+    )
+    return mistakes_in(mail, now=datetime.max.replace(tzinfo=UTC))
 
 
 def _mistakes(error: ValidationError, tree: yaml.Node | None, file: str) -> Iterable[str]:
