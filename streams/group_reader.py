@@ -20,7 +20,7 @@ from mailstream.log.client import connection
 from mailstream.settings import Settings
 from mailstream.topics import Naming
 from streams import group_start
-from streams.core.rules import Start
+from streams.core.rules_model import Start
 
 log = structlog.get_logger(__name__)
 

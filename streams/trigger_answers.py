@@ -19,7 +19,8 @@ from mailstream.templates import Rendered
 from mailstream.topics import Naming
 from streams import trigger_metrics
 from streams.core import trigger, trigger_records
-from streams.core.rules import Rules, Start
+from streams.core.rules import Rules
+from streams.core.rules_model import Start
 from streams.core.trigger import Failure, Ruling, Unreadable, Wish
 from streams.core.trigger_event import BadEvent, Received
 from streams.core.trigger_records import Outgoing

@@ -12,7 +12,7 @@ from mailstream import codec, topics
 from mailstream.clock import Clock, moment
 from mailstream.settings import Settings
 from mailstream.topics import GROUP_WEBHOOKS, Naming
-from streams.core.rules import Start
+from streams.core.rules_model import Start
 from streams.group_reader import Ending, GroupReader
 from streams.webhooks import notice as notices
 from streams.webhooks.call import Caller
