@@ -29,6 +29,7 @@ from streams.core.schedule import Schedule
 from streams.core.trouble import Trouble
 from streams.core.webhook_health import WebhookHealth
 from streams.dispatch import Dispatch
+from streams.failpoints import failpoint
 from streams.feedback import Feedback
 from streams.gate import Gate, look
 from streams.guards import GuardedApp, make_app
@@ -256,6 +257,7 @@ class Parts:
 
     async def _drain(self) -> None:
         """On revoke and stop: start nothing, give back what was not called; on a stop wait for calls too."""
+        failpoint("C12", "")
         self.pace.owns((), look())
         await self.dispatch.drain(calls_too=self._app.should_stop)
         while self.publisher.pending():

@@ -19,6 +19,7 @@ from mailstream.status import EmailStatus, Status, order_of_merge
 from streams.core import fold
 from streams.core.acks import Acks, Slot
 from streams.core.claims import Verdict
+from streams.failpoints import failpoint
 from streams.metrics import ATTEMPTS, EMAILS
 from streams.table import StatusTable
 
@@ -98,6 +99,7 @@ class Projection:
         else:
             claim = self._open.pop(record.id, None)
             self._table.put(after, partition, partial(self._close, slot, claim))
+            failpoint("C11", record.id)
         self._changed(before, after, partition)
         if after.status is not before.status:
             EMAILS.labels(f"{after.status}").inc()
