@@ -146,13 +146,14 @@ async def _refused(request: Request, error: Exception) -> Response:
     """What the framework refused; of a path with several routes it names the methods of one only."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = {
-            method
-            for context in iter_route_contexts(request.app.routes)
-            if context.path is not None and compile_path(context.path)[0].match(request.url.path)
-            for method in context.methods or ()
-        }
-        error = HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+        path = request.url.path
+        contexts = [each for each in iter_route_contexts(request.app.routes) if each.path is not None]
+        # a path of its own wins over one with a parameter that it would fit, too
+        fitting = [each for each in contexts if each.path == path] or [
+            each for each in contexts if compile_path(each.path or "")[0].match(path)
+        ]
+        allowed = sorted({method for each in fitting for method in each.methods or ()})
+        error = HTTPException(405, headers={"Allow": ", ".join(allowed)})
     return await _problem(request, error)
 
 

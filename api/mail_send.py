@@ -9,6 +9,8 @@ from api.schemas import Body, Line, MailAddress
 from mailstream import request as records
 
 RECIPIENTS = 1000
+#: The end of the year 9999, in seconds since 1970.
+LAST_SECOND = 253_402_300_799
 BATCH_ID_FORM = re.compile("[A-Za-z0-9_-]{1,100}")
 
 
@@ -39,7 +41,7 @@ class Personalization(_Asked):
     substitutions: dict[str, str] = Field(default_factory=dict)
     dynamic_template_data: dict[str, Any] = Field(default_factory=dict)
     custom_args: dict[str, str] = Field(default_factory=dict)
-    send_at: int | None = Field(None, ge=0, le=2**40)
+    send_at: int | None = Field(None, ge=0, le=LAST_SECOND)
 
 
 class Content(_Asked):
@@ -91,7 +93,7 @@ class MailSendBody(_Asked):
     headers: dict[str, str] = Field(default_factory=dict)
     categories: list[Line] = Field(default_factory=list, max_length=10, json_schema_extra={"uniqueItems": True})
     custom_args: dict[str, str] = Field(default_factory=dict)
-    send_at: int | None = Field(None, ge=0, le=2**40)
+    send_at: int | None = Field(None, ge=0, le=LAST_SECOND)
     batch_id: str | None = Field(None, pattern=f"^{BATCH_ID_FORM.pattern}$")
     asm: dict[str, Any] | None = None
     ip_pool_name: str | None = None

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 from api.problems import MistakeBody
 from mailstream import request as records
@@ -142,11 +142,22 @@ class BatchMode(StrEnum):
     PERMISSIVE = "permissive"  #: the others are accepted
 
 
-class BatchBody(_Asked):
-    """Up to 1,000 emails. A strict batch is one record in the log, so it is bounded as one email is; permissive is not."""
+class StrictBatchBody(_Asked):
+    """All or nothing: one record in the log, so it is bounded as one email is."""
 
-    mode: BatchMode = BatchMode.STRICT
+    mode: Literal[BatchMode.STRICT] = BatchMode.STRICT
     items: list[EmailBody] = Field(min_length=1, max_length=1000)
+
+
+class PermissiveBatchBody(_Asked):
+    """Each item by itself: what is no email is rejected, the others are accepted."""
+
+    mode: Literal[BatchMode.PERMISSIVE]
+    items: list[Any] = Field(min_length=1, max_length=1000, description="emails, as in a strict batch")
+
+
+class BatchBody(RootModel[StrictBatchBody | PermissiveBatchBody]):
+    """Up to 1,000 emails."""
 
 
 class Links(BaseModel):
