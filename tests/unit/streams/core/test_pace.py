@@ -114,7 +114,7 @@ def test_one_worker_that_is_on_time_uses_the_whole_rate() -> None:
     assert worker.starts[-1] == pytest.approx(2000)
 
 
-@given(st.lists(delays, min_size=2, max_size=60), st.integers(1, 5))
+@given(st.lists(delays, min_size=2, max_size=25), st.integers(1, 5))
 def test_a_burst_saves_up_tokens_and_never_more_than_its_number(lateness: list[float], burst: int) -> None:
     worker = Worker(a_pace(1.0, burst))
 
