@@ -30,7 +30,7 @@ def _as_text(value: Any) -> Any:
 
 
 #: A moment with its offset from UTC.
-Moment = Annotated[AwareDatetime, BeforeValidator(_as_text, json_schema_input_type=datetime)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_as_text, json_schema_input_type=datetime)]
 MailAddress = Annotated[str, Field(max_length=320, json_schema_extra={"format": "email", "minLength": 3})]
 #: Text of one line: the pattern documents what ``mailstream.mistakes`` refuses.
 Line = Annotated[str, Field(json_schema_extra={"minLength": 1, "pattern": "^[^\\x00-\\x1f\\x7f]*$"})]

@@ -150,8 +150,9 @@ class Accept:
         if known is None or is_final(known.status):
             done()
             return
-        after = fold.carried(known, Coordinates(asked.received.partition, asked.received.offset))
-        self._projection.put(after, asked.received.partition, done)
+        record = asked.received
+        after = fold.carried(known, Coordinates(record.partition, record.offset), moment(record.timestamp_ms / 1000))
+        self._projection.put(after, record.partition, done)
 
     async def _reject(self, letter: DeadLetter, email_id: str | None, done: Done) -> None:
         DEAD_LETTERS.labels(letter.reason.value).inc()

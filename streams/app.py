@@ -1,6 +1,7 @@
 """The one place where the worker is put together: Faust app, agents, table, and everything behind them."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -43,6 +44,7 @@ from streams.sending import Sending
 from streams.suppressions import Suppressions
 from streams.table import StatusTable
 from streams.trigger_app import Triggers
+from streams.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +57,7 @@ class MailApp(GuardedApp):
 
     clock: Clock
     status_table: StatusTable
+    request_retention: float  #: seconds that the broker keeps a record of email.requested
     rendering: Rendering
     rules: Rules | None
     parts: "Parts"
@@ -180,6 +183,9 @@ class Parts:
         if app.rules is not None and rendering.templates is not None:
             self.triggers = Triggers(settings, self.publisher, app.rules, rendering.templates, clock)
         self.feedback = Feedback(self.table, self.projection, self.webhook_health, clock)
+        self._upkeep = Upkeep(
+            settings, self.table, self.bodies, self.publisher, clock, request_retention=app.request_retention
+        )
         self.ownership = Ownership(
             settings,
             attempts=naming.of(topics.ATTEMPTS),
@@ -197,6 +203,7 @@ class Parts:
         await asyncio.gather(self.suppressions.load(), self.ownership.warm_up())
         self.spawn(self.holds.run())
         self.spawn(self.ownership.run())
+        self.spawn(self._upkeep.run())
 
     async def close(self) -> None:
         """End in the order of need: no more starts, last checkpoints, last records."""
@@ -300,7 +307,7 @@ class Parts:
         }
 
 
-def create_app(settings: Settings, clock: Clock | None = None) -> MailApp:
+def create_app(settings: Settings, clock: Clock | None = None, *, request_retention: float = math.inf) -> MailApp:
     """The app with its topics, table and agents, not started.
 
     Raises TemplateError, WrongRules, WrongSettings with one line per mistake.
@@ -308,6 +315,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> MailApp:
     naming = Naming(settings.topic_prefix)
     app = make_app(settings, GROUP_WORKER, MailApp)
     app.clock = clock or SystemClock()
+    app.request_retention = request_retention
     app.rendering = Rendering(settings)
     app.rules = _rules(settings, app.rendering)
     raw: dict[str, Any] = {

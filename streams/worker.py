@@ -3,7 +3,7 @@
 import faust
 import structlog
 
-from mailstream import logs
+from mailstream import logs, topics
 from mailstream.errors import WrongSettings
 from mailstream.log import check
 from mailstream.log.client import admin
@@ -23,8 +23,9 @@ def run(settings: Settings | None = None) -> int:
     if settings.sendgrid_api_key is None:
         raise WrongSettings("MAILSTREAM_SENDGRID_API_KEY: is needed by the worker; a key with mail.send only")
     logs.set_up(settings)
-    check.require(admin(settings), settings)
-    app = create_app(settings)
+    brokers = admin(settings)
+    check.require(brokers, settings)
+    app = create_app(settings, request_retention=check.retention_seconds(brokers, settings, topics.REQUESTED))
     health = Health(
         app,
         host=settings.worker_host,

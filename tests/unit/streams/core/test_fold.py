@@ -135,11 +135,11 @@ def test_a_rejected_id_shows_why() -> None:
 def test_a_carried_copy_moves_the_coordinates_forward_only_and_keeps_the_order() -> None:
     status = a_status()
 
-    carried = fold.carried(status, Coordinates(1, 900))
+    carried = fold.carried(status, Coordinates(1, 900), later(9))
 
     assert carried.request == Coordinates(1, 900)
-    assert carried.order == 7
-    assert fold.carried(carried, Coordinates(1, 8)) is carried
+    assert (carried.request_at, carried.order) == (later(9), 7)
+    assert fold.carried(carried, Coordinates(1, 8), later(9)) is carried
     assert merge(carried, status) is carried
 
 
