@@ -116,7 +116,13 @@ class Parts:
         self._partitions: frozenset[int] = frozenset()
         self._generation = 0
         self.table = app.status_table
-        self.publisher = Publisher(settings, message_seconds=min(10.0, settings.session_timeout / 3))
+        self.publisher = Publisher(
+            settings,
+            message_seconds=min(10.0, settings.session_timeout / 3),
+            **{
+                "linger.ms": 1
+            },  # a claim may take a millisecond more; a request to the broker then holds several records
+        )
         self.table.set_up(self.publisher, naming.of(topics.STATUS), settings.partitions)
         self.table.rebalanced = self._rebalanced
         self.projection = Projection(self.table, writer, self._changed)

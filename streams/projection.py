@@ -20,7 +20,7 @@ from streams.core import fold
 from streams.core.acks import Acks, Slot
 from streams.core.claims import Verdict
 from streams.failpoints import failpoint
-from streams.metrics import ATTEMPTS, EMAILS
+from streams.metrics import EMAILS_IN, VERDICTS
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -81,7 +81,7 @@ class Projection:
             self._tell(record, has_won=False)
             return
         verdict, after = fold.attempted(before, record)
-        ATTEMPTS.labels(f"{verdict}").inc()
+        VERDICTS[verdict].inc()
         if after is before:
             self._settled.done(slot)
         else:
@@ -102,7 +102,7 @@ class Projection:
             failpoint("C11", record.id)
         self._changed(before, after, partition)
         if after.status is not before.status:
-            EMAILS.labels(f"{after.status}").inc()
+            EMAILS_IN[after.status].inc()
 
     def _close(self, slot: Slot[int], claim: Slot[int] | None) -> None:
         self._settled.done(slot)
@@ -123,7 +123,7 @@ class Projection:
         self._table.put(after, partition, partial(self._written, claim, then) if claim or then else None)
         self._changed(before, after, partition)
         if before is None or after.status is not before.status:
-            EMAILS.labels(f"{after.status}").inc()
+            EMAILS_IN[after.status].inc()
 
     def _written(self, claim: Slot[int] | None, then: Callable[[], None] | None) -> None:
         if claim is not None:
