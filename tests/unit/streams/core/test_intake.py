@@ -214,6 +214,15 @@ def test_dead_letters_never_repeat_an_address_or_grow_with_the_record() -> None:
     assert len(ruling.dead_letter.detail) <= 500
 
 
+@pytest.mark.parametrize("member", ["data", "provider_options"])
+def test_data_may_be_nested_32_levels_deep(member: str) -> None:
+    taken = a_record(raw(**{member: {"order": 17, "name": "Ada", "deep": [1, nested(29)]}}))
+    deeper = a_record(raw(**{member: {"order": 17, "deep": [1, nested(30)]}}))
+
+    assert isinstance(read(taken), Asked)
+    assert reason_of(read(deeper)) is Reason.BAD_VALUE
+
+
 def test_key_and_headers_have_room_beside_the_largest_request() -> None:
     record = a_record(key=b"k" * (63 * 1024 - 100), x=b"h" * 99)
 
