@@ -106,7 +106,8 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
     clock = SystemClock()
     naming = topics.Naming(settings.topic_prefix)
     suppressed, suppressed_topic = SuppressionView(), naming.of(topics.SUPPRESSIONS)
-    lookup = Lookup(settings, brokers, clock, metrics, also={suppressed_topic: suppressed.apply})
+    bodies = Bodies(settings)
+    lookup = Lookup(settings, brokers, clock, metrics, bodies=bodies, also={suppressed_topic: suppressed.apply})
     listing, waiting = Listing(lookup.has), QueueView(settings, clock)
     quota = Quota(clock)
     for follower in (listing, waiting, quota):
@@ -125,7 +126,7 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
         lookup=lookup,
         listing=listing,
         queue=waiting,
-        bodies=Bodies(settings),
+        bodies=bodies,
         publisher=publisher,
         submit=Submit(settings, append, lookup),
         webhook=Webhook(settings, publisher, lookup, clock),
