@@ -14,7 +14,7 @@ demo: .venv/ready ## The same, but it ends by itself: exit 0 when all sample mai
 	@.venv/bin/mailstream dev up --demo
 
 test: lint ## All tests but the long ones, on a real Kafka (what .ci/run calls)
-	@$(PYTHON) -m pytest tests/unit tests/contract tests/integration tests/acceptance
+	@$(PYTHON) -m tests
 
 test-faults: .venv/ready ## The long tests: kills, pauses, cuts (DURATION=900 seconds of each, SEED=)
 	@DURATION=$(DURATION) $(PYTHON) -m pytest -m long tests

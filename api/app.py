@@ -13,20 +13,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import keys
+from api import key_file, keys
 from api.append import IN_FLIGHT, Append
 from api.bodies import Bodies
 from api.content import Content
 from api.edge import Edge
 from api.hot_routes import HotRoutes
+from api.keys import Keys
 from api.listing import Listing
 from api.lookup import Lookup
 from api.metrics import Metrics
 from api.parts import Parts
-from api.problems import Code, Problem, ProblemBody, problem_of, request_id_of, response_of
+from api.problems import Code, Problem, ProblemBody, problem_of, response_of
 from api.queue_view import QueueView
+from api.quota import Quota
+from api.rates import Rates
 from api.route_docs import BODIES
-from api.routes import emails, events, health, queue, suppressions, unsubscribe
+from api.routes import docs, emails, events, health, queue, sendgrid_v3, suppressions, unsubscribe
 from api.submit import Submit
 from api.suppressions import Suppressions, SuppressionView
 from api.webhook import Webhook
@@ -56,9 +59,11 @@ def create_api(settings: Settings) -> Edge:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.parts = parts = await _start(settings, metrics)
+        following = asyncio.create_task(key_file.follow(settings, parts.keys))
         try:
             yield
         finally:
+            following.cancel()
             await _stop(parts)
 
     app = FastAPI(
@@ -68,6 +73,8 @@ def create_api(settings: Settings) -> Edge:
         lifespan=lifespan,
         strict_content_type=False,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     for router in (
         emails.router,
@@ -77,7 +84,9 @@ def create_api(settings: Settings) -> Edge:
         suppressions.router,
         suppressions.listing,
         unsubscribe.router,
+        sendgrid_v3.router,
         health.router,
+        docs.router,
     ):
         app.include_router(router)
     for kind in (Problem, NotCaughtUp, HTTPException, Exception):
@@ -88,7 +97,7 @@ def create_api(settings: Settings) -> Edge:
 
 
 async def _start(settings: Settings, metrics: Metrics) -> Parts:
-    callers, content = keys.load(settings), Content(settings)
+    callers, content = Keys(keys.load(settings)), Content(settings)
     brokers = admin(settings)
     await asyncio.to_thread(check.require, brokers, settings)
     clock = SystemClock()
@@ -96,7 +105,8 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
     suppressed, suppressed_topic = SuppressionView(), naming.of(topics.SUPPRESSIONS)
     lookup = Lookup(settings, brokers, clock, metrics, also={suppressed_topic: suppressed.apply})
     listing, waiting = Listing(lookup.has), QueueView(settings, clock)
-    for follower in (listing, waiting):
+    quota = Quota(clock)
+    for follower in (listing, waiting, quota):
         lookup.follow(follower)
     await lookup.start()
     publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
@@ -106,6 +116,8 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
         clock=clock,
         metrics=metrics,
         keys=callers,
+        rates=Rates(clock),
+        quota=quota,
         content=content,
         lookup=lookup,
         listing=listing,
@@ -124,17 +136,18 @@ async def _stop(parts: Parts) -> None:
     await parts.publisher.close(MESSAGE_SECONDS)
     await parts.lookup.close()
     await parts.bodies.close()
+    await parts.content.close()
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    return response_of(problem_of(error, request_id_of(request)), request_id_of(request))
+    return response_of(problem_of(error, request.scope), request.scope)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     mistakes = [Mistake(pointer_to(*found["loc"]), found["type"], found["msg"]) for found in error.errors()]
     problem = Problem(Code.INVALID, "The request has mistakes; `errors` names each with its place.", errors=mistakes)
-    return response_of(problem, request_id_of(request))
+    return response_of(problem, request.scope)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

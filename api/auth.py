@@ -18,26 +18,26 @@ _MAX_KEY_BYTES = 512
 
 
 def caller_of(request: Request, scope: Scope) -> Key:
-    """Whose request this is. Raises Problem 401 without a valid key, 403 without the scope."""
-    key = parts_of(request).keys.find(_secret_in(request))
+    """Whose request this is. Raises Problem 401 without a valid key, 403 without the scope, 429 when it asks too often."""
+    parts = parts_of(request)
+    key = parts.keys.find(_secret_in(request))
     if key is None:
         raise Problem(Code.UNAUTHENTICATED, _UNAUTHENTICATED, headers={"WWW-Authenticate": "Bearer"})
     if not key.has(scope):
         raise Problem(Code.SCOPE_MISSING, f"This needs the scope `{scope}`.")
+    if headers := parts.rates.take(key):
+        request.scope["mailstream.headers"] = headers
     return key
 
 
-def needs(scope: Scope) -> Any:
-    """The dependency that lets a route be used with this scope only, and says so in the OpenAPI document."""
+async def _documented(
+    bearer: Annotated[Any, Security(_BEARER)],
+    header: Annotated[Any, Security(_HEADER)],
+) -> None:
+    """Says in the OpenAPI document that a key is needed; ``caller_of`` is what asks for it."""
 
-    async def caller(
-        request: Request,
-        bearer: Annotated[Any, Security(_BEARER)],  # noqa: ARG001  only for the OpenAPI document
-        header: Annotated[Any, Security(_HEADER)],  # noqa: ARG001
-    ) -> Key:
-        return caller_of(request, scope)
 
-    return Depends(caller)
+KEY = Depends(_documented)
 
 
 def _secret_in(request: Request) -> bytes:

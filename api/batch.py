@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from api.content import Content, parse
 from api.keys import Key
 from api.problems import Code, Problem, invalid
+from api.quota import Quota
 from api.schemas import BatchMode, EmailBody
 from api.submit import Submit
 from mailstream import email_id
@@ -46,6 +47,7 @@ Result = Accepted | Problem
 class Asked:
     """A batch whose items have been judged, in order."""
 
+    source: str  #: the route, as in the emails
     mode: BatchMode
     items: list[EmailRequest | Problem]
 
@@ -88,38 +90,42 @@ async def judged(raw: bytes, content: Content, caller: Key, now: datetime, key: 
             await asyncio.sleep(0)  # others get their turn
     if mode is BatchMode.STRICT:
         _require_all(items)
-    return Asked(mode, items)
+    return Asked(SOURCE, mode, items)
 
 
-async def submitted(asked: Asked, submit: Submit, caller: Key, key: str | None) -> list[Result]:
+async def submitted(asked: Asked, submit: Submit, quota: Quota, caller: Key, key: str | None) -> list[Result]:
     """Put the batch into the log; results in order. Raises Problem when nothing at all could be accepted."""
     if asked.mode is BatchMode.STRICT:
         items = tuple(item for item in asked.items if isinstance(item, EmailRequest))
-        is_replay = await submit.batch(Batch(items=items, id=_batch_id(caller, key), tenant=caller.tenant), key)
-        return [Accepted(item, is_replay) for item in items]
-    results = await asyncio.gather(*(_one(item, submit, key) for item in asked.items))
+        with quota.taken(caller, items) as taken:
+            batch = Batch(items=items, id=_batch_id(asked.source, caller, key), tenant=caller.tenant)
+            taken.was_new = not await submit.batch(batch, key)
+        return [Accepted(item, is_replay=not taken.was_new) for item in items]
+    results = await asyncio.gather(*(_one(item, submit, quota, caller) for item in asked.items))
     refusals = [result for result in results if isinstance(result, Problem)]
-    if len(refusals) == len(results) and all(refusal.code.status == 503 for refusal in refusals):
+    if len(refusals) == len(results) and all(refusal.code.status in (429, 503) for refusal in refusals):
         raise refusals[0]
     return list(results)
 
 
-async def _one(item: EmailRequest | Problem, submit: Submit, key: str | None) -> Result:
+async def _one(item: EmailRequest | Problem, submit: Submit, quota: Quota, caller: Key) -> Result:
     if isinstance(item, Problem):
         return item
     try:
-        if key is not None:
-            return Accepted(item, await submit.once(item))
-        await submit.new(item)
+        with quota.taken(caller, (item,)) as taken:
+            if item.idempotency_key is None:
+                await submit.new(item)
+            else:
+                taken.was_new = not await submit.once(item)
     except Problem as problem:
         return problem
-    return Accepted(item)
+    return Accepted(item, is_replay=not taken.was_new)
 
 
-def _batch_id(caller: Key, key: str | None) -> str:
+def _batch_id(source: str, caller: Key, key: str | None) -> str:
     """Of the same form as an email id, so that it names its partition; the same key gives the same id."""
     name = f"batch of {caller.tenant}"
-    return email_id.new(name) if key is None else email_id.derived(caller.tenant, SOURCE, key, name)
+    return email_id.new(name) if key is None else email_id.derived(caller.tenant, source, key, name)
 
 
 def _require_all(items: list[EmailRequest | Problem]) -> None:

@@ -1,6 +1,5 @@
 """From a body to a request that can be sent: shape, mistakes, sender, template. Nothing is written here."""
 
-import asyncio
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from api.problems import Code, Problem, invalid
 from mailstream import sender
 from mailstream.errors import TemplateError
 from mailstream.mistakes import Mistake, fingerprint_of, mistakes_in, pointer_to
+from mailstream.render_process import RenderProcess
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
 from mailstream.templates import Templates
@@ -38,7 +38,10 @@ class Content:
     def __init__(self, settings: Settings) -> None:
         """Raises TemplateError when a template of TEMPLATES_DIR cannot be used."""
         self._settings = settings
-        self._templates = Templates(settings.templates_dir) if settings.templates_dir else None
+        self._templates: RenderProcess | None = None
+        if settings.templates_dir:
+            Templates(settings.templates_dir)  # says at the start what cannot be used
+            self._templates = RenderProcess(settings.templates_dir)
         self._unsubscribe = Unsubscribe(settings)
 
     async def settled(self, asked: EmailRequest, caller: Key, now: datetime, source: str) -> EmailRequest:
@@ -63,13 +66,18 @@ class Content:
         filled = self._unsubscribe.filled(asked)
         return structs.replace(filled, from_=from_, fingerprint=fingerprint, requested_at=now)
 
+    async def close(self) -> None:
+        """End what renders."""
+        if self._templates is not None:
+            await self._templates.close()
+
     async def _rendered(self, asked: EmailRequest, now: datetime) -> EmailRequest:
         """The request with the content of its template; the record keeps the template's name, not its data."""
         assert asked.template is not None
         if self._templates is None:
             raise invalid([Mistake("/template", "template_failed", "no templates are configured here")])
         try:
-            mail = await asyncio.to_thread(self._templates.render, asked.template, asked.data, locale=asked.locale)
+            mail = await self._templates.render(asked.template, asked.data, locale=asked.locale)
         except TemplateError as error:
             raise invalid([Mistake("/template", "template_failed", str(error))]) from None
         rendered = structs.replace(asked, subject=mail.subject, text=mail.text, html=mail.html, data={})

@@ -50,6 +50,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 answered = message["status"]
                 message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", request_id.encode())]
+                if (more := scope.get("mailstream.headers")) is not None:
+                    message["headers"] += [(name.lower().encode(), value.encode()) for name, value in more.items()]
             await send(message)
 
         bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope["headers"])
@@ -61,7 +63,7 @@ class Edge:
                 await self.app(scope, bounded, answer)
         except Exception as error:
             if not answered:  # else half an answer is out: the server closes the connection, which tells the truth
-                await response_of(problem_of(error, request_id), request_id)(scope, receive, answer)
+                await response_of(problem_of(error, scope), scope)(scope, receive, answer)
         finally:
             route = scope.get("route")
             self._metrics.answered(getattr(route, "path", "none"), answered)

@@ -10,10 +10,10 @@ import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from limits import parse_many
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mailstream.errors import WrongSettings
 from mailstream.settings import Settings
@@ -40,11 +40,21 @@ class Key(BaseModel):
     senders: tuple[str, ...] = Field((), description="addresses or @domain; empty: whatever SENDERS_ALLOWED allows")
     recipients_allowed: tuple[str, ...] = Field((), description="addresses or @domain; empty: everyone")
     recipients_denied: tuple[str, ...] = ()
-    rate: float | None = Field(None, gt=0, description="requests a second; none: no limit")
-    quota: int | None = Field(None, ge=0, description="recipients a day (UTC), copies included; none: no limit")
+    rate: str | None = Field(None, description="requests, as in `100/second; 1000/minute`; none: no limit")
+    quota: int | None = Field(None, ge=0, description="recipients a day (UTC) of its tenant; none: no limit")
     quota_per_recipient: int | None = Field(None, ge=0, description="emails a day to one recipient; none: no limit")
     streams: int = Field(5, ge=0, description="event streams that may be open at once, of each API process")
     expires_at: AwareDatetime | None = None
+
+    @field_validator("rate")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse_many(value)
+            except ValueError:
+                raise ValueError("a rate looks like 100/second or 1000 per minute") from None
+        return value
 
     def has(self, scope: Scope) -> bool:
         """Whether the key may do what needs this scope."""
@@ -85,11 +95,6 @@ class Keys:
                 return None if key.expires_at and key.expires_at <= datetime.now(UTC) else key
         return None
 
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The callers of a file. Raises WrongSettings with one line per mistake; never repeats a value."""
-        return cls(read_file(path))
-
 
 def read_file(path: Path) -> tuple[Key, ...]:
     """The keys that stand in a file. Raises WrongSettings."""
@@ -101,27 +106,23 @@ def read_file(path: Path) -> tuple[Key, ...]:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise WrongSettings(f"MAILSTREAM_API_KEYS_FILE: {path} is no YAML.") from None
     except ValidationError as error:
-        lines = [
-            f"{path}: {'.'.join(str(part) for part in mistake['loc'])}: {mistake['msg']}"
-            for mistake in error.errors(include_input=False, include_url=False, include_context=False)
-        ]
-        raise WrongSettings("\n".join(lines)) from None
+        raise WrongSettings("\n".join(f"{path}: {line}" for line in told(error).splitlines())) from None
     if len({key.sha256 for key in keys}) < len(keys):
         raise WrongSettings(f"{path}: two entries have the same key.")
     return keys
 
 
-def load(settings: Settings) -> Keys:
+def load(settings: Settings) -> tuple[Key, ...]:
     """The callers of this API. Raises WrongSettings when there is no file and ``DEV`` is not 1."""
-    keys = read_file(Path(settings.api_keys_file)) if settings.api_keys_file else ()
+    found = read_file(Path(settings.api_keys_file)) if settings.api_keys_file else ()
     if settings.dev:
-        keys = (*keys, DEV_KEY)
-    elif not settings.api_keys_file:
+        return (*found, DEV_KEY)
+    if not settings.api_keys_file:
         raise WrongSettings(
             "MAILSTREAM_API_KEYS_FILE is not set, so nobody could call the API. Make a file with `mailstream keys "
             "create`, or set MAILSTREAM_DEV=1 on your own machine: then the key is `dev`."
         )
-    return Keys(keys)
+    return found
 
 
 def add_to_file(path: Path, key: Key) -> None:
@@ -136,6 +137,19 @@ def add_to_file(path: Path, key: Key) -> None:
     scratch.replace(path)
 
 
+def told(error: ValueError) -> str:
+    """What is wrong with a key, one line for each mistake, without the values."""
+    if not isinstance(error, ValidationError):
+        return f"{error}."
+    mistakes = error.errors(include_input=False, include_url=False, include_context=False)
+    return "\n".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}." for each in mistakes)
+
+
+def hash_of(secret: str) -> str:
+    """What the file keeps of a key."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
 def new_secret() -> str:
     """A key that nobody can guess; shown once, never kept."""
     return f"ms_{secrets.token_urlsafe(32)}"
@@ -143,5 +157,5 @@ def new_secret() -> str:
 
 def _plain(key: Key) -> dict[str, object]:
     plain = key.model_dump(mode="json", exclude_defaults=True)
-    plain["scopes"] = sorted(key.scopes)
+    plain["scopes"] = sorted(scope.value for scope in key.scopes)
     return plain

@@ -12,6 +12,8 @@ from api.listing import Listing
 from api.lookup import Lookup
 from api.metrics import Metrics
 from api.queue_view import QueueView
+from api.quota import Quota
+from api.rates import Rates
 from api.submit import Submit
 from api.suppressions import Suppressions
 from api.webhook import Webhook
@@ -29,6 +31,8 @@ class Parts:
     clock: Clock
     metrics: Metrics
     keys: Keys
+    rates: Rates
+    quota: Quota
     content: Content
     lookup: Lookup
     listing: Listing

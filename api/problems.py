@@ -12,8 +12,8 @@ import msgspec
 import structlog
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from mailstream.errors import NotCaughtUp
 from mailstream.mistakes import Mistake
@@ -107,8 +107,10 @@ class ProblemBody(BaseModel):
     request_id: str
 
 
-def response_of(problem: Problem, request_id: str) -> Response:
-    """The problem as it goes to the caller."""
+def response_of(problem: Problem, scope: Scope) -> Response:
+    """The problem as it goes to the caller: on SendGrid's own routes in SendGrid's form."""
+    if scope["path"].startswith("/v3/"):
+        return _sendgrid_response_of(problem)
     code = problem.code
     body: dict[str, Any] = {
         "type": f"/problems/{code.word}",
@@ -117,10 +119,18 @@ def response_of(problem: Problem, request_id: str) -> Response:
         "detail": problem.detail,
         "code": code.word,
         "errors": [{"detail": m.detail, "pointer": m.pointer, "code": m.code} for m in problem.errors],
-        "request_id": request_id,
+        "request_id": scope.get("mailstream.request_id", ""),
     }
     headers = problem.headers | {"Cache-Control": "no-store"}
     return Response(msgspec.json.encode(body), code.status, headers, MEDIA_TYPE)
+
+
+def _sendgrid_response_of(problem: Problem) -> Response:
+    """SendGrid knows no 422, and names a field by dots."""
+    told = [(each.detail, each.pointer.lstrip("/").replace("/", ".") or None) for each in problem.errors]
+    errors = [{"message": message, "field": field, "help": None} for message, field in told or [(problem.detail, None)]]
+    status = 400 if problem.code.status == 422 else problem.code.status
+    return Response(msgspec.json.encode({"errors": errors}), status, problem.headers, "application/json")
 
 
 def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
@@ -134,7 +144,7 @@ def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
     return Problem(code, details.get(code, "The request does not fit this route."), headers=headers)
 
 
-def problem_of(error: Exception, request_id: str) -> Problem:
+def problem_of(error: Exception, scope: Scope) -> Problem:
     """What a caller is told of an exception."""
     match error:
         case Problem():
@@ -144,7 +154,7 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         case HTTPException():
             return of_status(error.status_code, error.headers)
         case _:
-            return _unforeseen(error, request_id)
+            return _unforeseen(error, str(scope.get("mailstream.request_id", "")))
 
 
 def _unforeseen(error: Exception, request_id: str) -> Problem:
@@ -173,8 +183,3 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in sorted(statuses)
     }
-
-
-def request_id_of(request: Request) -> str:
-    """The id that answer and log lines of a request share."""
-    return str(request.scope.get("mailstream.request_id", ""))

@@ -5,10 +5,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.event_stream import MEDIA_TYPE
+from api.mail_send import SendGridErrors
 
 #: Bodies that stand in the document though FastAPI does not read them.
 BODIES: set[type[BaseModel]] = set()
 
+#: The ``x-scope`` of routes that need no key.
+PUBLIC = "public"
 ID = {
     "name": "id",
     "in": "path",
@@ -31,6 +34,7 @@ IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "pattern": '^("[ !#-\\[\\]-~]{1,255}"|[!#-~][!-~]{0,254})$'},
     "description": "1 to 255 printable characters, quoted or bare: the same key and body give the first answer again",
 }
+BATCH_ID = {"name": "batch_id", "in": "path", "required": True, "schema": {"type": "string"}}
 LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -48,6 +52,11 @@ WAIT = {
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
 }
+
+
+def sendgrid_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors of SendGrid's own routes, in its form."""
+    return {status: {"model": SendGridErrors, "description": "SendGrid's error body"} for status in statuses}
 
 
 def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from streams.core.rules import Rules
 from streams.core.trigger import Failure, Ruling, Unreadable, Wish
 from streams.core.trigger_event import BadEvent, Received
 from streams.core.trigger_records import Outgoing
+from streams.metrics import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from streams.trigger_schemas import Schemas
@@ -105,6 +106,7 @@ class Answers:
         result, outgoing, dead_letter = trigger_records.answer(received, ruling, self._settings.partitions)
         trigger_metrics.EVENTS.labels(result.value).inc()
         if dead_letter:
+            DEAD_LETTERS.labels(dead_letter.reason.value).inc()
             log.warning("domain event rejected", reason=dead_letter.reason.value, detail=dead_letter.detail,
                         topic=dead_letter.topic, partition=received.partition, offset=received.offset)  # fmt: skip
         return outgoing

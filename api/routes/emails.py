@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import answers, batch, controls, find
-from api.auth import caller_of, needs
+from api.auth import KEY, caller_of
 from api.content import parse
 from api.controls import Decision
 from api.email_events import EmailEvents, after_of
@@ -34,7 +34,7 @@ from mailstream import email_id
 from mailstream.clock import moment
 from mailstream.mistakes import FARTHEST, Mistake
 from mailstream.recipient import canonical
-from mailstream.request import Control
+from mailstream.request import Control, EmailRequest
 from mailstream.status import EmailStatus
 
 router = APIRouter(tags=["emails"], route_class=PlainRoute)
@@ -47,7 +47,7 @@ WAIT_SECONDS = 60
     "/v1/emails",
     status_code=202,
     response_model=Receipt,
-    dependencies=[needs(Scope.SEND)],
+    dependencies=[KEY],
     responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 503),
     openapi_extra=body_of(EmailBody) | {"parameters": [IDEMPOTENCY_KEY], "x-scope": Scope.SEND},
 )
@@ -63,16 +63,10 @@ async def ask(request: Request) -> Response:
         source = "POST /v1/emails"
         asked = await parts.content.settled(body.request(), caller, moment(parts.clock.now()), source)
         recipient = canonical(asked.to.email)
-        if key is None:
-            asked = structs.replace(asked, id=email_id.new(recipient))
-            await parts.submit.new(asked)
-            is_replay = False
-        else:
-            derived = email_id.derived(caller.tenant, source, key, recipient)
-            asked = structs.replace(asked, id=derived, idempotency_key=key)
-            is_replay = await parts.submit.once(asked)
-    assert asked.id is not None
-    receipt = answers.receipt(asked.id, asked.reference)
+        id_ = email_id.new(recipient) if key is None else email_id.derived(caller.tenant, source, key, recipient)
+        asked = structs.replace(asked, id=id_, idempotency_key=key)
+        is_replay = await _submitted(parts, caller, asked)
+    receipt = answers.receipt(id_, asked.reference)
     headers = {"Location": receipt.links.self} | (REPLAYED if is_replay else {})
     return Response(receipt.model_dump_json(), 202, headers, "application/json")
 
@@ -81,7 +75,7 @@ async def ask(request: Request) -> Response:
     "/v1/emails/batch",
     status_code=202,
     response_model=BatchReceipt,
-    dependencies=[needs(Scope.SEND)],
+    dependencies=[KEY],
     responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 503),
     openapi_extra=body_of(BatchBody) | {"parameters": [IDEMPOTENCY_KEY], "x-scope": Scope.SEND},
 )
@@ -94,7 +88,7 @@ async def ask_many(request: Request) -> Response:
     parts, caller = parts_of(request), caller_of(request, Scope.SEND)
     key = key_of(request)
     asked = await batch.judged(await request.body(), parts.content, caller, moment(parts.clock.now()), key)
-    results = await batch.submitted(asked, parts.submit, caller, key)
+    results = await batch.submitted(asked, parts.submit, parts.quota, caller, key)
     is_replay = all(isinstance(result, batch.Accepted) and result.is_replay for result in results)
     receipt = answers.batch(asked.mode, results)
     return Response(
@@ -105,7 +99,7 @@ async def ask_many(request: Request) -> Response:
 @router.get(
     "/v1/emails/{id}",
     response_model=EmailAnswer,
-    dependencies=[needs(Scope.READ)],
+    dependencies=[KEY],
     responses=responses(401, 403, 404, 422, 429, 503),
     openapi_extra={"parameters": [ID, WAIT], "x-scope": Scope.READ},
 )
@@ -124,7 +118,7 @@ async def see(request: Request) -> Response:
 
 @listing.get(
     "/v1/emails",
-    dependencies=[needs(Scope.READ)],
+    dependencies=[KEY],
     responses=responses(400, 401, 403, 422, 429, 503),
     openapi_extra={"x-scope": Scope.READ},
 )
@@ -140,7 +134,7 @@ async def see_many(request: Request, query: Annotated[ListQuery, Query()]) -> Em
 
 @router.get(
     "/v1/emails/{id}/events",
-    dependencies=[needs(Scope.READ)],
+    dependencies=[KEY],
     responses=responses(401, 403, 404, 429, 503) | EVENTS,
     openapi_extra={"parameters": [ID, LAST_EVENT_ID], "x-scope": Scope.READ},
 )
@@ -155,7 +149,7 @@ async def follow(request: Request) -> Response:
 @router.post(
     "/v1/emails/{id}/cancel",
     response_model=EmailAnswer,
-    dependencies=[needs(Scope.SEND)],
+    dependencies=[KEY],
     responses=responses(400, 401, 403, 404, 409, 413, 422, 429, 503) | {202: {"model": EmailAnswer}},
     openapi_extra=body_of(CancelBody, required=False) | {"parameters": [ID], "x-scope": Scope.SEND},
 )
@@ -170,7 +164,7 @@ async def cancel(request: Request) -> Response:
 @router.patch(
     "/v1/emails/{id}",
     response_model=EmailAnswer,
-    dependencies=[needs(Scope.SEND)],
+    dependencies=[KEY],
     responses=responses(400, 401, 403, 404, 409, 413, 422, 429, 503) | {202: {"model": EmailAnswer}},
     openapi_extra=body_of(ChangeBody) | {"parameters": [ID], "x-scope": Scope.SEND},
 )
@@ -182,6 +176,16 @@ async def change(request: Request) -> Response:
         raise invalid([Mistake("/send_at", "too_far", "this is more than a year ahead")])
     status = await _found(parts, caller, request.path_params["id"])
     return await _decided(parts, caller, status, controls.reschedule(status, caller.name, body.send_at))
+
+
+async def _submitted(parts: Parts, caller: Key, asked: EmailRequest) -> bool:
+    """Put the email into the log, within the key's quota. True: it was asked for before."""
+    with parts.quota.taken(caller, (asked,)) as taken:
+        if asked.idempotency_key is None:
+            await parts.submit.new(asked)
+        else:
+            taken.was_new = not await parts.submit.once(asked)
+    return not taken.was_new
 
 
 async def _found(parts: Parts, caller: Key, asked: str) -> EmailStatus:

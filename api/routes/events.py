@@ -8,6 +8,7 @@ from starlette.responses import Response
 from api.parts import parts_of
 from api.plain_route import PlainRoute
 from api.problems import Code, Problem, responses
+from api.route_docs import PUBLIC
 from api.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, NotSigned, Replays
 
 router = APIRouter(tags=["events"], route_class=PlainRoute)
@@ -22,7 +23,7 @@ LATE_SECONDS = 300
     response_class=Response,
     responses=responses(400, 401, 408, 413, 503),
     openapi_extra={
-        "x-scope": None,
+        "x-scope": PUBLIC,
         "security": [],
         "parameters": [
             {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import answers
-from api.auth import caller_of, needs
+from api.auth import KEY, caller_of
 from api.event_stream import EventStream
 from api.keys import Scope
 from api.parts import parts_of
@@ -21,7 +21,7 @@ router = APIRouter(tags=["queue"], route_class=PlainRoute)
 @router.get(
     "/v1/queue",
     response_model=QueueAnswer,
-    dependencies=[needs(Scope.READ)],
+    dependencies=[KEY],
     responses=responses(401, 403, 429, 503),
     openapi_extra={"x-scope": Scope.READ},
 )
@@ -35,7 +35,7 @@ async def see(request: Request) -> Response:
 
 @router.get(
     "/v1/queue/stream",
-    dependencies=[needs(Scope.READ)],
+    dependencies=[KEY],
     responses=responses(401, 403, 429, 503) | EVENTS,
     openapi_extra={"x-scope": Scope.READ},
 )

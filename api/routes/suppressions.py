@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.auth import caller_of, needs
+from api.auth import KEY, caller_of
 from api.content import parse
 from api.keys import Scope
 from api.parts import parts_of
@@ -27,7 +27,7 @@ listing = APIRouter(tags=["suppressions"])
 
 @listing.get(
     "/v1/suppressions",
-    dependencies=[needs(Scope.OPERATE)],
+    dependencies=[KEY],
     responses=responses(401, 403, 422, 429, 503),
     openapi_extra={"x-scope": Scope.OPERATE},
 )
@@ -45,7 +45,7 @@ async def see_many(request: Request, query: Annotated[SuppressionQuery, Query()]
 @router.get(
     "/v1/suppressions/{address:path}",
     response_model=SuppressionAnswer,
-    dependencies=[needs(Scope.OPERATE)],
+    dependencies=[KEY],
     responses=responses(401, 403, 404, 422, 429, 503),
     openapi_extra={"parameters": [ADDRESS], "x-scope": Scope.OPERATE},
 )
@@ -61,7 +61,7 @@ async def see(request: Request) -> Response:
 @router.put(
     "/v1/suppressions/{address:path}",
     response_model=SuppressionAnswer,
-    dependencies=[needs(Scope.OPERATE)],
+    dependencies=[KEY],
     responses=responses(400, 401, 403, 413, 422, 429, 503),
     openapi_extra=body_of(SuppressBody, required=False) | {"parameters": [ADDRESS], "x-scope": Scope.OPERATE},
 )
@@ -89,7 +89,7 @@ async def put(request: Request) -> Response:
     "/v1/suppressions/{address:path}",
     status_code=204,
     response_class=Response,
-    dependencies=[needs(Scope.OPERATE)],
+    dependencies=[KEY],
     responses=responses(401, 403, 422, 429, 503),
     openapi_extra={"parameters": [ADDRESS], "x-scope": Scope.OPERATE},
 )

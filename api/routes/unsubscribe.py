@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 from api.parts import parts_of
 from api.plain_route import PlainRoute
 from api.problems import Code, Problem, responses
-from api.route_docs import TOKEN
+from api.route_docs import PUBLIC, TOKEN
 from mailstream.clock import moment
 from mailstream.recipient import recipient_hash
 from mailstream.suppression import Origin, Suppression
@@ -31,7 +31,7 @@ _HEADERS = {
     PATH + "{token}",
     response_class=HTMLResponse,
     responses=responses(404),
-    openapi_extra={"x-scope": None, "security": [], "parameters": [TOKEN]},
+    openapi_extra={"x-scope": PUBLIC, "security": [], "parameters": [TOKEN]},
 )
 async def ask(request: Request) -> Response:
     """A page with one button."""
@@ -44,7 +44,7 @@ async def ask(request: Request) -> Response:
     response_class=HTMLResponse,
     responses=responses(404, 413, 503),
     openapi_extra={
-        "x-scope": None,
+        "x-scope": PUBLIC,
         "security": [],
         "parameters": [TOKEN],
         "requestBody": {

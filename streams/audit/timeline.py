@@ -103,7 +103,7 @@ def _dead_letter_told(received: Received, asked_at: set[int]) -> str | None:
 
 
 def _attempt_told(record: AttemptRecord) -> str:
-    who = f"attempt {record.attempt}, nonce {record.nonce[:8]}, {record.worker}"
+    who = f"attempt {record.attempt}, nonce …{record.nonce[-8:]}, {record.worker}"
     match record:
         case ClaimRecord(instead=None):
             return f"claim{' (possible duplicate)' if record.possible_duplicate else ''}: {who}"

@@ -247,8 +247,8 @@ def happened(status: EmailStatus, event: ProviderEvent) -> EmailStatus:
     if kind in COUNTED:
         status = _forget_middle(status, kind)
     what = _cut(kind, LONGEST_NAME) if moves_to is None or EVENT_STATUS.get(kind) is not moves_to else None
-    if moves_to is not None and rank_of(moves_to, status.attempt) < status.rank:
-        moves_to, what = None, kind
+    if moves_to is not None and (moves_to is status.status or rank_of(moves_to, status.attempt) < status.rank):
+        moves_to, what = None, _cut(kind, LONGEST_NAME)  # a repeat of what is known, or late: a fact, and no step
     said = event.detail.get("reason") or event.detail.get("response")
     fact = Fact(
         at=event.at if event.at.tzinfo else event.at.replace(tzinfo=UTC),

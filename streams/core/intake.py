@@ -5,17 +5,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC
+from typing import NamedTuple
 
 from msgspec import structs
 
-from mailstream import codec, email_id, topics
+from mailstream import codec, email_id
+from mailstream.clock import moment
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.errors import BadAddress
-from mailstream.mistakes import fingerprint_of, mistakes_in
+from mailstream.mistakes import fingerprint_of
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import Batch, Control, EmailRequest
-from mailstream.status import EmailStatus
+from mailstream.status import EmailStatus, Status
+from streams.core import faults
+from streams.core.faults import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Asked:
     request: EmailRequest
     id: str
     recipient: int  #: hash
-    fault: tuple[Reason, str] | None = None  #: why it cannot be taken if it is new
+    fault: Fault | None = None  #: why it cannot be taken if it is new
     is_carried: bool = False
 
 
@@ -62,7 +66,7 @@ class Controlled:
 
 @dataclass(frozen=True, slots=True)
 class Unfold:
-    """A strict batch, to be published as single records before it is acked."""
+    """A strict batch, to be published as single records before it is acked: each item has its id and its age."""
 
     received: Received
     batch: Batch
@@ -98,100 +102,118 @@ def read(received: Received, rules: Rules, now: float) -> Ruling:
     value = received.value
     if value is None:
         return Ignored()
-    if len(value) > topics.MAX_REQUEST_BYTES and codec.CARRIED_HEADER not in received.headers:
-        allowed = topics.MAX_REQUEST_BYTES
-        return _rejected(received, Reason.TOO_LARGE, f"the record has {len(value)} bytes; {allowed} are allowed")
-    version = received.headers.get(codec.RECORD_HEADER, b"email.requested.v1")
-    if version != b"email.requested.v1":
-        return _rejected(received, Reason.UNKNOWN_KIND, "the record names a version that this worker does not know")
+    headers = received.headers
+    is_copy = codec.CARRIED_HEADER in headers or codec.REKEYED_HEADER in headers
+    if too_large := faults.of_size(value, received.key, headers, is_copy=is_copy):
+        return _rejected(received, too_large)
+    if (headers.get(codec.RECORD_HEADER) or _RECORD) != _RECORD:
+        fault = Reason.UNKNOWN_KIND, "the record names a version that this worker does not know"
+        return _rejected(received, fault)
     try:
         record = codec.decode_requested(value)
     except codec.Undecodable as error:
-        return _rejected(received, error.reason, error.detail, error.email_id)
+        return _rejected(received, (error.reason, error.detail), error.email_id)
     match record:
         case EmailRequest():
-            return _read_request(received, record, rules, now)
+            return _read_request(received, record, value, rules, now)
         case Control():
-            return _read_control(received, record, value, rules)
+            return _read_control(received, record, value, rules, now)
         case Batch():
-            return Unfold(received, record)
+            return _read_batch(received, record, rules, now)
 
 
-def _read_request(received: Received, request: EmailRequest, rules: Rules, now: float) -> Ruling:
-    try:
-        recipient = canonical(request.to.email)
-    except BadAddress as error:
-        return _rejected(received, Reason.BAD_ADDRESS, str(error), request.id)
-    hash_ = recipient_hash(recipient)
-    if request.id is not None:
-        if not email_id.is_email_id(request.id) or email_id.hash_in(request.id) != hash_:
-            return _rejected(received, Reason.BAD_ID, "the id is malformed, or not of this recipient")
-        id_ = request.id
-    else:
-        id_ = _id_of(received, request, recipient)
-    partition = partition_of(hash_, rules.partitions)
+_RECORD = b"email.requested.v1"
+
+
+class _Named(NamedTuple):
+    id: str
+    recipient: str  #: canonical
+    hash: int
+
+
+def _read_request(received: Received, request: EmailRequest, value: bytes, rules: Rules, now: float) -> Ruling:
+    named = _name(received, request)
+    if not isinstance(named, _Named):
+        return _rejected(received, named, request.id)
+    partition = partition_of(named.hash, rules.partitions)
     if partition != received.partition:
-        if codec.REKEYED_HEADER in received.headers:
-            return _rejected(received, Reason.BAD_ID, "the record was moved once and is in the wrong partition again")
-        moved = request if request.id is not None else structs.replace(request, id=id_)
-        return Astray(partition, recipient.encode(), codec.encode(moved))
+        # with an id the bytes go as they came: a newer producer's members are not ours to drop
+        moved = value if request.id is not None else codec.encode(structs.replace(request, id=named.id))
+        return _astray(received, partition, named.recipient, moved)
     is_carried = codec.CARRIED_HEADER in received.headers
     if request.fingerprint is None:
         request = structs.replace(request, fingerprint=fingerprint_of(request))
     fault = _fault_of(received, request, rules, now, is_carried=is_carried)
-    return Asked(received, request, id_, hash_, fault, is_carried)
+    return Asked(received, request, named.id, named.hash, fault, is_carried)
 
 
-def _read_control(received: Received, control: Control, value: bytes, rules: Rules) -> Ruling:
+def _read_control(received: Received, control: Control, value: bytes, rules: Rules, now: float) -> Ruling:
     if not email_id.is_email_id(control.id):
-        return _rejected(received, Reason.BAD_ID, "the control record names no email id")
+        return _rejected(received, (Reason.BAD_ID, "the control record names no email id"))
+    if (fault := faults.of_control(control, now)) is not None:
+        return _rejected(received, fault)
     partition = email_id.partition_in(control.id, rules.partitions)
     if partition != received.partition:
-        if codec.REKEYED_HEADER in received.headers:
-            return _rejected(received, Reason.BAD_ID, "the record was moved once and is in the wrong partition again")
-        return Astray(partition, control.id.encode(), value)
-    return Controlled(received, control)
+        return _astray(received, partition, control.id, value)
+    return Controlled(received, faults.shortened(control))
 
 
-def _id_of(received: Received, request: EmailRequest, recipient: str) -> str:
+def _read_batch(received: Received, batch: Batch, rules: Rules, now: float) -> Rejected | Unfold:
+    """All items or none. Their ids follow from the batch's place, so that reading it again names them again."""
+    written_at = moment(received.timestamp_ms / 1000)
+    items = []
+    for index, item in enumerate(batch.items):
+        named = _name(received, item, index)
+        dated = item if item.requested_at else structs.replace(item, requested_at=written_at)
+        found = named if not isinstance(named, _Named) else _fault_of(received, dated, rules, now)
+        if found is not None:
+            return _rejected(received, (found[0], f"item {index}: {found[1]}"))
+        assert isinstance(named, _Named)
+        items.append(structs.replace(dated, id=named.id))
+    return Unfold(received, structs.replace(batch, items=tuple(items)))
+
+
+def _name(received: Received, request: EmailRequest, item: int | None = None) -> _Named | Fault:
+    """The recipient and the id of a request, or why it can have none. ``item``: its place in a batch."""
+    if (too_deep := faults.of_depth(request)) is not None:
+        return too_deep
+    try:
+        recipient = canonical(request.to.email)
+    except BadAddress as error:
+        return Reason.BAD_ADDRESS, str(error)
+    hash_ = recipient_hash(recipient)
+    if request.id is None:
+        return _Named(_id_of(received, request, recipient, item), recipient, hash_)
+    if not email_id.is_email_id(request.id) or email_id.hash_in(request.id) != hash_:
+        return Reason.BAD_ID, "the id is malformed, or not of this recipient"
+    return _Named(request.id, recipient, hash_)
+
+
+def _id_of(received: Received, request: EmailRequest, recipient: str, item: int | None) -> str:
     if request.idempotency_key is not None:
         return email_id.derived(request.tenant, request.source, request.idempotency_key, recipient)
+    mark = "" if item is None else f"/{item}"
     source, event = received.headers.get("ce_source"), received.headers.get("ce_id")
     if source and event:
-        return email_id.derived(
-            request.tenant, source.decode("utf-8", "replace"), event.decode("utf-8", "replace"), recipient
-        )
-    return email_id.of_place(received.topic, received.partition, received.offset, recipient)
+        key = event.decode("utf-8", "replace") + mark
+        return email_id.derived(request.tenant, source.decode("utf-8", "replace"), key, recipient)
+    return email_id.of_place(received.topic + mark, received.partition, received.offset, recipient)
 
 
 def _fault_of(
-    received: Received, request: EmailRequest, rules: Rules, now: float, *, is_carried: bool
-) -> tuple[Reason, str] | None:
+    received: Received, request: EmailRequest, rules: Rules, now: float, *, is_carried: bool = False
+) -> Fault | None:
     born = received.timestamp_ms / 1000
-    if not is_carried and request.requested_at is not None:
-        born = min(born, request.requested_at.timestamp())
-    if now - born > rules.max_age_seconds:
-        return (
-            Reason.EVENT_TOO_OLD,
-            f"asked for more than {rules.max_age_seconds:.0f} s ago; redrive it if it is wanted",
-        )
-    mistakes = mistakes_in(request, now=datetime.fromtimestamp(now, UTC))
-    if mistakes:
-        text = "; ".join(f"{mistake.pointer or '/'}: {mistake.detail}" for mistake in mistakes[:5])
-        is_address = all(mistake.pointer.startswith("/to") for mistake in mistakes)
-        return (Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE), text
-    if request.from_ is not None and not may_send_as(request.from_.email, rules.senders):
-        return Reason.SENDER_NOT_ALLOWED, "the from address is not among the senders of this system"
-    return None
+    if not is_carried and (asked_at := request.requested_at) is not None:
+        born = min(born, (asked_at if asked_at.tzinfo else asked_at.replace(tzinfo=UTC)).timestamp())
+    return faults.of_request(request, born=born, now=now, max_age_seconds=rules.max_age_seconds, senders=rules.senders)
 
 
-def may_send_as(address: str, senders: frozenset[str]) -> bool:
-    """Whether the address may stand in ``from``: listed itself, or its domain as ``@domain`` (security.md S8)."""
-    try:
-        sender = canonical(address)
-    except BadAddress:
-        return False
-    return sender in senders or f"@{sender.rpartition('@')[2]}" in senders
+def _astray(received: Received, partition: int, key: str, value: bytes) -> Astray | Rejected:
+    if codec.REKEYED_HEADER in received.headers:
+        fault = Reason.BAD_ID, "the record was moved once and is in the wrong partition again"
+        return _rejected(received, fault)
+    return Astray(partition, key.encode(), value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,33 +239,42 @@ def settle(asked: Asked, known: EmailStatus | None) -> New | Known | Carried | R
     """What the record means beside what is known of its id. A bad repeat never harms a good mail (amendment 5)."""
     if known is None:
         if asked.fault is not None:
-            return _rejected(asked.received, *asked.fault, asked.id)
+            return _rejected(asked.received, asked.fault, asked.id)
         return New(asked)
     if known.request is not None and known.request.offset == asked.received.offset:
         return Known()  # read again after a crash
-    if asked.request.tenant != known.tenant and known.tenant:
-        return _rejected(asked.received, Reason.ID_CONFLICT, "the id belongs to another tenant")
-    if known.fingerprint is not None and asked.request.fingerprint != known.fingerprint:
-        return _rejected(asked.received, Reason.ID_CONFLICT, "the same id was asked for with other content before")
+    if (conflict := _conflict(asked.request, known)) is not None:
+        return _rejected(asked.received, (Reason.ID_CONFLICT, conflict))
     if asked.fault is not None and not asked.is_carried and asked.fault[0] is not Reason.EVENT_TOO_OLD:
-        return _rejected(asked.received, *asked.fault)
+        return _rejected(asked.received, asked.fault)
     return Carried(asked) if asked.is_carried else Known()
 
 
-def _rejected(received: Received, reason: Reason, detail: str, id_: str | None = None) -> Rejected:
-    letter = DeadLetter(
-        reason=reason,
-        detail=detail,
-        topic=received.topic,
-        partition=received.partition,
-        offset=received.offset,
-        timestamp_ms=received.timestamp_ms,
-        key=received.key,
-        value=received.value,
-    )
-    return Rejected(letter, id_ if id_ is not None and email_id.is_email_id(id_) else None)
+def _conflict(request: EmailRequest, known: EmailStatus) -> str | None:
+    if known.status is Status.REJECTED:
+        return "the id stands for a record that was rejected; ask again under another one"
+    if request.tenant != known.tenant:
+        return "the id belongs to another tenant"
+    if known.fingerprint is not None and request.fingerprint != known.fingerprint:
+        return "the same id was asked for with other content before"
+    return None
 
 
 def with_fault(asked: Asked, reason: Reason, detail: str) -> Asked:
     """The same, found out to be impossible (a template that does not render)."""
     return replace(asked, fault=(reason, detail))
+
+
+def _rejected(received: Received, fault: Fault, id_: str | None = None) -> Rejected:
+    letter = DeadLetter(
+        reason=fault[0],
+        detail=fault[1][: faults.LONGEST_DETAIL],
+        topic=received.topic,
+        partition=received.partition,
+        offset=received.offset,
+        timestamp_ms=received.timestamp_ms,
+        key=received.key and received.key[: faults.MAX_ENVELOPE_BYTES],
+        value=received.value,
+    )
+    is_named = id_ is not None and fault[0] is not Reason.BAD_ID and email_id.is_email_id(id_)
+    return Rejected(letter, id_ if is_named else None)

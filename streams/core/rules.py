@@ -29,6 +29,7 @@ from mailstream.recipient import canonical
 from mailstream.request import Lane, OnAmbiguous
 from mailstream.settings import Settings
 from mailstream.templates import Templates
+from streams.core.faults import may_send_as
 from streams.core.trigger_event import ANY_TYPE, PlainForm
 from streams.core.trigger_expression import Expression
 
@@ -235,20 +236,24 @@ def parse(text: str, file: str = "triggers.yaml") -> Rules:
     return Rules(checked.rules, checked.topics)
 
 
+def senders_of(settings: Settings) -> frozenset[str]:
+    """Who may stand in ``from``: addresses in canonical form, or whole domains as ``@domain``."""
+    given = (*settings.senders_allowed, settings.sender)
+    return frozenset(
+        sender.lower() if sender.startswith("@") else canonical(sender) for sender in given if sender is not None
+    )
+
+
 def require_usable(rules: Rules, templates: Templates, settings: Settings) -> None:
     """Raise WrongRules for a template that is not there, or a sender that the settings do not allow (security.md S8)."""
-    senders = {canonical(sender) for sender in (*settings.senders_allowed, settings.sender or "@") if sender[0] != "@"}
-    domains = {sender[1:].lower() for sender in settings.senders_allowed if sender.startswith("@")}
+    senders = senders_of(settings)
     wrong = []
     for rule in rules.rules:
         if isinstance(rule, CancelRule):
             continue
         if not templates.has(rule.template):
             wrong.append(f"rule {rule.name}: there is no template {rule.template} in the templates folder")
-        if rule.from_ is None:
-            continue
-        sender = canonical(rule.from_)
-        if sender not in senders and sender.rpartition("@")[2] not in domains:
+        if rule.from_ is not None and not may_send_as(rule.from_, senders):
             wrong.append(f"rule {rule.name}: its from is neither MAILSTREAM_SENDER nor in MAILSTREAM_SENDERS_ALLOWED")
     if wrong:
         raise WrongRules("\n".join(wrong))

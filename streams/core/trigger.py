@@ -156,6 +156,7 @@ def _wish(rule: MailRule, event: DomainEvent, now: datetime) -> Wish:
         "requested_at": now,
         "from_": rule.from_ and Address(rule.from_, rule.from_name),
         "reply_to": rule.reply_to and Address(rule.reply_to),
+        "template": rule.template,  # rendered already: only its name goes on
         "lane": rule.lane,
         "send_at": due_at,
         "expires_at": rule.expires_after and (due_at or event.at) + rule.expires_after,
@@ -189,7 +190,8 @@ def _fulfilled(decision: Decision, render: Callable[[Wish], Rendered | TemplateE
         id_ = email_id.derived(members["tenant"], members["source"], members["idempotency_key"], recipient)
         request = EmailRequest(to=to, id=id_, **members)
         if mistakes := mistakes_in(request, now=members["requested_at"]):
-            reason = Reason.BAD_ADDRESS if mistakes[0].code == "bad_address" else Reason.BAD_VALUE
+            is_address = all(mistake.pointer.startswith("/to") for mistake in mistakes)
+            reason = Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE
             told = "; ".join(f"{pointer}: {detail}" for pointer, _, detail in mistakes[:5])
             failures.append(Failure(reason, f"rule {decision.rule}: {told}"))
         else:

@@ -61,24 +61,26 @@ def answer(received: Received, ruling: Ruling, partitions: int) -> Answer:
             for decision in decisions:
                 failures += decision.failures
                 for request in decision.requests:
-                    record = _request(request, partitions, trace)
+                    record = request_record(request, partitions, trace)
                     if len(record.value or b"") > MAX_REQUEST_BYTES:
                         failures.append(Failure(Reason.TOO_LARGE, f"rule {decision.rule}: the mail is too large"))
                     else:
                         outgoing.append(record)
-                outgoing += [_control(control, partitions) for control in decision.controls]
+                outgoing += [control_record(control, partitions) for control in decision.controls]
             if failures:
                 return _rejected(Result.FAILED, received, outgoing, failures)
             return Answer(Result.ASKED if outgoing else Result.PASSED_OVER, tuple(outgoing))
 
 
-def _request(request: EmailRequest, partitions: int, trace: list[codec.Header]) -> Outgoing:
+def request_record(request: EmailRequest, partitions: int, trace: list[codec.Header]) -> Outgoing:
+    """The record of a request whose id follows from its recipient."""
     key = canonical(request.to.email).encode()
     partition = partition_in(request.id or "", partitions)
     return Outgoing(topics.REQUESTED, codec.encode(request), key, partition, [*codec.headers_of(request), *trace])
 
 
-def _control(control: Control, partitions: int) -> Outgoing:
+def control_record(control: Control, partitions: int) -> Outgoing:
+    """The record of a word about an email. Raises BadEmailId."""
     partition = partition_in(control.id, partitions)
     return Outgoing(topics.REQUESTED, codec.encode(control), control.id.encode(), partition, codec.headers_of(control))
 

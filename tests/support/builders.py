@@ -53,9 +53,12 @@ def a_record(
     offset: int = 7,
     age_seconds: float = 0.0,
     key: bytes | None = ADA.encode(),
-    **headers: bytes | None,
+    **headers: bytes,
 ) -> Received:
-    """A record of ``email.requested`` as it came; without a value it is a request of Ada's. ``_`` in a header is ``-``."""
+    """A record of ``email.requested`` as it came; without a value it is a request of Ada's.
+
+    ``mailstream_…`` is a header of ours, ``mailstream-…``; other names stand as they are.
+    """
     if value is None:
         value = a_request()
     return Received(
@@ -65,7 +68,7 @@ def a_record(
         timestamp_ms=int((NOW.timestamp() - age_seconds) * 1000),
         key=key,
         value=value if isinstance(value, bytes) else codec.encode(value),
-        headers={name.replace("_", "-"): content for name, content in headers.items()},  # type: ignore[misc]
+        headers={name.replace("mailstream_", "mailstream-"): content for name, content in headers.items()},
     )
 
 

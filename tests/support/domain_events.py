@@ -81,10 +81,11 @@ def rules_with(*more: dict[str, Any], **members: Any) -> Rules:
 def judged(record: Received, rules: Rules | None = None, *, now: datetime = NOW) -> trigger.Ruling:
     """The ruling over a record, at a fixed time and rendered with the templates of the examples."""
     ruling = trigger.judge(record, rules or example_rules(), now=now, max_age=WEEK)
-    return trigger.fulfil(ruling, _rendered)
+    return trigger.fulfil(ruling, rendered)
 
 
-def _rendered(wish: trigger.Wish) -> Rendered | TemplateError:
+def rendered(wish: trigger.Wish) -> Rendered | TemplateError:
+    """A wish, by the templates of the examples."""
     try:
         return _TEMPLATES.render(wish.template, wish.data, locale=wish.locale)
     except TemplateError as error:

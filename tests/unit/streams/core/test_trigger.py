@@ -30,7 +30,7 @@ def test_an_event_asks_for_one_rendered_mail_to_its_recipient() -> None:
 
     assert mail.to == Address("ada@example.com", "Ada")
     assert mail.subject == "Your order 1042 is on its way"
-    assert mail.template is None
+    assert mail.template == "order-shipped"
     assert mail.data == {}
     assert mail.id == email_id.derived("dev", "/shop", "1042-shipped/order-shipped", "ada@example.com")
     assert mail.reference == "1042"
@@ -126,7 +126,7 @@ def test_a_rule_applies_when_its_condition_is_true(when: str, applies: bool) -> 
     [
         (shipped(email="nobody"), {}, Reason.BAD_ADDRESS, "rule shipped: to: the address needs"),
         (shipped(email="a@b"), {}, Reason.BAD_ADDRESS, "rule shipped: /to/email"),
-        (shipped(name="Ada\nBcc: x"), {}, Reason.BAD_VALUE, "rule shipped: /to/name: control characters"),
+        (shipped(name="Ada\nBcc: x"), {}, Reason.BAD_ADDRESS, "rule shipped: /to/name: control characters"),
         ({"order": "1", "parcel": "2"}, {}, Reason.MAPPING_FAILED, "rule shipped: to: 'data.customer' found nobody"),
         (shipped(), {"to": "data.order"}, Reason.BAD_ADDRESS, "rule shipped: to"),
         (shipped(), {"to": "`[]`"}, Reason.MAPPING_FAILED, "found nobody"),

@@ -1,0 +1,117 @@
+"""SendGrid's own request, ``POST /v3/mail/send``: the members that we take. What is not here is refused, never dropped."""
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailstream import request as records
+
+RECIPIENTS = 1000
+BATCH_ID_FORM = re.compile("[A-Za-z0-9_-]{1,100}")
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+class Mailbox(_Asked):
+    """An address and its name."""
+
+    email: str = Field(max_length=320)
+    name: str | None = Field(None, max_length=320)
+
+    def record(self) -> records.Address:
+        """The mailbox as it goes to Kafka."""
+        return records.Address(self.email, self.name or None)
+
+
+class Personalization(_Asked):
+    """One envelope: each `to` of it becomes an email of its own; cc and bcc ride with the first."""
+
+    to: list[Mailbox] = Field(min_length=1, max_length=RECIPIENTS)
+    cc: list[Mailbox] = Field(default_factory=list, max_length=RECIPIENTS)
+    bcc: list[Mailbox] = Field(default_factory=list, max_length=RECIPIENTS)
+    from_: Mailbox | None = Field(None, alias="from")
+    subject: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    substitutions: dict[str, str] = Field(default_factory=dict)
+    dynamic_template_data: dict[str, Any] = Field(default_factory=dict)
+    custom_args: dict[str, str] = Field(default_factory=dict)
+    send_at: int | None = Field(None, ge=0, le=2**40)
+
+
+class Content(_Asked):
+    """One body."""
+
+    type: Literal["text/plain", "text/html"]
+    value: str
+
+
+class Attachment(_Asked):
+    """A file."""
+
+    content: str
+    filename: str
+    type: str | None = None
+    disposition: str | None = None
+    content_id: str | None = None
+
+    def record(self) -> records.Attachment:
+        """The file as it goes to Kafka."""
+        return records.Attachment(self.filename, self.content, self.type, self.disposition, self.content_id)
+
+
+class MailSendBody(_Asked):
+    """The request of SendGrid's clients."""
+
+    personalizations: list[Personalization] = Field(min_length=1, max_length=RECIPIENTS)
+    from_: Mailbox = Field(alias="from")
+    reply_to: Mailbox | None = None
+    reply_to_list: list[Mailbox] = Field(default_factory=list, max_length=RECIPIENTS)
+    subject: str | None = None
+    content: list[Content] = Field(default_factory=list)
+    attachments: list[Attachment] = Field(default_factory=list)
+    template_id: str | None = None
+    sections: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict)
+    categories: list[str] = Field(default_factory=list)
+    custom_args: dict[str, str] = Field(default_factory=dict)
+    send_at: int | None = Field(None, ge=0, le=2**40)
+    batch_id: str | None = Field(None, pattern=f"^{BATCH_ID_FORM.pattern}$")
+    asm: dict[str, Any] | None = None
+    ip_pool_name: str | None = None
+    mail_settings: dict[str, Any] | None = None
+    tracking_settings: dict[str, Any] | None = None
+
+    def is_sandboxed(self) -> bool:
+        """Whether it asks for the sandbox: checked, and sent to nobody."""
+        mode = (self.mail_settings or {}).get("sandbox_mode")
+        return isinstance(mode, dict) and mode.get("enable") is True
+
+
+class ScheduledSendBody(_Asked):
+    """What becomes of the emails of a batch id."""
+
+    batch_id: str = Field(pattern=f"^{BATCH_ID_FORM.pattern}$")
+    status: Literal["cancel", "pause"]
+
+
+class BatchIdAnswer(BaseModel):
+    """A batch id."""
+
+    batch_id: str
+
+
+class SendGridError(BaseModel):
+    """One mistake, as SendGrid tells it."""
+
+    message: str
+    field: str | None = None
+    help: str | None = None
+
+
+class SendGridErrors(BaseModel):
+    """SendGrid's error body."""
+
+    errors: list[SendGridError]

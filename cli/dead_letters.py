@@ -1,0 +1,132 @@
+"""``mailstream dead-letters``: records that could not be taken, and why. To ask for them again: ``mailstream redrive``."""
+
+import base64
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from mailstream.dead_letter import Reason
+from mailstream.settings import load
+
+if TYPE_CHECKING:
+    from streams.dead_letters import Filter, Letter
+
+group = typer.Typer(no_args_is_help=True, help="Records that could not be taken; nothing here sends.")
+
+Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
+Reasons = Annotated[list[Reason] | None, typer.Option("--reason", help="only for this reason; may be repeated")]
+Origins = Annotated[list[str] | None, typer.Option("--topic", help="only those that came from this topic")]
+Since = Annotated[datetime | None, typer.Option(help="rejected at or after this moment (UTC)")]
+Until = Annotated[datetime | None, typer.Option(help="rejected before this moment (UTC)")]
+
+
+@group.command("list")
+def list_(
+    reason: Reasons = None,
+    topic: Origins = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, help="at most so many")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """List dead letters: place, time, reason, where they came from. Neither keys nor values: those are addresses."""
+    from cli.progress import Meter
+    from mailstream.log.read import Reader
+    from streams import dead_letters
+
+    settings, count = load(), 0
+    wanted = chosen(reason, topic, since, until)
+    with Reader(settings) as reader, Meter("reading dead letters") as meter:
+        found = dead_letters.letters(reader, settings, wanted, progress=meter.progress, planned=meter.planned)
+        with closing(found):
+            for letter in islice(found, limit):
+                typer.echo(msgspec.json.encode(about(letter)).decode() if as_json else line_of(letter))
+                count += 1
+    typer.echo(f"{count:,} dead letters.", err=True)
+
+
+@group.command()
+def show(
+    place: Annotated[str, typer.Argument(metavar="PARTITION/OFFSET", help="as the list shows it")],
+    as_json: Json = False,
+) -> None:
+    """Show one dead letter whole: its headers and its bytes, addresses included."""
+    from cli.progress import Meter
+    from mailstream.log.read import Reader
+    from streams import dead_letters
+
+    settings = load()
+    with Reader(settings) as reader, Meter("reading dead letters") as meter:
+        wanted = chosen(places=[place])
+        found = dead_letters.letters(reader, settings, wanted, progress=meter.progress, planned=meter.planned)
+        letter = next(iter(list(found)), None)
+    if letter is None:
+        typer.echo("No dead letter is there (any more).", err=True)
+        raise typer.Exit(1)
+    data = about(letter) | {
+        "key": _readable(letter.dead_letter.key),
+        "headers": [[name, _readable(value)] for name, value in letter.headers],
+        "is_cut": letter.is_cut,
+        "value": _readable(letter.dead_letter.value),
+    }
+    if as_json:
+        typer.echo(msgspec.json.encode(data).decode())
+        return
+    typer.echo(line_of(letter))
+    for name, value in data["headers"]:
+        typer.echo(f"{name}: {value}")
+    typer.echo(f"key: {data['key']}\n\n{data['value']}")
+
+
+def chosen(
+    reason: list[Reason] | None = None,
+    topic: list[str] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    places: list[str] | None = None,
+) -> "Filter":
+    """The filter that options name."""
+    from streams.dead_letters import Filter
+
+    named = frozenset(_place(place) for place in places or ())
+    return Filter(frozenset(reason or ()), frozenset(topic or ()), named, utc(since), utc(until))
+
+
+def _place(text: str) -> tuple[int, int]:
+    partition, slash, offset = text.partition("/")
+    if not (slash and partition.isdecimal() and offset.isdecimal()):
+        raise typer.BadParameter(f"{text}: a place is written PARTITION/OFFSET, as in 3/17")
+    return int(partition), int(offset)
+
+
+def utc(given: datetime | None) -> datetime | None:
+    """A moment of the command line: UTC unless it says otherwise."""
+    return given if given is None or given.tzinfo else given.replace(tzinfo=UTC)
+
+
+def about(letter: "Letter") -> dict[str, Any]:
+    """What may be shown to anybody."""
+    found = letter.dead_letter
+    origin = {"topic": found.topic, "partition": found.partition, "offset": found.offset}
+    return {"place": letter.place, "at": letter.at, "reason": found.reason, "detail": found.detail, "from": origin}
+
+
+def line_of(letter: "Letter") -> str:
+    """The same for people."""
+    found = letter.dead_letter
+    origin = f"{found.topic} {found.partition}/{found.offset}"
+    return f"{letter.place:>10}  {letter.at:%Y-%m-%d %H:%M:%S}  {found.reason:18}  {origin}  {found.detail}"
+
+
+def _readable(content: bytes | None) -> str | None:
+    """Text where it is text, else base64 behind its name."""
+    if content is None:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"base64:{base64.b64encode(content).decode()}"

@@ -1,0 +1,153 @@
+"""``mailstream redrive``: ask again for failed emails and dead letters. A dry run, unless --yes is given."""
+
+import getpass
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from cli.dead_letters import Json, Origins, Reasons, Since, Until, chosen, line_of, utc
+from mailstream.clock import moment
+from mailstream.errors import BadEmailId
+from mailstream.settings import load
+from mailstream.status import Status
+
+if TYPE_CHECKING:
+    from streams.core.redrive import Again, NoUse
+    from streams.core.trigger_records import Outgoing
+    from streams.redrive import Redrive
+
+group = typer.Typer(
+    no_args_is_help=True,
+    help="Ask again for failed emails and dead letters: the only command after which one is sent once more.",
+)
+
+Why = Annotated[str, typer.Option(help="kept in the header mailstream-redrive-reason of each new record")]
+By = Annotated[str | None, typer.Option(help="who asks; the user of this machine by default")]
+Yes = Annotated[bool, typer.Option("--yes", help="do it; without it nothing is asked")]
+Row = tuple[str, str, "Again | NoUse"]
+
+
+@group.command("dead-letters")
+def dead_letters_(
+    places: Annotated[list[str] | None, typer.Argument(metavar="[PARTITION/OFFSET]...", help="all that fit")] = None,
+    reason: Reasons = None,
+    topic: Origins = None,
+    since: Since = None,
+    until: Until = None,
+    why: Why = "",
+    by: By = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Ask again for dead letters, by the rules, templates and senders of now. Asked twice, each is sent once.
+
+    A direct request gets a new id that names the old one. A domain event gets the ids that it always had.
+    """
+    from cli.progress import Meter
+    from mailstream.log.read import Reader
+    from streams import dead_letters
+
+    settings, plan = load(), _planner(why, by, yes=yes)
+    now = moment(time.time())
+    with Reader(settings) as reader, Meter("reading dead letters") as meter:
+        wanted = chosen(reason, topic, since, until, places)
+        found = dead_letters.letters(reader, settings, wanted, progress=meter.progress, planned=meter.planned)
+        rows: list[Row] = [(letter.place, line_of(letter), plan.dead_letter(letter, now)) for letter in found]
+    _finish(plan, rows, yes=yes, as_json=as_json)
+
+
+@group.command()
+def emails(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="these emails")] = None,
+    status: Annotated[list[Status] | None, typer.Option(help="or all in this status; may be repeated")] = None,
+    since: Annotated[datetime | None, typer.Option(help="that came to it at or after this moment (UTC)")] = None,
+    until: Annotated[datetime | None, typer.Option(help="that came to it before this moment (UTC)")] = None,
+    why: Why = "",
+    by: By = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Ask again for emails that ended without reaching anybody. Each gets a new id that names the old one.
+
+    UNCONFIRMED emails may have been sent: asking again for one may be a duplicate.
+    """
+    from cli.progress import Meter
+    from mailstream.log.read import Reader
+
+    if bool(ids) == bool(status):
+        raise typer.BadParameter("name either ids or --status")
+    settings, plan = load(), _planner(why, by, yes=yes)
+    now = moment(time.time())
+    rows: list[Row] = []
+    try:
+        with Reader(settings) as reader, Meter("reading statuses") as meter:
+            found = list(
+                plan.statuses(
+                    reader,
+                    ids=ids or (),
+                    wanted=frozenset(status or ()),
+                    since=utc(since),
+                    until=utc(until),
+                    progress=meter.progress,
+                    planned=meter.planned,
+                )
+            )
+            for each in found:
+                line = f"{each.id}  {each.status:11}  {each.updated_at:%Y-%m-%d %H:%M:%S}  {each.to_masked}"
+                rows.append((each.id, line, plan.email(each, plan.body(reader, each), now)))
+    except BadEmailId as error:
+        raise typer.BadParameter(str(error), param_hint="ID") from None
+    if missing := set(ids or ()) - {each.id for each in found}:
+        typer.echo(f"Not in email.status (any more): {', '.join(sorted(missing))}", err=True)
+    _finish(plan, rows, yes=yes, as_json=as_json)
+
+
+def _planner(why: str, by: str | None, *, yes: bool) -> "Redrive":
+    from streams.core.redrive import Cause
+    from streams.redrive import Redrive
+
+    if yes and not why.strip():
+        raise typer.BadParameter("say why: --why TEXT is kept with each new record")
+    return Redrive(load(), Cause(by or getpass.getuser(), why))
+
+
+def _finish(plan: "Redrive", rows: list[Row], *, yes: bool, as_json: bool) -> None:
+    """Show what is planned, and do it when that is wanted."""
+    from cli.progress import Meter
+    from streams.core.redrive import Again
+
+    outgoing: list[Outgoing] = [record for _, _, plan_ in rows if isinstance(plan_, Again) for record in plan_.outgoing]
+    if as_json:
+        typer.echo(msgspec.json.encode(list(_data(rows))).decode())
+    else:
+        for _, line, planned in rows:
+            typer.echo(f"{line}\n    {_told(planned)}")
+    hopeless = sum(not isinstance(planned, Again) for _, _, planned in rows)
+    typer.echo(f"{len(rows):,} found, {hopeless:,} of no use, {len(outgoing):,} records to write.", err=True)
+    if not yes:
+        typer.echo("Nothing was asked. Add --why TEXT --yes to do it.", err=True)
+        return
+    with Meter("asking again") as meter:
+        meter.planned(len(outgoing))
+        plan.publish(outgoing, meter.progress)
+    typer.echo(f"{len(outgoing):,} records are in the log.", err=True)
+
+
+def _told(planned: "Again | NoUse") -> str:
+    from streams.core.redrive import NoUse
+
+    return f"no use: {planned.why}" if isinstance(planned, NoUse) else f"→ {', '.join(planned.ids)}"
+
+
+def _data(rows: Iterable[Row]) -> Iterable[dict[str, Any]]:
+    from streams.core.redrive import NoUse
+
+    for name, _, planned in rows:
+        if isinstance(planned, NoUse):
+            yield {"of": name, "no_use": planned.why, "ids": []}
+        else:
+            yield {"of": name, "no_use": None, "ids": planned.ids}

@@ -1,0 +1,110 @@
+"""What keeps a record of ``email.requested`` from being taken: a reason and a sentence, which repeats no value.
+
+Whatever goes into a status or a dead letter is bounded here: one that its topic refuses would stop its partition.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import structs
+
+from mailstream.dead_letter import Reason
+from mailstream.errors import BadAddress
+from mailstream.mistakes import FARTHEST, Mistake, mistakes_in
+from mailstream.recipient import canonical
+from mailstream.request import Control, ControlKind, EmailRequest
+from mailstream.topics import KIB, MAX_REQUEST_BYTES
+
+Fault = tuple[Reason, str]
+
+LONGEST_DETAIL = 500  #: characters of a sentence about a fault
+LONGEST_REASON, LONGEST_NAME = 500, 255  #: characters of what callers say
+DEEPEST = 32  #: levels of nesting in ``data`` (security.md S6); much more could not be encoded again
+#: What a copy of ours may have more than the request that it is made of: the id that it carries (amendment 2).
+COPY_BYTES = KIB
+#: Key and headers together: what a copy and a dead letter have room for beside the value (amendment 11).
+MAX_ENVELOPE_BYTES = 64 * KIB - COPY_BYTES
+_ENDS = frozenset({"SENT", "UNCONFIRMED", "RESEND"})
+
+
+def of_size(value: bytes, key: bytes | None, headers: Mapping[str, bytes | None], *, is_copy: bool) -> Fault | None:
+    """Why the record is too large, if it is; ``is_copy``: we made it from a request that was not."""
+    allowed = MAX_REQUEST_BYTES + (COPY_BYTES if is_copy else 0)
+    if len(value) > allowed:
+        return Reason.TOO_LARGE, f"the record has {len(value)} bytes; {allowed} are allowed"
+    envelope = len(key or b"")
+    for name, content in headers.items():
+        envelope += len(name) + len(content or b"")
+    if envelope > MAX_ENVELOPE_BYTES:
+        return Reason.TOO_LARGE, f"key and headers have {envelope} bytes; {MAX_ENVELOPE_BYTES} are allowed"
+    return None
+
+
+def of_depth(request: EmailRequest) -> Fault | None:
+    """Why the request cannot be encoded again, if so: ask before anything else is done with it."""
+    for member, value in (("data", request.data), ("provider_options", request.provider_options)):
+        if value and _is_deeper(value, DEEPEST):
+            return Reason.BAD_VALUE, f"/{member}: this is nested more than {DEEPEST} levels deep"
+    return None
+
+
+def of_request(
+    request: EmailRequest, *, born: float, now: float, max_age_seconds: float, senders: frozenset[str]
+) -> Fault | None:
+    """Why a new email may not be taken, if so. ``born``: when it was asked for, in seconds since 1970."""
+    if now - born > max_age_seconds:
+        return Reason.EVENT_TOO_OLD, f"asked for more than {max_age_seconds:.0f} s ago; redrive it if it is wanted"
+    for member, name in (("tenant", request.tenant), ("fingerprint", request.fingerprint)):
+        if name and len(name) > LONGEST_NAME:  # they stand in every status
+            return Reason.BAD_VALUE, f"/{member}: {LONGEST_NAME} characters are allowed"
+    if mistakes := mistakes_in(request, now=datetime.fromtimestamp(now, UTC)):
+        is_address = all(mistake.pointer.startswith("/to") for mistake in mistakes)
+        text = "; ".join(f"{_place_of(mistake)}: {mistake.detail}" for mistake in mistakes[:5])
+        return (Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE), text[:LONGEST_DETAIL]
+    if request.from_ is not None and not may_send_as(request.from_.email, senders):
+        return Reason.SENDER_NOT_ALLOWED, "the from address is not among the senders of this system"
+    return None
+
+
+def of_control(control: Control, now: float) -> Fault | None:
+    """Why a control record makes no sense, if so."""
+    at = control.send_at
+    if control.kind is ControlKind.RESCHEDULE:
+        if at is None or at.tzinfo is None:
+            return Reason.BAD_VALUE, "/send_at: a new time is needed, with its offset from UTC"
+        if at - datetime.fromtimestamp(now, UTC) > FARTHEST:
+            return Reason.BAD_VALUE, "/send_at: this is more than a year ahead"
+    if control.kind is ControlKind.RESOLVE and control.to not in _ENDS:
+        return Reason.BAD_VALUE, f"/to: this is one of {', '.join(sorted(_ENDS))}"
+    return None
+
+
+def shortened(control: Control) -> Control:
+    """The control record with no more words than a status can keep."""
+    if len(control.by) <= LONGEST_NAME and len(control.reason) <= LONGEST_REASON:
+        return control
+    return structs.replace(control, by=control.by[:LONGEST_NAME], reason=control.reason[:LONGEST_REASON])
+
+
+def may_send_as(address: str, senders: frozenset[str]) -> bool:
+    """Whether the address may stand in ``from``: listed itself, or its domain as ``@domain`` (security.md S8)."""
+    try:
+        sender = canonical(address)
+    except BadAddress:
+        return False
+    return sender in senders or f"@{sender.rpartition('@')[2]}" in senders
+
+
+def _place_of(mistake: Mistake) -> str:
+    """Names of headers and metadata are the caller's own words: an address could be among them."""
+    _, member, *rest = (*mistake.pointer.split("/"), "")
+    return f"/{member}" if member in ("headers", "metadata") or not rest else mistake.pointer
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    if levels == 0:
+        return True
+    return any(_is_deeper(inner, levels - 1) for inner in (value.values() if isinstance(value, dict) else value))

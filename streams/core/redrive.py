@@ -1,0 +1,189 @@
+"""Ask again for a failed email or a dead letter: what would be asked, or why it is no use. No I/O.
+
+Always a new record with a new id that follows from the old one and names it: asking again twice sends once, and what
+was said about the old id stays true.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from msgspec import structs
+
+from mailstream import codec, email_id, topics
+from mailstream.dead_letter import DeadLetter
+from mailstream.email_id import partition_in
+from mailstream.errors import BadAddress, BadEmailId
+from mailstream.mistakes import mistakes_in
+from mailstream.recipient import canonical
+from mailstream.request import Batch, Control, EmailRequest
+from mailstream.status import EmailStatus, Status
+from streams.core import trigger, trigger_records
+from streams.core.faults import may_send_as
+from streams.core.rules import Rules
+from streams.core.trigger import Concerned, TooOld, Unconcerned, Unreadable
+from streams.core.trigger_event import Received
+from streams.core.trigger_records import Outgoing
+
+SOURCE = "redrive"
+CAUSATION, BY, REASON = "mailstream-causation", "mailstream-redriven-by", "mailstream-redrive-reason"
+#: An operator has looked: no event is too old for that.
+ANY_AGE = timedelta(days=36_500)
+
+#: What an email may have ended as to be asked for again. UNCONFIRMED may have been sent: only when it is named.
+MAY_BE_REDRIVEN = frozenset(
+    {Status.FAILED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED, Status.UNCONFIRMED, Status.DROPPED,
+     Status.BLOCKED, Status.BOUNCED}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who asks again, and why: it goes into the headers of each record."""
+
+    by: str
+    reason: str
+
+    def headers(self, causation: str) -> list[codec.Header]:
+        """``causation`` names the record or the email that this follows from."""
+        return [(CAUSATION, causation.encode()), (BY, self.by.encode()), (REASON, self.reason.encode())]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What to publish, and the ids that it asks for or speaks of."""
+
+    outgoing: tuple[Outgoing, ...]
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoUse:
+    """Asking again would end the same way, or cannot be done. For people; repeats no value."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the present settings and rules allow."""
+
+    partitions: int
+    prefix: str
+    senders: frozenset[str]
+    rules: Rules | None
+
+
+def email(status: EmailStatus, request: EmailRequest, cause: Cause, means: Means, now: datetime) -> Again | NoUse:
+    """Ask again for an email that ended without reaching anybody. ``request``: as it stands in ``email.requested``."""
+    if status.status not in MAY_BE_REDRIVEN:
+        return NoUse(f"it is {status.status}")
+    return _asked(request, status.id, f"email {status.id}", cause, means, now)
+
+
+def dead_letter(
+    letter: DeadLetter, headers: Iterable[codec.Header], place: str, cause: Cause, means: Means, now: datetime
+) -> tuple[trigger.Ruling | None, Again | NoUse | None]:
+    """Ask again for a dead letter of ``place`` in ``email.rejected``.
+
+    A domain event gives a ruling whose mails have still to be rendered: hand it to ``event``. All else is decided.
+    """
+    if letter.value is None:
+        return None, NoUse("it holds no bytes")
+    causation = f"{topics.REJECTED.name}/{place}"
+    if letter.topic == means.prefix + topics.REQUESTED.name:
+        return None, _direct(letter, letter.value, causation, cause, means, now)
+    topic = next(
+        (name for name in means.rules.topics if means.rules.full_name(name, means.prefix) == letter.topic), None
+    ) if means.rules else None  # fmt: skip
+    if topic is None or means.rules is None:
+        return None, NoUse("it came from a topic that no rule names")
+    received = Received(
+        topic=topic,
+        full_topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        timestamp_ms=letter.timestamp_ms,
+        headers=dict(headers),
+        key=letter.key,
+        value=letter.value,
+    )
+    return trigger.judge(received, means.rules, now=now, max_age=ANY_AGE), None
+
+
+def event(ruling: trigger.Ruling, place: str, cause: Cause, means: Means) -> Again | NoUse:
+    """What a domain event asks for under the present rules, its mails rendered.
+
+    The ids are those that it always had: a mail of it that did go out is known, and not sent again.
+    """
+    match ruling:
+        case Unreadable(failure):
+            return NoUse(f"it is no domain event: {failure.detail}")
+        case Unconcerned():
+            return NoUse("no rule reads its type any more")
+        case TooOld():
+            return NoUse("it is too old")
+        case Concerned(found, decisions):
+            records: list[Outgoing] = []
+            ids: list[str] = []
+            for decision in decisions:
+                if decision.failures:
+                    return NoUse(f"it fails again: {decision.failures[0].detail}")
+                for request in decision.requests:
+                    records.append(trigger_records.request_record(request, means.partitions, []))
+                    ids.append(request.id or "")
+                for control in decision.controls:
+                    records.append(trigger_records.control_record(control, means.partitions))
+                    ids.append(control.id)
+            if not records:
+                return NoUse(f"no rule applies to this {found.type} any more")
+            extra = cause.headers(f"{topics.REJECTED.name}/{place}")
+            return Again(tuple(record._replace(headers=[*record.headers, *extra]) for record in records), tuple(ids))
+
+
+def _direct(
+    letter: DeadLetter, value: bytes, causation: str, cause: Cause, means: Means, now: datetime
+) -> Again | NoUse:
+    try:
+        record = codec.decode_requested(value)
+    except codec.Undecodable as error:
+        return NoUse(f"its writer must write it again: {error.detail}")
+    match record:
+        case Control():
+            try:
+                again = trigger_records.control_record(record, means.partitions)
+            except BadEmailId:
+                return NoUse("it names no email id")
+            return Again((again._replace(headers=[*again.headers, *cause.headers(causation)]),), (record.id,))
+        case Batch():
+            return NoUse("a batch is asked for again by its caller")
+        case EmailRequest():
+            try:
+                recipient = canonical(record.to.email)
+            except BadAddress as error:
+                return NoUse(str(error))
+            old = record.id or email_id.of_place(letter.topic, letter.partition, letter.offset, recipient)
+            return _asked(record, old, causation, cause, means, now)
+
+
+def _asked(
+    request: EmailRequest, old_id: str, causation: str, cause: Cause, means: Means, now: datetime
+) -> Again | NoUse:
+    """The same mail under an id that follows from the old one."""
+    # it was due and it may have expired when it was first asked for: now it is wanted at once
+    again = structs.replace(request, requested_at=now, send_at=None, expires_at=None, fingerprint=None)
+    if mistakes := mistakes_in(again, now=now):
+        return NoUse(f"{mistakes[0].pointer}: {mistakes[0].detail}")
+    if again.from_ is not None and not may_send_as(again.from_.email, means.senders):
+        return NoUse("its from address is not among the senders of this system")
+    recipient = canonical(again.to.email)
+    id_ = email_id.derived(again.tenant, SOURCE, old_id, recipient)
+    again = structs.replace(again, id=id_, source=SOURCE, idempotency_key=old_id, redrive_of=old_id)
+    record = Outgoing(
+        topics.REQUESTED,
+        codec.encode(again),
+        recipient.encode(),
+        partition_in(id_, means.partitions),
+        [*codec.headers_of(again), *cause.headers(causation)],
+    )
+    return Again((record,), (id_,))

@@ -1,0 +1,106 @@
+"""Read ``email.rejected``: records that could not be taken, with where they came from and why."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from confluent_kafka import Message
+
+from mailstream import topics
+from mailstream.clock import moment
+from mailstream.dead_letter import DeadLetter, Reason
+from mailstream.log.read import Reader, Span, total
+from mailstream.settings import Settings
+from mailstream.topics import Naming
+from streams.audit.read_back import Progress
+
+#: Headers that we put there; the others came with the record.
+_OURS = ("dlt-original-", "mailstream-reason", "mailstream-detail", "mailstream-truncated")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter and its place in ``email.rejected``."""
+
+    partition: int
+    offset: int
+    at: datetime  #: when it was rejected
+    dead_letter: DeadLetter
+    headers: tuple[tuple[str, bytes], ...]  #: those of the record itself
+    is_cut: bool  #: a very large record, of which only the first part was kept
+
+    @property
+    def place(self) -> str:
+        """Its name: partition/offset."""
+        return f"{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which of them; every member that is given must fit."""
+
+    reasons: frozenset[Reason] = frozenset()
+    topics: frozenset[str] = frozenset()  #: they came from, with prefix or without
+    places: frozenset[tuple[int, int]] = frozenset()  #: partition and offset
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def takes(self, letter: Letter, prefix: str) -> bool:
+        """Whether it is one of them; the time is asked of the log."""
+        origin = letter.dead_letter.topic
+        return (
+            (not self.reasons or letter.dead_letter.reason in self.reasons)
+            and (not self.topics or origin in self.topics or origin.removeprefix(prefix) in self.topics)
+            and (not self.places or (letter.partition, letter.offset) in self.places)
+        )
+
+
+def letters(
+    reader: Reader, settings: Settings, wanted: Filter, *, progress: Progress, planned: Progress
+) -> Generator[Letter, None, None]:
+    """The dead letters, partition by partition, in log order."""
+    name = Naming(settings.topic_prefix).of(topics.REJECTED)
+    if wanted.places:
+        spans = [_one(reader, name, *place) for place in sorted(wanted.places) if place[0] < settings.partitions]
+    else:
+        spans = [
+            reader.span(name, partition, since=wanted.since, until=wanted.until)
+            for partition in range(settings.partitions)
+        ]
+    planned(total(spans))
+    for span in spans:
+        for message in reader.records(span):
+            progress(1)
+            letter = read(message)
+            if letter is not None and wanted.takes(letter, settings.topic_prefix):
+                yield letter
+
+
+def _one(reader: Reader, topic: str, partition: int, offset: int) -> Span:
+    """The span of one record; empty when it is gone or not there yet."""
+    there = reader.span(topic, partition)
+    is_there = there.start <= offset < there.end
+    return Span(topic, partition, offset, offset + 1 if is_there else offset)
+
+
+def read(message: Message) -> Letter | None:
+    """A record of ``email.rejected``; None for one that is not ours to understand."""
+    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+    said = {name: value.decode("utf-8", "replace") for name, value in headers if value is not None}
+    try:
+        dead_letter = DeadLetter(
+            reason=Reason(said["mailstream-reason"]),
+            detail=said.get("mailstream-detail", ""),
+            topic=said["dlt-original-topic"],
+            partition=int(said["dlt-original-partition"]),
+            offset=int(said["dlt-original-offset"]),
+            timestamp_ms=int(said["dlt-original-timestamp"]),
+            key=message.key(),
+            value=message.value(),
+        )
+    except (KeyError, ValueError):
+        return None
+    own = tuple((name, value or b"") for name, value in headers if not name.startswith(_OURS))
+    at = moment(message.timestamp()[1] / 1000)
+    return Letter(message.partition() or 0, message.offset() or 0, at, dead_letter, own, "mailstream-truncated" in said)

@@ -1,0 +1,141 @@
+"""Find what is to be asked for again, and ask: the only way in which a failed or rejected mail is sent once more.
+
+Nothing here calls the provider; a worker takes the new records like any others.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from mailstream import codec, topics
+from mailstream.email_id import partition_in
+from mailstream.errors import TemplateError
+from mailstream.log.publish import Publisher
+from mailstream.log.read import Reader, Span, total
+from mailstream.request import EmailRequest
+from mailstream.settings import Settings
+from mailstream.status import EmailStatus, Status, merge
+from mailstream.templates import Rendered, Templates
+from mailstream.topics import Naming
+from streams import trigger_files
+from streams.audit.read_back import Progress
+from streams.core import redrive, trigger
+from streams.core.redrive import Again, Cause, Means, NoUse
+from streams.core.rules import senders_of
+from streams.core.trigger import Wish
+from streams.core.trigger_records import Outgoing
+from streams.dead_letters import Letter
+
+#: Records on their way at once: what is planned may be many.
+IN_FLIGHT = 1000
+
+
+class Redrive:
+    """Plans against the present settings, rules and templates, as a worker has them."""
+
+    def __init__(self, settings: Settings, cause: Cause) -> None:
+        """Raises WrongRules, TemplateError."""
+        loaded = trigger_files.load(settings)
+        self._templates = loaded[1] if loaded else None
+        self._settings, self._cause = settings, cause
+        self._naming = Naming(settings.topic_prefix)
+        self._means = Means(settings.partitions, settings.topic_prefix, senders_of(settings), loaded and loaded[0])
+
+    def dead_letter(self, letter: Letter, now: datetime) -> Again | NoUse:
+        """What would be asked for a dead letter."""
+        if letter.is_cut:
+            return NoUse("only its first part was kept")
+        ruling, decided = redrive.dead_letter(
+            letter.dead_letter, letter.headers, letter.place, self._cause, self._means, now
+        )
+        if ruling is None:
+            assert decided is not None
+            return decided
+        return redrive.event(trigger.fulfil(ruling, self._rendered), letter.place, self._cause, self._means)
+
+    def email(self, status: EmailStatus, request: EmailRequest | None, now: datetime) -> Again | NoUse:
+        """What would be asked for an email; ``request`` is None when its body is gone."""
+        if request is None:
+            return NoUse("its record is no longer in email.requested")
+        return redrive.email(status, request, self._cause, self._means, now)
+
+    def statuses(
+        self,
+        reader: Reader,
+        *,
+        ids: Iterable[str] = (),
+        wanted: frozenset[Status] = frozenset(),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        progress: Progress,
+        planned: Progress,
+    ) -> Iterator[EmailStatus]:
+        """The emails of these ids, or in these statuses and last changed in this time. Raises BadEmailId."""
+        named = frozenset(ids)
+        partitions = {partition_in(id_, self._settings.partitions) for id_ in named} or range(self._settings.partitions)
+        spans = [reader.span(self._naming.of(topics.STATUS), partition) for partition in sorted(partitions)]
+        planned(total(spans))
+        for span in spans:
+            known: dict[bytes, EmailStatus] = {}
+            for message in reader.records(span):
+                progress(1)
+                key, value = message.key() or b"", message.value()
+                if value is None:
+                    known.pop(key, None)
+                elif not named or key.decode("utf-8", "replace") in named:
+                    known[key] = merge(known.get(key), codec.decode_status(value))
+            yield from (status for status in known.values() if named or _fits(status, wanted, since, until))
+
+    def body(self, reader: Reader, status: EmailStatus) -> EmailRequest | None:
+        """The request of an email, by its coordinates; None when the record is gone."""
+        if (place := status.request) is None:
+            return None
+        topic = self._naming.of(topics.REQUESTED)
+        there = reader.span(topic, place.partition)
+        if not there.start <= place.offset < there.end:
+            return None
+        for message in reader.records(Span(topic, place.partition, place.offset, place.offset + 1)):
+            try:
+                found = codec.decode_requested(message.value() or b"")
+            except codec.Undecodable:
+                return None
+            return found if isinstance(found, EmailRequest) else None
+        return None
+
+    def publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:
+        """Append the records; returns when all of them are in the log. Raises NotPublished: ask again, ids are known."""
+        asyncio.run(self._publish(outgoing, progress))
+
+    async def _publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:
+        publisher = Publisher(self._settings)
+        try:
+            for begin in range(0, len(outgoing), IN_FLIGHT):
+                some = outgoing[begin : begin + IN_FLIGHT]
+                await asyncio.gather(
+                    *(
+                        publisher.publish(self._naming.of(topic), value, key=key, partition=partition, headers=headers)
+                        for topic, value, key, partition, headers in some
+                    )
+                )
+                progress(len(some))
+        finally:
+            await publisher.close()
+
+    def _rendered(self, wish: Wish) -> Rendered | TemplateError:
+        assert self._templates is not None, "rules come with templates"
+        return _rendered(self._templates, wish)
+
+
+def _rendered(templates: Templates, wish: Wish) -> Rendered | TemplateError:
+    try:
+        return templates.render(wish.template, wish.data, locale=wish.locale)
+    except TemplateError as error:
+        return error
+
+
+def _fits(status: EmailStatus, wanted: frozenset[Status], since: datetime | None, until: datetime | None) -> bool:
+    return (
+        status.status in wanted
+        and (since is None or status.updated_at >= since)
+        and (until is None or status.updated_at < until)
+    )
