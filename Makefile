@@ -42,7 +42,8 @@ setup: .venv/ready ## The virtual environment .venv with everything in it, from 
 .venv/ready: dev/setup.sh pyproject.toml requirements.lock requirements-build.lock
 	@dev/setup.sh
 
-generate: .venv/ready ## Write the files that follow from the code: .env.example
+generate: .venv/ready ## Write the files that follow from the code: schemas/, .env.example
+	@$(PYTHON) -m mailstream.contract_files schemas
 	@$(PYTHON) -m dev.env_example
 
 lock: .venv/ready ## Resolve the versions again

@@ -107,7 +107,7 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
     naming = topics.Naming(settings.topic_prefix)
     suppressed, suppressed_topic = SuppressionView(), naming.of(topics.SUPPRESSIONS)
     bodies = Bodies(settings)
-    lookup = Lookup(settings, brokers, clock, metrics, bodies=bodies, also={suppressed_topic: suppressed.apply})
+    lookup = Lookup(settings, clock, metrics, bodies=bodies, also={suppressed_topic: suppressed.apply})
     listing, waiting = Listing(lookup.has), QueueView(settings, clock)
     quota = Quota(clock)
     for follower in (listing, waiting, quota):

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import structlog
 from confluent_kafka import KafkaError, Message
-from confluent_kafka.admin import AdminClient
 
 from api.bodies import Bodies
 from api.brief import Brief
@@ -49,7 +48,6 @@ class Lookup:
     def __init__(
         self,
         settings: Settings,
-        admin: AdminClient,
         clock: Clock,
         metrics: Metrics,
         *,
@@ -69,7 +67,7 @@ class Lookup:
         self._also = also
         self._group = naming.of(topics.GROUP_WORKER)
         self._clock, self._metrics = clock, metrics
-        self._ends = LogEnds(admin, settings.partitions)
+        self._ends = LogEnds(settings)
         self._tail = Tail(settings, self._apply, name="lookup", patience=self._patience)
         self._upkeep: asyncio.Task[None] | None = None
         self._barrier: asyncio.Task[None] | None = None

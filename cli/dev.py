@@ -71,7 +71,7 @@ def up(
     demo: Annotated[bool, typer.Option("--demo", help="end when the sample mails are sent: exit 0, else 1")] = False,
 ) -> None:
     """Kafka, topics, SendGrid emulator, API and worker on this machine, and one mail from each source; until Ctrl-C."""
-    from cli import tour
+    from cli import _tour as tour
 
     chosen = settings.load()
     until_stopped()

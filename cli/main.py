@@ -14,14 +14,13 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 def _assemble() -> None:
-    """Take in every module beside this one.
+    """Take in every module beside this one, but those that begin with an underscore: they are behind the verbs.
 
     ``add_to(app)`` adds verbs to the root; a ``group`` (typer.Typer) is a group of verbs under the name of its
-    module. Sides are imported inside the commands, so that
-    ``--help`` is quick.
+    module. Sides are imported inside the commands, so that ``--help`` is quick.
     """
     for found in sorted(pkgutil.iter_modules(cli.__path__), key=lambda module: module.name):
-        if found.name == "main":
+        if found.name == "main" or found.name.startswith("_"):
             continue
         module = importlib.import_module(f"cli.{found.name}")
         if hasattr(module, "add_to"):

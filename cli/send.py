@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from cli.caller import ApiKey, Url, api_at, is_success, show
+from cli._caller import ApiKey, Url, api_at, is_success, show
 
 
 def add_to(app: typer.Typer) -> None:

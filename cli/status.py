@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from cli.caller import ApiKey, Url, api_at, heading, lines_of, show
+from cli._caller import ApiKey, Url, api_at, heading, lines_of, show
 
 
 def add_to(app: typer.Typer) -> None:

@@ -84,6 +84,14 @@ class Process:
                 raise NotStarted(f"{self.name} was not ready within {seconds:g} s. {self.where_to_read()}")
             time.sleep(LOOK_SECONDS)
 
+    def wait(self, *, seconds: float) -> int:
+        """Wait until it ends by itself. Returns the exit code; raises TimeoutError when it does not end in time."""
+        assert self._child is not None, f"{self.name} was not started"
+        try:
+            return self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{self.name} did not end within {seconds:g} s. {self.where_to_read()}") from None
+
     def stop(self, *, seconds: float = 30.0) -> int:
         """SIGTERM; SIGKILL when it has not ended after that many seconds. Returns the exit code."""
         self._signal(signal.SIGTERM)

@@ -11,6 +11,7 @@ MailstreamError
 ├── NotStarted           a part of the local system ended, or was not ready in time
 ├── TopicsDiffer         topics on the broker are not what emails were made for
 ├── NotPublished         no acknowledgement: the record may be in the log all the same
+│   └── PartitionLost    the partition went to another worker meanwhile
 ├── NotCaughtUp          a view of the log is loading or cut off
 ├── TemplateError        a mail template that does not exist, cannot be used, or does not fit its data
 ├── WrongRules           trigger rules that cannot be used
@@ -63,6 +64,10 @@ class TopicsDiffer(MailstreamError):
 
 class NotPublished(MailstreamError):
     """No acknowledgement. The record may be in the log all the same: only a repeat with the same id is safe."""
+
+
+class PartitionLost(NotPublished):
+    """The partition went to another worker before a claim was read back: nobody here may call."""
 
 
 class NotCaughtUp(MailstreamError):

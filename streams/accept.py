@@ -137,7 +137,7 @@ class Accept:
         )
         assert record.value is not None
         self._bodies.keep(place, record.value)
-        self._projection.put(status, record.partition, partial(self._queued, record.timestamp_ms, asked.id, done))
+        self._projection.be_born(status, record.partition, partial(self._queued, record.timestamp_ms, asked.id, done))
         failpoint("C1", asked.id)
 
     def _queued(self, timestamp_ms: int, email_id: str, done: Done) -> None:

@@ -24,7 +24,7 @@ from streams.bodies import Bodies
 from streams.claim_log import ClaimLog
 from streams.controls import Controls
 from streams.core.intake import Received
-from streams.core.pace import Mode, Pace
+from streams.core.pace import Pace
 from streams.core.rules import Rules, parse, require_usable
 from streams.core.schedule import Schedule
 from streams.core.trouble import Trouble
@@ -115,6 +115,7 @@ class Parts:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._partitions: frozenset[int] = frozenset()
         self._generation = 0
+        self._had_some = False  #: whether it owned partitions in that generation
         self.table = app.status_table
         self.publisher = Publisher(
             settings,
@@ -173,6 +174,8 @@ class Parts:
             clock,
             give_back=self.sending.give_back,
             resend=self.dispatch.resend,
+            bar=self.dispatch.bar,
+            unbar=self.dispatch.unbar,
         )
         self.accept = Accept(
             settings,
@@ -271,6 +274,7 @@ class Parts:
     async def _drain(self) -> None:
         """On revoke and stop: start nothing, give back what was not called; on a stop wait for calls too."""
         failpoint("C12", "")
+        self._partitions = frozenset()  # nothing may start until what comes is loaded
         self.pace.owns((), look())
         await self.dispatch.drain(calls_too=self._app.should_stop)
         while self.publisher.pending():
@@ -280,13 +284,9 @@ class Parts:
     async def _rebalanced(self, assigned: set[TP], generation: int) -> None:
         naming = Naming(self._settings.topic_prefix)
         partitions = frozenset(tp.partition for tp in assigned if tp.topic == naming.of(topics.REQUESTED))
-        is_unbroken = (
-            generation == self._generation + 1
-            and self.pace.mode is not Mode.UNPACED
-            and (len(partitions) == len(self._partitions) == self._settings.partitions)
-        )
+        is_unbroken = generation == self._generation + 1 and self._had_some
         await self.ownership.change(set(partitions))
-        self._partitions, self._generation = partitions, generation
+        self._partitions, self._generation, self._had_some = partitions, generation, bool(partitions)
         self.pace.owns(partitions, look(), without_break=is_unbroken)
         self.dispatch.wake()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from mailstream.errors import NotCaughtUp
 from mailstream.log import tail
@@ -62,7 +62,8 @@ class Bodies:
         async with self._reading:  # who waited here has probably been read with the others
             if (value := self._kept.get(place)) is not None:
                 return value
-            return (await self.read([place, *self.due_next()])).get(place)
+            found = await self.read([place, *self.due_next()])
+            return found.get(place) or (await self.read([place])).get(place)  # very large bodies: not all were read
 
     async def read(self, places: Iterable[Coordinates]) -> dict[Coordinates, bytes]:
         """Read bodies from the log and keep them; neighbours in one fetch. What is gone is missing in the answer.
@@ -71,7 +72,10 @@ class Bodies:
         """
         wanted = sorted({(place.partition, place.offset) for place in places if place not in self._kept})
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, self._read, wanted)
+        try:
+            found = await loop.run_in_executor(self._thread, self._read, wanted)
+        except KafkaException as error:
+            raise NotCaughtUp(f"email.requested cannot be read: {error.args[0].str()}") from None
         for place, value in found.items():
             self.keep(place, value)
         return found
@@ -93,6 +97,8 @@ class Bodies:
             offsets = [offset for _, offset in group]
             while offsets:
                 count = next((n for n in range(1, len(offsets)) if offsets[n] - offsets[n - 1] > NEAR), len(offsets))
+                if sum(map(len, found.values())) > self._limit / 4:
+                    return found
                 self._read_run(partition, offsets[:count], found)
                 offsets = offsets[count:]
         return found
@@ -100,16 +106,21 @@ class Bodies:
     def _read_run(self, partition: int, offsets: list[int], found: dict[Coordinates, bytes]) -> None:
         if self._consumer is None:
             self._consumer = Consumer(self._config)
+        low, _ = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=READ_SECONDS)
+        offsets = [offset for offset in offsets if offset >= low]  # the others were deleted by retention
+        if not offsets:
+            return
         wanted, last = set(offsets), offsets[-1]
         self._consumer.assign([TopicPartition(self._topic, partition, offsets[0])])
-        waited = 0.0
+        waited = size = 0.0
         while waited < READ_SECONDS:
             first = self._consumer.poll(0.5)
             if first is None:
                 waited += 0.5
                 continue
             for message in [first, *self._consumer.consume(500, 0)]:
-                if self._take(message, wanted, found) >= last:
+                size += len(message.value() or b"")
+                if self._take(message, wanted, found) >= last or size > self._limit / 4:
                     return
         raise NotCaughtUp(f"email.requested/{partition} could not be read up to offset {last} in {READ_SECONDS:.0f} s")
 
@@ -122,8 +133,6 @@ class Bodies:
             return offset
         if error.code() == KafkaError._PARTITION_EOF:
             return offset
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # deleted by retention: all of the run is gone
-            return max(wanted)
         return -1
 
     def _close(self) -> None:

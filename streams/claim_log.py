@@ -6,15 +6,18 @@ Claims go out and come back in batches, so they cost latency (about a millisecon
 import asyncio
 import itertools
 from collections import deque
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import structlog
 
 from mailstream import codec
 from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, OutcomeRecord, ReleasedRecord
 from mailstream.clock import Clock, moment
-from mailstream.errors import NotPublished
+from mailstream.errors import NotPublished, PartitionLost
 from mailstream.log.publish import Publisher
 from mailstream.status import EmailStatus
 from streams.failpoints import failpoint, failpoint_soon
@@ -45,15 +48,16 @@ class ClaimLog:
         self._worker, self._boot = worker, boot
         self._count = itertools.count(1)
         self._releases: set[asyncio.Task[None]] = set()
+        self._alive: set[str] = set()  #: nonces of claims that somebody in this process acts on
         self._seconds: deque[float] = deque(maxlen=100)  #: how long the newest claims took
 
     def slow_seconds(self) -> float:
         """About the 99th percentile of how long a claim takes, from the newest hundred."""
         return sorted(self._seconds)[len(self._seconds) * 99 // 100] if self._seconds else 0.0
 
-    def is_mine(self, nonce: str | None) -> bool:
-        """Whether this very process made the claim with this nonce."""
-        return nonce is not None and nonce.startswith(self._boot)
+    def is_alive(self, nonce: str | None) -> bool:
+        """Whether somebody in this process acts on the claim with this nonce, and will say what came of it."""
+        return nonce in self._alive
 
     async def claim(
         self,
@@ -86,28 +90,38 @@ class ClaimLog:
             reason=reason,
             control=control,
         )
-        verdict = self._projection.expect(nonce)
+        verdict = self._projection.expect(nonce, partition)
+        self._alive.add(nonce)
         begun = self._clock.monotonic()
         try:
             failpoint_soon("C3", won.id)
             await self._append(record, partition)  # acknowledged first: what replicas lack may yet vanish
             failpoint("C4", won.id)
             has_won = await verdict
-            self._seconds.append(self._clock.monotonic() - begun)
-            return won if has_won else None
-        except NotPublished:
-            if instead is None:  # an ending that comes back as winner holds: it needs nobody to act on it
-                self._give_back_if_won(verdict, won)
+        except PartitionLost:
+            if instead is None:  # it may have won where we do not read any more: certainly not called, so say so (K5)
+                self._spawn(self.release(won, "the partition was lost before the call"))
             raise
+        except NotPublished:
+            verdict.add_done_callback(partial(self._give_back_if_won, won, is_ending=instead is not None))
+            raise
+        self._seconds.append(self._clock.monotonic() - begun)
+        if not has_won or instead is not None:  # an ending needs nobody to act on it
+            self._alive.discard(nonce)
+        return won if has_won else None
 
-    def _give_back_if_won(self, verdict: "asyncio.Future[bool]", won: Won) -> None:
-        def give_back(done: "asyncio.Future[bool]") -> None:
-            if not done.cancelled() and done.result():
-                task = asyncio.ensure_future(self.release(won, "given up before the call"))
-                self._releases.add(task)
-                task.add_done_callback(self._releases.discard)
+    def _give_back_if_won(self, won: Won, done: "asyncio.Future[bool]", *, is_ending: bool) -> None:
+        """Nobody waits for this claim any more. If it comes back as winner, it is released; an ending simply holds."""
+        has_won = not done.cancelled() and done.exception() is None and done.result()
+        if has_won and not is_ending:
+            self._spawn(self.release(won, "given up before the call"))
+        else:
+            self._alive.discard(won.nonce)
 
-        verdict.add_done_callback(give_back)
+    def _spawn(self, release: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(release)
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
 
     async def release(self, won: Won, reason: str) -> None:
         """Append RELEASED: claimed, certainly not called (K5)."""
@@ -122,11 +136,13 @@ class ClaimLog:
             ),
             won.partition,
         )
+        self._alive.discard(won.nonce)
 
     async def outcome(self, record: OutcomeRecord, partition: int) -> None:
         """Append what the call proved, and return when the broker has it, however long that takes."""
         failpoint_soon("C9", record.id)
         await self._append_surely(record, partition)
+        self._alive.discard(record.nonce)
 
     async def hold(self, status: EmailStatus, partition: int, reason: str) -> None:
         """Append that the newest attempt's outcome cannot be known."""

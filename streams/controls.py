@@ -1,10 +1,13 @@
 """Cancel, reschedule, resolve: decided by a claim in the log, never by a look (K8, amendments 9, 13 and 28)."""
 
+import asyncio
 from collections.abc import Callable
+
+from msgspec import structs
 
 from mailstream.attempt import Instead
 from mailstream.clock import Clock, moment
-from mailstream.request import Control, ControlKind
+from mailstream.request import Control, ControlKind, OnAmbiguous
 from mailstream.status import EmailStatus, Status
 from streams.claim_log import ClaimLog
 from streams.core import fold
@@ -28,19 +31,41 @@ class Controls:
         *,
         give_back: Callable[[str], bool],
         resend: Callable[[EmailStatus, int], None],
+        bar: Callable[[str], None],
+        unbar: Callable[[str, int], None],
     ) -> None:
-        """``give_back`` asks the sender to release a claim that is not at its gate; False when it is too late."""
+        """``give_back`` asks the sender to release a claim that is not past its gate; False when it is too late.
+
+        Between ``bar`` and ``unbar`` nobody claims the email for a call.
+        """
         self._table, self._projection, self._claim_log, self._clock = table, projection, claim_log, clock
-        self._give_back, self._resend = give_back, resend
+        self._give_back, self._resend, self._bar, self._unbar = give_back, resend, bar, unbar
+        self._lines: dict[str, asyncio.Lock] = {}  #: emails with undecided records; first come, first decided
 
     async def decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> None:
         """Decide one record; ``then`` is called when the decision is durable.
 
         Raises NotPublished: not decided, the record stays unacked and is read again.
         """
+        line = self._lines.setdefault(control.id, asyncio.Lock())
+        try:
+            async with line:  # a later record decided first would let an earlier one look decided too
+                self._bar(control.id)
+                try:
+                    await self._decide(control, partition, offset, then)
+                finally:
+                    self._unbar(control.id, partition)
+        finally:
+            if not line.locked():
+                self._lines.pop(control.id, None)
+
+    async def _decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> None:
         while True:
+            while self._projection.is_unborn(control.id):
+                await self._clock.sleep(LOOK_SECONDS)
             status = self._table.get_status(control.id)
-            assert status is not None
+            if status is None or partition not in self._table.owned():
+                return  # the partition is another worker's now, and so is the record
             if offset <= status.control:
                 then()  # decided before, read again
                 return
@@ -52,6 +77,7 @@ class Controls:
                 return
             if control.kind is ControlKind.RESOLVE and control.to == "RESEND":
                 ordered = self._decided(status, control, offset, "resend_ordered", None)
+                ordered = structs.replace(ordered, on_ambiguous=OnAmbiguous.RESEND)  # so that a crash does not lose it
                 self._projection.put(ordered, partition, then)
                 self._resend(ordered, partition)
                 return
@@ -90,7 +116,7 @@ class Controls:
 
     async def _was_given_back(self, status: EmailStatus) -> bool:
         """Whether our own claim, not at its gate yet, was released for this (amendment 28)."""
-        if not self._claim_log.is_mine(status.nonce) or not self._give_back(status.id):
+        if not self._claim_log.is_alive(status.nonce) or not self._give_back(status.id):
             return False
         for _ in range(LOOKS):
             await self._clock.sleep(LOOK_SECONDS)

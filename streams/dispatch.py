@@ -57,6 +57,7 @@ class Dispatch:
         self._table, self._bodies, self._publisher, self._trouble = table, bodies, publisher, trouble
         self._clock, self._closed, self._failed = clock, closed, failed
         self._work: set[asyncio.Task[None]] = set()
+        self._barred: set[str] = set()  #: emails about which a control record is being decided
         self._lining_up = 0  #: emails between schedule and call
         self._loop = asyncio.get_running_loop()
         self._is_woken = self._is_stopped = False
@@ -78,7 +79,7 @@ class Dispatch:
 
     def changed(self, after: EmailStatus, partition: int) -> None:
         """Keep the schedule in step with a status."""
-        if after.status in (Status.QUEUED, Status.RETRYING):
+        if after.status in (Status.QUEUED, Status.RETRYING) and after.id not in self._barred:
             self._schedule.add(waiting(after, partition), self._clock.now())
             self.wake()
             return
@@ -90,6 +91,16 @@ class Dispatch:
         """Let a HELD email go once more, marked (K9)."""
         self._schedule.add(waiting(status, partition), self._clock.now())
         self.wake()
+
+    def bar(self, email_id: str) -> None:
+        """Claim this email for no call until ``unbar``."""
+        self._barred.add(email_id)
+        self._schedule.remove(email_id)
+
+    def unbar(self, email_id: str, partition: int) -> None:
+        """Let the email wait again, if it still does."""
+        self._barred.discard(email_id)
+        self._wait_again(email_id, partition)
 
     async def drain(self, *, calls_too: bool) -> None:
         """Wait until nothing is in work; at a revoke that is no stop, until nobody lines up for a call."""
@@ -122,7 +133,7 @@ class Dispatch:
         if self._may_not_claim():
             return LOOK_SECONDS
         now = self._clock.now()
-        for email in self._schedule.expired(now):
+        for email in self._schedule.expired(now, at_most=100):
             self._spawn(self._one(email, lambda: None))
         while len(self._work) < self._limit:
             at = self._schedule.wakes_at(now)
@@ -191,11 +202,21 @@ class Dispatch:
             self._schedule.done(email.recipient, self._clock.now())
 
     async def _one(self, email: Waiting, started: Callable[[], None]) -> None:
+        before = self._table.get_status(email.id)
+        attempt = before.attempt if before is not None and before.status is Status.HELD else None
         try:
             await self._sending.send(email, started)
         except (NotPublished, NotCaughtUp) as error:
             log.warning("not claimed, tried again", email=email.id, error=str(error))
             await self._clock.sleep(AGAIN_SECONDS)
-        status = self._table.get_status(email.id) if email.partition in self._table.owned() else None
-        if status is not None and status.status in (Status.QUEUED, Status.RETRYING) and email.id not in self._schedule:
-            self._schedule.add(waiting(status, email.partition), self._clock.now())
+        self._wait_again(email.id, email.partition, resend_of=attempt)
+
+    def _wait_again(self, email_id: str, partition: int, resend_of: int | None = None) -> None:
+        """Put an email back that is still to be sent: also the marked resend of this attempt, if it was not claimed."""
+        status = self._table.get_status(email_id) if partition in self._table.owned() else None
+        if status is None or email_id in self._schedule or email_id in self._barred:
+            return
+        is_resend = status.status is Status.HELD and status.attempt == resend_of
+        if is_resend or status.status in (Status.QUEUED, Status.RETRYING):
+            self._schedule.add(waiting(status, partition), self._clock.now())
+            self.wake()

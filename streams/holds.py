@@ -54,7 +54,7 @@ class Holds:
             self._watch(after.id, partition, self._timeout - (self._clock.now() - since.timestamp()))
         else:
             self._held.pop(after.id, None)
-            if after.status is Status.PROCESSING and not self._claim_log.is_mine(after.nonce):
+            if after.status is Status.PROCESSING and not self._claim_log.is_alive(after.nonce):
                 self._watch(after.id, partition, CALL_SECONDS - (self._clock.now() - after.updated_at.timestamp()))
         HELD.set(len(self._held))
 
@@ -81,7 +81,7 @@ class Holds:
         if status is None:
             return
         try:
-            if status.status is Status.PROCESSING and not self._claim_log.is_mine(status.nonce):
+            if status.status is Status.PROCESSING and not self._claim_log.is_alive(status.nonce):
                 log.warning("held: the worker that claimed it is gone", email=email_id, attempt=status.attempt)
                 await self._claim_log.hold(
                     status, partition, "the worker that called is gone; its call may have been accepted"

@@ -8,11 +8,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
 import structlog
 from confluent_kafka import Message
 
 from mailstream.errors import NotCaughtUp
-from mailstream.log.client import admin
 from mailstream.log.ends import LogEnds
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
@@ -54,7 +54,7 @@ class Ownership:
         self._lowered: set[tuple[str, int]] = set()  #: while loading: emails whose last record is not their highest
         self._suspects: set[tuple[str, int]] = set()  #: while loading: last record foreign and behind the checkpoint
         self._marks: dict[int, Checkpoint] = {}
-        self._ends = LogEnds(admin(settings), settings.partitions, seconds=STUCK_SECONDS)
+        self._ends = LogEnds(settings, seconds=STUCK_SECONDS)
         self._checkpoints = Checkpoints(settings, attempts)
         self._tail = Tail(settings, self._take, name="ownership")
 
@@ -152,11 +152,12 @@ class Ownership:
         self._reach(topic, partition, offset + 1)
 
     def _take_status(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
-        verdict = self._projection.foreign(partition, offset, key, value)
+        is_loading = partition in self.loading
+        verdict = self._projection.foreign(partition, offset, key, value, is_loading=is_loading)
         if verdict is Foreign.NONE or key is None:
             return
         email_id = key.decode("utf-8", "replace")
-        if partition not in self.loading:
+        if not is_loading:
             if verdict is Foreign.LOWERS:
                 self._table.rewrite(email_id, partition)
             return
@@ -164,7 +165,7 @@ class Ownership:
         (self._lowered.add if verdict is Foreign.LOWERS else self._lowered.discard)((email_id, partition))
         mark = self._marks.get(partition)
         if mark is not None and offset >= mark.status_end:
-            is_of_mark = (value or b"").startswith(f'{{"writer":"{mark.writer}"'.encode())
+            is_of_mark = (value or b"").startswith(b'{"writer":' + msgspec.json.encode(mark.writer))
             (self._suspects.discard if is_of_mark else self._suspects.add)((email_id, partition))
 
     def _reach(self, topic: str, partition: int, next_offset: int) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
+import msgspec
 import structlog
 from msgspec import structs
 
 from mailstream import codec
 from mailstream.attempt import AttemptRecord, ClaimRecord
+from mailstream.errors import PartitionLost
 from mailstream.status import EmailStatus, Status, order_of_merge
 from streams.core import fold
 from streams.core.acks import Acks, Slot
@@ -41,18 +43,24 @@ class Projection:
         self, table: StatusTable, writer: str, changed: Callable[[EmailStatus | None, EmailStatus, int], None]
     ) -> None:
         self.writer = writer
-        self._own_prefix = f'{{"writer":"{writer}"'.encode()
+        self._own_prefix = b'{"writer":' + msgspec.json.encode(writer)
         self._table, self._changed = table, changed
         self._settled: Acks[int] = Acks()  #: which records of ``email.attempts`` need never be read again
         self._open: dict[str, Slot[int]] = {}  #: the claim of each email whose attempt is not closed
-        self._mine: dict[str, asyncio.Future[bool]] = {}  #: our claims that were not read back yet, by nonce
+        self._mine: dict[str, tuple[int, asyncio.Future[bool]]] = {}  #: our claims that were not read back, by nonce
+        self._unborn: dict[
+            str, int
+        ] = {}  #: new emails whose first status is not durable: nothing may be claimed for them
 
     # -- our own claims -----------------------------------------------------------------------------------
 
-    def expect(self, nonce: str) -> "asyncio.Future[bool]":
-        """A future for the verdict on a claim that is about to be appended: has it won?"""
+    def expect(self, nonce: str, partition: int) -> "asyncio.Future[bool]":
+        """A future for the verdict on a claim that is about to be appended: has it won?
+
+        It raises PartitionLost when the partition goes before the claim was read back.
+        """
         verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._mine[nonce] = verdict
+        self._mine[nonce] = partition, verdict
         return verdict
 
     # -- the log ------------------------------------------------------------------------------------------
@@ -87,7 +95,12 @@ class Projection:
         else:
             self._write(before, after, record, partition, slot)
         if isinstance(record, ClaimRecord):
-            self._tell(record, has_won=verdict is Verdict.WON)
+            # known and still PROCESSING under our nonce: its status was read before the claim itself
+            is_known_winner = verdict is Verdict.KNOWN and (after.status, after.nonce) == (
+                Status.PROCESSING,
+                record.nonce,
+            )
+            self._tell(record, has_won=verdict is Verdict.WON or is_known_winner)
 
     def _write(
         self, before: EmailStatus, after: EmailStatus, record: AttemptRecord, partition: int, slot: Slot[int]
@@ -110,13 +123,19 @@ class Projection:
             self._settled.done(claim)
 
     def _tell(self, record: AttemptRecord, *, has_won: bool) -> None:
-        if (verdict := self._mine.pop(record.nonce, None)) is not None and not verdict.done():
+        _, verdict = self._mine.pop(record.nonce, (0, None))
+        if verdict is not None and not verdict.done():
             verdict.set_result(has_won)
 
     # -- other sources ------------------------------------------------------------------------------------
 
     def put(self, after: EmailStatus, partition: int, then: Callable[[], None] | None = None) -> None:
-        """A change that does not come from ``email.attempts``: a new request, an event, a refused control."""
+        """A change that does not come from ``email.attempts``: an event, a refused control, a carried copy.
+
+        Does nothing, and never calls ``then``, when the partition is not ours any more: its new owner decides.
+        """
+        if partition not in self._table.owned():
+            return
         before = self._table.get_status(after.id)
         after = structs.replace(after, writer=self.writer)
         claim = None if after.status is Status.PROCESSING else self._open.pop(after.id, None)
@@ -125,19 +144,49 @@ class Projection:
         if before is None or after.status is not before.status:
             EMAILS_IN[after.status].inc()
 
+    def be_born(self, status: EmailStatus, partition: int, then: Callable[[], None]) -> None:
+        """A new email. It is announced, and can be claimed, only when its first status is durable.
+
+        Else a claim could be in the log of an email that nobody knows of after a crash, and be overlooked.
+        """
+        if partition not in self._table.owned():
+            return
+        self._unborn[status.id] = partition
+        self._table.put(status, partition, partial(self._born, status.id, partition, then))
+        EMAILS_IN[status.status].inc()
+
+    def _born(self, email_id: str, partition: int, then: Callable[[], None]) -> None:
+        self._unborn.pop(email_id, None)
+        if partition in self._table.owned() and (status := self._table.get_status(email_id)) is not None:
+            self._changed(None, status, partition)
+        then()
+
+    def is_unborn(self, email_id: str) -> bool:
+        """Whether the email's first status is not durable yet."""
+        return email_id in self._unborn
+
     def _written(self, claim: Slot[int] | None, then: Callable[[], None] | None) -> None:
         if claim is not None:
             self._settled.done(claim)
         if then is not None:
             then()
 
-    def foreign(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> "Foreign":
+    def foreign(
+        self, partition: int, offset: int, key: bytes | None, value: bytes | None, *, is_loading: bool
+    ) -> "Foreign":
         """Take a record of ``email.status`` that this worker tails.
 
         One that raises an email (of the former owner, just before it lost the partition) is adopted. One that lowers
-        it must be written over by the caller (K7).
+        it must be written over by the caller (K7). While a partition is loaded all records count, our own of an
+        earlier ownership too, and of two equal ones the later.
         """
-        if value is None or key is None or value.startswith(self._own_prefix):
+        if key is None:
+            return Foreign.NONE
+        if value is None:
+            if is_loading:
+                self._table.drop(key)
+            return Foreign.NONE
+        if not is_loading and value.startswith(self._own_prefix):
             return Foreign.NONE
         try:
             other = codec.decode_status(value)
@@ -147,7 +196,7 @@ class Projection:
         known = self._table.get_status(other.id)
         if known is not None and order_of_merge(other) < order_of_merge(known):
             return Foreign.LOWERS
-        if known is None or order_of_merge(other) > order_of_merge(known):
+        if known is None or is_loading or order_of_merge(other) > order_of_merge(known):
             self._table.remember(other, value)
             if other.status is not Status.PROCESSING and (claim := self._open.pop(other.id, None)) is not None:
                 self._settled.done(claim)
@@ -171,3 +220,9 @@ class Projection:
         for email_id, slot in list(self._open.items()):
             if slot.place in partitions:
                 del self._open[email_id]
+        self._unborn = {email_id: home for email_id, home in self._unborn.items() if home not in partitions}
+        for nonce, (partition, verdict) in list(self._mine.items()):
+            if partition in partitions:
+                del self._mine[nonce]
+                if not verdict.done():
+                    verdict.set_exception(PartitionLost("the partition was lost before the claim was read back"))

@@ -68,14 +68,22 @@ class Sending:
             return
         request, ending = await self._wanted(status)
         if ending is not None:
-            await self._claim_log.claim(status, email.partition, instead=ending[0], reason=ending[1])
+            # a HELD email that was to be resent may have been sent: nothing may say that it was not (amendment 3)
+            instead = Instead.UNCONFIRMED if status.status is Status.HELD else ending[0]
+            await self._claim_log.claim(status, email.partition, instead=instead, reason=ending[1])
             return
         assert request is not None
         is_resend = status.status is Status.HELD or status.possible_duplicate
         won = await self._claim_log.claim(status, email.partition, possible_duplicate=is_resend)
-        if won is not None:
-            failpoint("C5", won.id)
+        if won is None:
+            return
+        failpoint("C5", won.id)
+        self._at_gate.add(won.id)
+        try:
             await self._call(won, request, started)
+        finally:
+            self._at_gate.discard(won.id)
+            self._recalled.discard(won.id)
 
     def give_back(self, email_id: str) -> bool:
         """Ask for the release of a claim that is not past its gate. False: it is too late (amendment 28)."""
@@ -115,12 +123,9 @@ class Sending:
 
         async def may_start() -> bool:
             nonlocal start
-            self._at_gate.add(won.id)
-            try:  # cancelled when the connection dies meanwhile
-                start = await self._gate.passed(lambda: won.id in self._recalled)
-            finally:
-                self._at_gate.discard(won.id)
-                self._recalled.discard(won.id)
+            start = await self._gate.passed(lambda: won.id in self._recalled)
+            if start is not None:
+                self._at_gate.discard(won.id)  # from here on it is too late to give it back
             started()
             failpoint("C6", won.id)
             return start is not None
@@ -166,8 +171,8 @@ class Sending:
         outcome, reason = classify(answer), None if isinstance(answer, Withheld) else answer.reason
         is_forbidden = isinstance(answer, Responded) and answer.http_status == 403
         if is_forbidden and request.from_ is not None and request.from_.email != self._sender and self._sender:
-            probe = await self._provider.probe(self._sender)
-            if classify(probe) is Outcome.ACCEPTED:
+            may_probe = await self._gate.passed(lambda: False)  # a probe takes a turn
+            if may_probe and classify(await self._provider.probe(self._sender)) is Outcome.ACCEPTED:
                 return Outcome.REFUSED, "sender_refused"
         return outcome, reason
 

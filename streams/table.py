@@ -76,6 +76,11 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         self._in_work.pop(status.id, None)
         self.data.data[status.id.encode()] = value
 
+    def drop(self, key: bytes) -> None:
+        """Forget what a tombstone in the log forgets."""
+        self.data.data.pop(key, None)
+        self._in_work.pop(key.decode("utf-8", "replace"), None)
+
     def rewrite(self, email_id: str, partition: int) -> None:
         """Write the known status again, over a foreign one that lowers it (K7)."""
         if (value := self.data.data.get(email_id.encode())) is not None:

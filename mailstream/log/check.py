@@ -67,6 +67,8 @@ def _difference(topic: Topic, partitions: int, found: dict[str, str], settings: 
             + ("statuses vanish" if topic.cleanup_policy == "compact" else "records that decide can vanish")
             + f". Set cleanup.policy={topic.cleanup_policy} on it"
         )
+    if found.get("message.timestamp.type", "LogAppendTime") != "LogAppendTime":
+        return "takes any producer's clock; ages follow the broker's. Set message.timestamp.type=LogAppendTime on it"
     if topic.cleanup_policy == "delete":
         least = int(dict(topic.config)["retention.ms"])
         kept = int(found.get("retention.ms", "-1"))

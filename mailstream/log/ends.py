@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported only at run time
 
 from mailstream.errors import NotCaughtUp
+from mailstream.log.client import admin
+from mailstream.settings import Settings
 
 #: Topic and partition.
 Partition = tuple[str, int]
@@ -20,8 +22,9 @@ _FIRST, _LAST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-un
 class LogEnds:
     """Questions to the brokers. Each raises NotCaughtUp when no answer comes in time."""
 
-    def __init__(self, admin: AdminClient, partitions: int, *, seconds: float = 1.5) -> None:
-        self._admin, self._partitions, self._seconds = admin, partitions, seconds
+    def __init__(self, settings: Settings, *, seconds: float = 1.5) -> None:
+        self._settings, self._partitions, self._seconds = settings, settings.partitions, seconds
+        self._admin: AdminClient = admin(settings)
         self._one_try = min(seconds, 5.0)
 
     async def first(self, topic: str, partitions: Iterable[int] | None = None) -> dict[Partition, int]:
@@ -62,6 +65,9 @@ class LogEnds:
             try:
                 return await asyncio.gather(*(asyncio.wrap_future(answer) for answer in question().values()))
             except KafkaException as error:
+                if error.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
+                    # an admin client remembers the epoch of a leader that was replaced, and never asks for the new one
+                    self._admin = admin(self._settings)
                 if loop.time() > deadline:
                     raise NotCaughtUp(f"the brokers do not answer ({error.args[0].name()})") from None
             await asyncio.sleep(_PAUSE_SECONDS)

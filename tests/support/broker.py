@@ -42,6 +42,12 @@ def expected() -> str:
     return f"none. {find.THREE_WAYS}"
 
 
+def can_start() -> bool:
+    """Whether this machine can run a Kafka of our own, whatever broker was named."""
+    with container.engine() as engine:
+        return engine is not None or java.find_java() is not None
+
+
 def a_node() -> Node:
     """A node for tests, with a second listener for a proxy."""
     return Node(port=free_port(), proxied=Proxied(free_port(), free_port()), extra=FOR_TESTS)

@@ -1,5 +1,6 @@
 """The real programs, as processes: started with settings, waited for, stopped, killed and paused by their pid."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,3 +96,18 @@ def programs_in(folder: Path) -> Iterator[Programs]:
         yield programs
     finally:
         programs.stop()
+
+
+def command(
+    *arguments: str, settings: Settings, folder: Path, seconds: float = 60.0
+) -> "subprocess.CompletedProcess[str]":
+    """Run ``mailstream …`` to its end, as in a terminal that stands in ``folder``."""
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        env=as_environment(settings),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )

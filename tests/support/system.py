@@ -48,6 +48,7 @@ def topics_of(settings: Settings, others: Iterable[str] = ()) -> Iterator[AdminC
 def as_environment(settings: Settings) -> dict[str, str]:
     """The environment of a process that is to have these settings, and none of the developer's."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    ours["PYTHONFAULTHANDLER"] = "1"  # a crash in a C library says in the log where it was
     for name in settings.model_fields_set:
         if (value := getattr(settings, name)) is not None:
             ours[PREFIX + name.upper()] = _as_text(value)

@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import aiohttp
 import msgspec
 import typer
 
 from mailstream.errors import NoApi, Refused
 from mailstream.settings import Settings, load
 from mailstream.status import Status, rank_of
+
+if TYPE_CHECKING:
+    import aiohttp
 
 Url = Annotated[str | None, typer.Option(help="of the API; MAILSTREAM_API_HOST and _PORT by default")]
 ApiKey = Annotated[
@@ -21,13 +23,13 @@ ApiKey = Annotated[
 ]
 #: Seconds between two looks at an email that is not final.
 LOOK_SECONDS = 0.3
-TIMEOUT = aiohttp.ClientTimeout(total=15)
+CALL_SECONDS = 15.0
 
 
 class Api:
     """The HTTP API of contract §3, as far as the command line needs it."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: "aiohttp.ClientSession") -> None:
         self._session = session
 
     async def ask(self, body: dict[str, Any], idempotency_key: str | None) -> dict[str, Any]:
@@ -40,6 +42,8 @@ class Api:
         return await self._call("GET", f"/v1/emails/{email_id}")
 
     async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        import aiohttp
+
         try:
             async with self._session.request(method, path, **arguments) as answer:
                 found: dict[str, Any] = await answer.json(content_type=None)
@@ -56,10 +60,14 @@ class Api:
 @asynccontextmanager
 async def api_at(url: str | None, key: str | None) -> AsyncIterator[Api]:
     """The API to talk to, from the options and the settings."""
+    import aiohttp  # other verbs start without it
+
     settings = load()
     headers = {"Authorization": f"Bearer {key or _key_of(settings)}"}
     base = url or f"http://{settings.api_host}:{settings.api_port}"
-    async with aiohttp.ClientSession(base, headers=headers, timeout=TIMEOUT) as session:
+    async with aiohttp.ClientSession(
+        base, headers=headers, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS)
+    ) as session:
         yield Api(session)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cli.caller import Api, api_at, follow, is_success, lines_of
+from cli._caller import Api, api_at, follow, is_success, lines_of
 from dev.up import EXAMPLES, LocalSystem
 from mailstream.email_id import derived
 from mailstream.errors import NotStarted, Refused
