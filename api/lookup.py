@@ -172,6 +172,7 @@ class Lookup:
         Whoever comes while the ends are being asked shares the next question, so that misses cost the brokers no more
         than one question at a time.
         """
+        self.require_loaded()
         if self._next_barrier is None:
             self._next_barrier = asyncio.create_task(self._pass_barrier(self._barrier), name="lookup-barrier")
             self._next_barrier.add_done_callback(_take_note)

@@ -22,15 +22,15 @@ class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
 
-def _as_text(value: Any) -> Any:
-    """Pydantic also reads a number of seconds; here a moment is written out (RFC 3339)."""
+def _as_moment(value: Any) -> datetime:
+    """Pydantic would also read a number of seconds; here a moment is written out (RFC 3339)."""
     if not isinstance(value, str) or not _MOMENT.fullmatch(value):
         raise ValueError("a moment looks like 2026-12-01T09:00:00Z")
-    return value
+    return datetime.fromisoformat(value.upper())
 
 
 #: A moment with its offset from UTC.
-Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_as_text, json_schema_input_type=datetime)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_as_moment, json_schema_input_type=datetime)]
 MailAddress = Annotated[str, Field(max_length=320, json_schema_extra={"format": "email", "minLength": 3})]
 #: Text of one line: the pattern documents what ``mailstream.mistakes`` refuses.
 Line = Annotated[str, Field(json_schema_extra={"minLength": 1, "pattern": "^[^\\x00-\\x1f\\x7f]*$"})]

@@ -29,7 +29,7 @@ async def see(request: Request) -> Response:
     """What waits in each lane and partition, the rate, the next turn, and when all should have started."""
     parts = parts_of(request)
     caller_of(request, Scope.READ)
-    parts.lookup.require_loaded()
+    await parts.lookup.barrier()
     return Response(answers.queue(parts.queue.state()).model_dump_json(), media_type="application/json")
 
 

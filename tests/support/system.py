@@ -12,6 +12,7 @@ from mailstream.log import check, client
 from mailstream.settings import PREFIX, Settings
 
 PARTITIONS = 4
+DELETE_SECONDS = 10.0
 
 
 def some_settings(bootstrap: str, **changes: Any) -> Settings:
@@ -31,7 +32,7 @@ def some_settings(bootstrap: str, **changes: Any) -> Settings:
 def topics_of(settings: Settings, others: Iterable[str] = ()) -> Iterator[AdminClient]:
     """Create the topics of a system; afterwards delete whatever has its prefix, and ``others``.
 
-    The deletion is only begun: the names are never used again.
+    With a time-out of 0 the broker would say that all is well, and delete nothing.
     """
     assert settings.topic_prefix, "without a prefix this would delete everything"
     admin = client.admin(settings)
@@ -41,7 +42,7 @@ def topics_of(settings: Settings, others: Iterable[str] = ()) -> Iterator[AdminC
     finally:
         there = admin.list_topics(timeout=10).topics
         mine = [name for name in there if name.startswith(settings.topic_prefix) or name in others]
-        for begun in admin.delete_topics(mine, operation_timeout=0).values():
+        for begun in admin.delete_topics(mine, operation_timeout=DELETE_SECONDS).values():
             begun.result()
 
 
