@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from api.batch import Accepted
+from api.bodies import Shown
 from api.problems import MistakeBody, Problem
 from api.queue_view import QueueState, Turn
 from api.schemas import (
@@ -18,7 +19,6 @@ from api.schemas import (
     TimelineEntry,
 )
 from mailstream.clock import moment
-from mailstream.request import EmailRequest
 from mailstream.status import EmailStatus, Fact, Status
 
 
@@ -43,15 +43,15 @@ def _result(index: int, result: Accepted | Problem) -> BatchResult:
     return BatchResult(index=index, id=request.id, status=Status.QUEUED, reference=request.reference)
 
 
-def email(status: EmailStatus, turn: Turn | None = None, request: EmailRequest | None = None) -> EmailAnswer:
-    """Where an email stands. ``request`` gives the whole address and the subject, to whom that may see them."""
+def email(status: EmailStatus, turn: Turn | None = None, shown: Shown | None = None) -> EmailAnswer:
+    """Where an email stands. ``shown``: the whole address and the subject, for whom that may see them."""
     provider = status.provider
     return EmailAnswer(
         id=status.id,
         status=status.status,
         final=status.final,
-        to=request.to.email if request else status.to_masked,
-        subject=request.subject if request else None,
+        to=shown.to if shown else status.to_masked,
+        subject=shown.subject if shown else None,
         reference=status.reference,
         tags=list(status.tags),
         lane=status.lane,

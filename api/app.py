@@ -8,10 +8,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from api import key_file, keys
 from api.append import IN_FLIGHT, Append
@@ -89,8 +91,9 @@ def create_api(settings: Settings) -> Edge:
         docs.router,
     ):
         app.include_router(router)
-    for kind in (Problem, NotCaughtUp, HTTPException, Exception):
+    for kind in (Problem, NotCaughtUp, Exception):
         app.add_exception_handler(kind, _problem)
+    app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
     return Edge(app, HotRoutes(emails.router, HOT), metrics, {"/v1/emails/batch": BATCH_BYTES})
@@ -103,7 +106,8 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
     clock = SystemClock()
     naming = topics.Naming(settings.topic_prefix)
     suppressed, suppressed_topic = SuppressionView(), naming.of(topics.SUPPRESSIONS)
-    lookup = Lookup(settings, brokers, clock, metrics, also={suppressed_topic: suppressed.apply})
+    bodies = Bodies(settings)
+    lookup = Lookup(settings, brokers, clock, metrics, bodies=bodies, also={suppressed_topic: suppressed.apply})
     listing, waiting = Listing(lookup.has), QueueView(settings, clock)
     quota = Quota(clock)
     for follower in (listing, waiting, quota):
@@ -122,7 +126,7 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
         lookup=lookup,
         listing=listing,
         queue=waiting,
-        bodies=Bodies(settings),
+        bodies=bodies,
         publisher=publisher,
         submit=Submit(settings, append, lookup),
         webhook=Webhook(settings, publisher, lookup, clock),
@@ -137,6 +141,21 @@ async def _stop(parts: Parts) -> None:
     await parts.lookup.close()
     await parts.bodies.close()
     await parts.content.close()
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What the framework refused; of a path with several routes it names the methods of one only."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        path = request.url.path
+        contexts = [each for each in iter_route_contexts(request.app.routes) if each.path is not None]
+        # a path of its own wins over one with a parameter that it would fit, too
+        fitting = [each for each in contexts if each.path == path] or [
+            each for each in contexts if compile_path(each.path or "")[0].match(path)
+        ]
+        allowed = sorted({method for each in fitting for method in each.methods or ()})
+        error = HTTPException(405, headers={"Allow": ", ".join(allowed)})
+    return await _problem(request, error)
 
 
 async def _problem(request: Request, error: Exception) -> Response:

@@ -26,6 +26,8 @@ _HEADERS = [
 ]
 #: A whole body must have come by then (S6).
 BODY_SECONDS = 10.0
+#: Bodies in memory at once, of all requests.
+BODIES_BYTES = 128 * MIB
 
 
 class Edge:
@@ -34,6 +36,7 @@ class Edge:
     def __init__(self, app: FastAPI, hot: HotRoutes, metrics: Metrics, body_bytes: Mapping[str, int]) -> None:
         self.app = app
         self._hot, self._metrics, self._body_bytes = hot, metrics, body_bytes
+        self.room = Room()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -54,7 +57,7 @@ class Edge:
                     message["headers"] += [(name.lower().encode(), value.encode()) for name, value in more.items()]
             await send(message)
 
-        bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope["headers"])
+        bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope["headers"], self.room)
         try:
             if (endpoint := self._hot.find(scope)) is not None:
                 response = await endpoint(Request(scope, bounded))
@@ -65,16 +68,24 @@ class Edge:
             if not answered:  # else half an answer is out: the server closes the connection, which tells the truth
                 await response_of(problem_of(error, scope), scope)(scope, receive, answer)
         finally:
+            self.room.used -= bounded.read
             route = scope.get("route")
             self._metrics.answered(getattr(route, "path", "none"), answered)
+
+
+class Room:
+    """The bytes of bodies that are in memory right now."""
+
+    def __init__(self) -> None:
+        self.used = 0
 
 
 class _Bounded:
     """``receive`` that ends with a Problem when a body is too large, counted while it comes, or too slow."""
 
-    def __init__(self, receive: Receive, limit: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._receive, self._limit = receive, limit
-        self._read = 0
+    def __init__(self, receive: Receive, limit: int, headers: list[tuple[bytes, bytes]], room: Room) -> None:
+        self._receive, self._limit, self._room = receive, limit, room
+        self.read = 0
         self._is_whole = False
         self._deadline: float | None = None
         self._declared = next((value for name, value in headers if name == b"content-length"), b"0")
@@ -95,14 +106,18 @@ class _Bounded:
                 f"The body did not arrive within {BODY_SECONDS:.0f} s.",
                 headers={"Connection": "close"},
             ) from None
-        self._read += len(message.get("body", b""))
-        if self._read > self._limit:
-            raise self._too_large()
+        if size := len(message.get("body", b"")):
+            self.read += size
+            self._room.used += size
+            if self.read > self._limit:
+                raise self._too_large()
+            if self._room.used > BODIES_BYTES:
+                raise Problem(Code.SATURATED, "Too many large requests are under way. Nothing was accepted.")
         self._is_whole = not message.get("more_body", False)
         return message
 
     def _too_large(self) -> Problem:
-        return Problem(Code.TOO_LARGE, f"A body may have {self._limit} bytes here.", headers={"Connection": "close"})
+        return Problem(Code.TOO_LARGE, f"A body may have {self._limit} bytes here.")
 
 
 def _id_of(scope: Scope) -> str:

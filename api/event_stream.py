@@ -39,6 +39,10 @@ class Streams:
         self._open: Counter[str] = Counter()
         self._wakers: set[Callable[[], None]] = set()
 
+    def count(self) -> int:
+        """How many are open."""
+        return self._open.total()
+
     def require_room(self, caller: Key) -> None:
         """Raises Problem 429 when the key has as many streams as it may."""
         if self._open[caller.sha256] >= caller.streams:

@@ -28,15 +28,19 @@ class _Emails:
         self.dead = 0
         self.is_sorted = True
 
-    def add(self, place: Place, *, is_loading: bool) -> None:
-        if not self.keys or (self.created[-1], self.keys[-1]) < place:
-            at = len(self.keys)
+    def add(self, created: int, key: bytes, *, is_loading: bool) -> None:
+        keys = self.keys
+        if not keys or created > self.created[-1] or (created == self.created[-1] and key > keys[-1]):
+            self.created.append(created)
+            keys.append(key)
         elif is_loading:  # sorted once, when all are there
-            at, self.is_sorted = len(self.keys), False
+            self.is_sorted = False
+            self.created.append(created)
+            keys.append(key)
         else:
-            at = self._at(place)
-        self.created.insert(at, place.created)
-        self.keys.insert(at, place.key)
+            at = self._at(Place(created, key))
+            self.created.insert(at, created)
+            keys.insert(at, key)
 
     def sort(self) -> None:
         if self.is_sorted:
@@ -80,8 +84,9 @@ class Listing:
     def changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
         """Take in an email that was unknown, forget one that is gone."""
         if before is None and after is not None:
-            place = Place(microseconds(after.created_at), key)
-            self._tenants.setdefault(after.tenant, _Emails()).add(place, is_loading=self._is_loading)
+            if (emails := self._tenants.get(after.tenant)) is None:
+                emails = self._tenants[after.tenant] = _Emails()
+            emails.add(microseconds(after.created_at), key, is_loading=self._is_loading)
             if after.reference is not None:
                 self._refer(hash((after.tenant, after.reference)), key)
         elif before is not None and after is None:

@@ -12,6 +12,7 @@ import structlog
 from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient
 
+from api.bodies import Bodies
 from api.brief import Brief
 from api.metrics import Metrics
 from api.progress import Progress
@@ -52,6 +53,7 @@ class Lookup:
         clock: Clock,
         metrics: Metrics,
         *,
+        bodies: Bodies,
         also: Mapping[str, Callable[[bytes, bytes | None], None]],
     ) -> None:
         """``also``: further topics to read from their beginning, and what takes their records (key, value)."""
@@ -61,7 +63,7 @@ class Lookup:
         self.progress = Progress()
         self.view = StatusView()
         self.requested, self.status = naming.of(topics.REQUESTED), naming.of(topics.STATUS)
-        self.unread = UnreadRequests(self.requested, self.view.__contains__)
+        self.unread = UnreadRequests(self.requested, self.view.__contains__, bodies.remember)
         self._followers: list[Follower] = []
         self._watchers: dict[bytes, set[Callable[[], None]]] = {}
         self._also = also

@@ -5,9 +5,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.schemas import Body, Line, MailAddress
 from mailstream import request as records
 
 RECIPIENTS = 1000
+#: The end of the year 9999, in seconds since 1970.
+LAST_SECOND = 253_402_300_799
 BATCH_ID_FORM = re.compile("[A-Za-z0-9_-]{1,100}")
 
 
@@ -18,7 +21,7 @@ class _Asked(BaseModel):
 class Mailbox(_Asked):
     """An address and its name."""
 
-    email: str = Field(max_length=320)
+    email: MailAddress
     name: str | None = Field(None, max_length=320)
 
     def record(self) -> records.Address:
@@ -33,28 +36,28 @@ class Personalization(_Asked):
     cc: list[Mailbox] = Field(default_factory=list, max_length=RECIPIENTS)
     bcc: list[Mailbox] = Field(default_factory=list, max_length=RECIPIENTS)
     from_: Mailbox | None = Field(None, alias="from")
-    subject: str | None = None
+    subject: Line | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     substitutions: dict[str, str] = Field(default_factory=dict)
     dynamic_template_data: dict[str, Any] = Field(default_factory=dict)
     custom_args: dict[str, str] = Field(default_factory=dict)
-    send_at: int | None = Field(None, ge=0, le=2**40)
+    send_at: int | None = Field(None, ge=0, le=LAST_SECOND)
 
 
 class Content(_Asked):
     """One body."""
 
     type: Literal["text/plain", "text/html"]
-    value: str
+    value: Body
 
 
 class Attachment(_Asked):
     """A file."""
 
-    content: str
-    filename: str
+    content: Body
+    filename: Line
     type: str | None = None
-    disposition: str | None = None
+    disposition: Literal["attachment", "inline"] | None = None
     content_id: str | None = None
 
     def record(self) -> records.Attachment:
@@ -65,19 +68,32 @@ class Attachment(_Asked):
 class MailSendBody(_Asked):
     """The request of SendGrid's clients."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "personalizations": [{"to": [{"email": "ada@example.com"}]}],
+                    "from": {"email": "shop@example.com"},
+                    "subject": "Hello",
+                    "content": [{"type": "text/plain", "value": "Hi Ada"}],
+                }
+            ]
+        }
+    )
+
     personalizations: list[Personalization] = Field(min_length=1, max_length=RECIPIENTS)
     from_: Mailbox = Field(alias="from")
     reply_to: Mailbox | None = None
     reply_to_list: list[Mailbox] = Field(default_factory=list, max_length=RECIPIENTS)
-    subject: str | None = None
+    subject: Line | None = None
     content: list[Content] = Field(default_factory=list)
     attachments: list[Attachment] = Field(default_factory=list)
-    template_id: str | None = None
+    template_id: Line | None = None
     sections: dict[str, str] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict)
-    categories: list[str] = Field(default_factory=list)
+    categories: list[Line] = Field(default_factory=list, max_length=10, json_schema_extra={"uniqueItems": True})
     custom_args: dict[str, str] = Field(default_factory=dict)
-    send_at: int | None = Field(None, ge=0, le=2**40)
+    send_at: int | None = Field(None, ge=0, le=LAST_SECOND)
     batch_id: str | None = Field(None, pattern=f"^{BATCH_ID_FORM.pattern}$")
     asm: dict[str, Any] | None = None
     ip_pool_name: str | None = None
@@ -94,7 +110,7 @@ class ScheduledSendBody(_Asked):
     """What becomes of the emails of a batch id."""
 
     batch_id: str = Field(pattern=f"^{BATCH_ID_FORM.pattern}$")
-    status: Literal["cancel", "pause"]
+    status: Literal["cancel"] = Field(description="`pause` is not supported: give another `send_at`")
 
 
 class BatchIdAnswer(BaseModel):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from api.brief import Brief
 from api.keys import Key
 from api.problems import Code, Problem
-from mailstream.clock import Clock
+from mailstream.clock import Clock, moment
 from mailstream.recipient import canonical, recipient_hash
 from mailstream.request import EmailRequest
 
@@ -30,10 +30,11 @@ class Quota:
         """Count an email that was unknown, unless it was counted when it was accepted here."""
         if before is not None or after is None:
             return
-        day = int(after.created_at.timestamp()) // DAY_SECONDS
-        if day > self._day:
-            self._begin_day(day)
-        if day == self._day and not self._forget_own(key):
+        if after.created_at < self._begin:
+            return
+        if after.created_at >= self._end:
+            self._begin_day(int(after.created_at.timestamp()) // DAY_SECONDS)
+        if not self._forget_own(key):
             self._tenants[after.tenant] += 1
             self._recipients[hash((after.tenant, after.recipient))] += 1
 
@@ -96,6 +97,7 @@ class Quota:
 
     def _begin_day(self, day: int) -> None:
         self._day = day
+        self._begin, self._end = moment(day * DAY_SECONDS), moment((day + 1) * DAY_SECONDS)
         self._tenants: Counter[str] = Counter()
         self._recipients: Counter[int] = Counter()  #: by a hash of tenant and recipient hash
         self._own: set[bytes] = set()  #: accepted here, not read from the log yet

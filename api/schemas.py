@@ -1,16 +1,19 @@
 """HTTP bodies: what callers send and what they get. They are never Kafka records; those are in ``mailstream``."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 from api.problems import MistakeBody
 from mailstream import request as records
 from mailstream.request import EmailRequest, Lane, OnAmbiguous
 from mailstream.status import Status
 from mailstream.suppression import Origin
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 
 
 class _Asked(BaseModel):
@@ -19,11 +22,26 @@ class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
 
+def _as_text(value: Any) -> Any:
+    """Pydantic also reads a number of seconds; here a moment is written out (RFC 3339)."""
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        raise ValueError("a moment looks like 2026-12-01T09:00:00Z")
+    return value
+
+
+#: A moment with its offset from UTC.
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_as_text, json_schema_input_type=datetime)]
+MailAddress = Annotated[str, Field(max_length=320, json_schema_extra={"format": "email", "minLength": 3})]
+#: Text of one line: the pattern documents what ``mailstream.mistakes`` refuses.
+Line = Annotated[str, Field(json_schema_extra={"minLength": 1, "pattern": "^[^\\x00-\\x1f\\x7f]*$"})]
+Body = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+
+
 class AddressBody(_Asked):
     """A mailbox."""
 
-    email: str = Field(max_length=320, examples=["ada@example.com"])
-    name: str | None = Field(None, max_length=320, examples=["Ada"])
+    email: MailAddress
+    name: str | None = Field(None, max_length=320)
 
     def record(self) -> records.Address:
         """The mailbox as it goes to Kafka."""
@@ -41,11 +59,11 @@ Mailbox = Annotated[AddressBody, BeforeValidator(_as_object, json_schema_input_t
 class AttachmentBody(_Asked):
     """A file inside the mail."""
 
-    filename: str
-    content: str = Field(description="base64")
-    type: str | None = Field(None, examples=["application/pdf"])
-    disposition: str | None = Field(None, description="`attachment` or `inline`")
-    content_id: str | None = None
+    filename: Line
+    content: Body = Field(description="base64", json_schema_extra={"contentEncoding": "base64"})
+    type: str | None = Field(None, description="as in `application/pdf`, without parameters")
+    disposition: Literal["attachment", "inline"] | None = None
+    content_id: Line | None = None
 
     def record(self) -> records.Attachment:
         """The file as it goes to Kafka."""
@@ -55,24 +73,35 @@ class AttachmentBody(_Asked):
 class EmailBody(_Asked):
     """One email to one recipient: `to`, and `subject` with `text` or `html`, or `template`, are enough."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["subject", "text"]},
+                {"required": ["subject", "html"]},
+                {"required": ["template"]},
+            ],
+            "examples": [{"to": {"email": "ada@example.com", "name": "Ada"}, "subject": "Hello", "text": "Hi Ada"}],
+        }
+    )
+
     to: Mailbox
-    subject: str | None = None
-    text: str | None = None
-    html: str | None = None
+    subject: Line | None = None
+    text: Body | None = None
+    html: Body | None = None
     from_: Mailbox | None = Field(None, alias="from", description="the configured sender when left out")
     reply_to: Mailbox | None = None
     cc: list[Mailbox] = Field(default_factory=list, max_length=999)
     bcc: list[Mailbox] = Field(default_factory=list, max_length=999)
     headers: dict[str, str] = Field(default_factory=dict)
     attachments: list[AttachmentBody] = Field(default_factory=list)
-    template: str | None = Field(None, description="name of a template; its content takes the place of text and html")
-    locale: str | None = None
+    template: Line | None = Field(None, description="name of a template; its content takes the place of text and html")
+    locale: Line | None = None
     data: dict[str, Any] = Field(default_factory=dict, description="for the template")
     lane: Lane = Lane.NORMAL
-    send_at: AwareDatetime | None = Field(None, description="not before; up to a year ahead")
-    expires_at: AwareDatetime | None = Field(None, description="not after; then the email ends EXPIRED")
-    reference: str | None = Field(None, description="your own name for it, to look it up by")
-    tags: list[str] = Field(default_factory=list)
+    send_at: Moment | None = Field(None, description="not before; up to a year ahead")
+    expires_at: Moment | None = Field(None, description="not after; then the email ends EXPIRED")
+    reference: Line | None = Field(None, max_length=255, description="your own name for it, to look it up by")
+    tags: list[Line] = Field(default_factory=list, max_length=10, json_schema_extra={"uniqueItems": True})
     metadata: dict[str, str] = Field(default_factory=dict, description="comes back in the provider's events")
     on_ambiguous: OnAmbiguous | None = Field(None, description="when the outcome of a call stays unknown")
     test: bool = Field(False, description="goes to the provider's sandbox, reaches nobody")
@@ -113,11 +142,22 @@ class BatchMode(StrEnum):
     PERMISSIVE = "permissive"  #: the others are accepted
 
 
-class BatchBody(_Asked):
-    """Up to 1,000 emails. A strict batch is one record in the log, so it is bounded as one email is; permissive is not."""
+class StrictBatchBody(_Asked):
+    """All or nothing: one record in the log, so it is bounded as one email is."""
 
-    mode: BatchMode = BatchMode.STRICT
+    mode: Literal[BatchMode.STRICT] = BatchMode.STRICT
     items: list[EmailBody] = Field(min_length=1, max_length=1000)
+
+
+class PermissiveBatchBody(_Asked):
+    """Each item by itself: what is no email is rejected, the others are accepted."""
+
+    mode: Literal[BatchMode.PERMISSIVE]
+    items: list[Any] = Field(min_length=1, max_length=1000, description="emails, as in a strict batch")
+
+
+class BatchBody(RootModel[StrictBatchBody | PermissiveBatchBody]):
+    """Up to 1,000 emails."""
 
 
 class Links(BaseModel):
@@ -216,8 +256,8 @@ class ListQuery(BaseModel):
     reference: str | None = Field(None, max_length=255)
     status: Status | None = None
     tag: str | None = Field(None, max_length=255)
-    since: AwareDatetime | None = Field(None, description="created at or after this")
-    until: AwareDatetime | None = Field(None, description="created before this")
+    since: Moment | None = Field(None, description="created at or after this")
+    until: Moment | None = Field(None, description="created before this")
     limit: int = Field(20, ge=1, le=100)
     after: str | None = Field(None, max_length=200, description="`next` of the page before")
 
@@ -231,7 +271,7 @@ class CancelBody(_Asked):
 class ChangeBody(_Asked):
     """What may change while an email waits."""
 
-    send_at: AwareDatetime
+    send_at: Moment
 
 
 class LaneAnswer(BaseModel):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ import uvicorn
 from api.app import create_api
 from api.edge import Edge
 from api.parts import Parts
+from api.protocol import Protocol
 from mailstream import logs, settings
 from mailstream.errors import MailstreamError, WrongSettings
 from mailstream.settings import Settings
@@ -37,12 +39,20 @@ def run() -> int:
     try:
         found = settings.load()
         logs.set_up(found)
+        _allow_many_connections()
         listener = _listen(found)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(found, listener))
     except MailstreamError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _allow_many_connections() -> None:
+    """A connection is a file: many systems give a process 1,024 unless it asks for what it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _listen(found: Settings) -> socket.socket:
@@ -64,7 +74,7 @@ def server_of(api: Edge) -> Server:
     return Server(
         uvicorn.Config(
             api,
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -72,6 +82,7 @@ def server_of(api: Edge) -> Server:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
+            backlog=4096,
         )
     )
 

@@ -1,6 +1,6 @@
 """A read replica of ``email.status`` in memory: the newest record of each email, by rank and never by arrival.
 
-Values stay the compact bytes that came; a record is decoded when somebody asks for it.
+Values stay the bytes that came, packed; a record is decoded when somebody asks for it.
 """
 
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from api.brief import Brief, decode_brief
+from api.packed import pack, unpack
 from mailstream.codec import Undecodable, decode_status
 from mailstream.status import EmailStatus
 
@@ -36,19 +37,19 @@ class StatusView:
         if (value := self._values.get(key)) is None:
             return None
         try:
-            return decode_status(value)
+            return decode_status(unpack(value))
         except Undecodable:
             return None
 
     def brief(self, key: bytes) -> Brief | None:
         """The members by which emails are put in order."""
         value = self._values.get(key)
-        return None if value is None else decode_brief(value)
+        return None if value is None else decode_brief(unpack(value))
 
     def apply(self, key: bytes, value: bytes | None) -> Change | None:
         """Take one record; a lower rank does not replace a higher one, a tombstone removes. None: nothing changed."""
         known = self._values.get(key)
-        before = None if known is None else decode_brief(known)
+        before = None if known is None else decode_brief(unpack(known))
         if value is None:
             self._values.pop(key, None)
             return None if before is None else Change(before, None)
@@ -58,5 +59,5 @@ class StatusView:
             return None  # a record that is none of ours
         if before is not None and after.order() < before.order():
             return None
-        self._values[key] = value
+        self._values[key] = pack(value)
         return Change(before, after)

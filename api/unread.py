@@ -9,6 +9,7 @@ import msgspec
 from confluent_kafka import Message
 from msgspec import Struct
 
+from api.bodies import Shown
 from api.brief import Brief
 from mailstream import email_id
 from mailstream.clock import moment
@@ -37,6 +38,7 @@ class _Asked(Struct, rename={"from_": "from"}):
     tags: tuple[str, ...] = ()
     test: bool = False
     fingerprint: str | None = None
+    subject: str | None = None
 
 
 class _Batch(Struct, tag_field="kind", tag="batch"):
@@ -79,8 +81,10 @@ class _Entry(NamedTuple):
 class UnreadRequests:
     """Requests between what the workers have committed and the end of the log, by email id."""
 
-    def __init__(self, topic: str, is_known: Callable[[bytes], bool]) -> None:
-        self._topic = topic
+    def __init__(
+        self, topic: str, is_known: Callable[[bytes], bool], remember: Callable[[bytes, Shown | None], None]
+    ) -> None:
+        self._topic, self._remember = topic, remember
         self._is_known = is_known  #: whether the status view has the id
         self._entries: dict[bytes, _Entry] = {}
         self._firsts: dict[bytes, First | None] = {}
@@ -185,6 +189,7 @@ class UnreadRequests:
         if key in self._firsts and self._firsts[key] is None:
             fingerprint = entry.asked.fingerprint or _fingerprint(value)
             self._firsts[key] = First(entry.partition, entry.offset, fingerprint)
+        self._remember(key, Shown(entry.asked.to.email, entry.asked.subject))
         if self._is_known(key):
             return None
         known = self._entries.get(key)

@@ -14,6 +14,7 @@ MailstreamError
 ├── NotCaughtUp          a view of the log is loading or cut off
 ├── TemplateError        a mail template that does not exist, cannot be used, or does not fit its data
 ├── WrongRules           trigger rules that cannot be used
+├── WrongEndpoints       endpoints of outgoing webhooks that cannot be used
 ├── RegistryAway         the schema registry does not answer: the event waits
 ├── OffsetGap            records of a partition were skipped; the process must end and read them again
 └── LogLost              records that a worker needs were deleted before it read them
@@ -70,6 +71,10 @@ class NotCaughtUp(MailstreamError):
 
 class TemplateError(MailstreamError, ValueError):
     """A template that does not exist, cannot be used, or does not fit its data. Names file, line and path, no value."""
+
+
+class WrongEndpoints(MailstreamError):
+    """Endpoints of outgoing webhooks that cannot be used: one line per mistake."""
 
 
 class RegistryAway(MailstreamError):

@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     data_dir: str = Field(".mailstream", description="scratch folder; only `mailstream dev` keeps data there")
     triggers_file: str | None = Field(None, description="YAML with the rules for domain events")
     templates_dir: str | None = Field(None, description="folder of mail templates")
+    webhooks_file: str | None = Field(None, description="YAML with the endpoints that are told of status changes")
     schema_registry_url: str | None = Field(
         None, description="for domain events in Avro or Protobuf; needs the extra `registry`"
     )

@@ -130,6 +130,7 @@ class EmailStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
     tags: tuple[str, ...] = ()
     lane: Lane = Lane.NORMAL
     request: Coordinates | None = None
+    request_at: datetime | None = None  #: the broker's time of that record, when it is a carried copy
     order: int = 0  #: first offset of the request: the order among the emails of one recipient
     provider: Provider | None = None
     created_at: datetime

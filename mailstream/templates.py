@@ -7,7 +7,6 @@ Callers name a template and give data, they never send source (security.md S11).
 null is an error: a mail that says "Dear None" is worse than one that waits for a person.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,23 +18,15 @@ from jinja2 import FunctionLoader, StrictUndefined, Template, TemplateSyntaxErro
 from jinja2 import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from mailstream import template_html, template_paths
+from mailstream import template_folder, template_html, template_paths
 from mailstream.errors import TemplateError
 from mailstream.mistakes import SUBJECT_BYTES, is_unsafe
-from mailstream.topics import KIB, MIB
+from mailstream.template_folder import HTML, MJML, SAMPLE, SUBJECT, TEXT
+from mailstream.topics import MIB
 
-SUBJECT, TEXT, HTML, MJML = "subject.txt", "body.txt", "body.html", "body.mjml"
-#: Data to preview and check a template with.
-SAMPLE = "sample.json"
-PARTS = (SUBJECT, TEXT, HTML, MJML, SAMPLE)
-SHARED = "_shared"
 DEFAULT_LOCALE = "en"
 #: All that one mail may come to: text and html together still have to fit into a record.
 MAX_OUTPUT_BYTES = MIB
-MAX_FILE_BYTES = 512 * KIB
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_LOCALE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +44,8 @@ class Templates:
     def __init__(self, folder: Path | str) -> None:
         """Raises TemplateError with one line per file that cannot be used."""
         self.folder = Path(folder)
-        self._sources = _read(self.folder)
-        self._places = _places(self._sources)
+        self._sources = template_folder.read(self.folder)
+        self._places = template_folder.places(self._sources)
         self._environment = ImmutableSandboxedEnvironment(
             loader=FunctionLoader(self._load),
             undefined=_Missing,
@@ -214,52 +205,6 @@ def _printable(value: object) -> object:
     if value is None:
         raise _NullPrinted
     return value
-
-
-def _read(folder: Path) -> dict[str, str]:
-    """Every file under the folder by its path. Raises TemplateError."""
-    if not folder.is_dir():
-        raise TemplateError(f"{folder} is no folder. MAILSTREAM_TEMPLATES_DIR must name the folder of mail templates")
-    sources, mistakes = {}, []
-    for file in sorted(folder.rglob("*")):
-        path = file.relative_to(folder).as_posix()
-        if file.is_dir() or any(part.startswith(".") for part in path.split("/")):
-            continue
-        if file.stat().st_size > MAX_FILE_BYTES:
-            mistakes.append(f"{path}: larger than {MAX_FILE_BYTES:,} bytes")
-            continue
-        try:
-            sources[path] = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            mistakes.append(f"{path}: is no text in UTF-8")
-    if mistakes:
-        raise TemplateError("\n".join(mistakes))
-    return sources
-
-
-def _places(sources: Mapping[str, str]) -> dict[str, dict[int, dict[str, str]]]:
-    """Name, version, locale to folder. Raises TemplateError for a file that stands where none is looked for."""
-    places: dict[str, dict[int, dict[str, str]]] = {}
-    mistakes = []
-    for path in sources:
-        parts = path.split("/")
-        if parts[0] == SHARED or len(parts) == 1:  # a README beside the templates is welcome
-            continue
-        if (
-            len(parts) != 4
-            or not _NAME.fullmatch(parts[0])
-            or not parts[1].isdecimal()
-            or not _LOCALE.fullmatch(parts[2])
-            or parts[3] not in PARTS
-        ):
-            mistakes.append(f"{path}: expected name/version/locale/ with one of {', '.join(PARTS)}")
-            continue
-        name, version, locale, _ = parts
-        locales = places.setdefault(name, {}).setdefault(int(version), {})
-        locales[locale.replace("_", "-").lower()] = f"{name}/{version}/{locale}"
-    if mistakes:
-        raise TemplateError("\n".join(mistakes))
-    return places
 
 
 def _require_header(subject: str, place: str) -> None:

@@ -61,3 +61,5 @@ class Naming:
 GROUP_WORKER = "mailstream-worker"
 GROUP_TRIGGERS = "mailstream-triggers"
 GROUP_CHECKPOINTS = "mailstream-checkpoints"
+#: One for each endpoint: its name is put behind.
+GROUP_WEBHOOKS = "mailstream-webhooks-"

@@ -91,7 +91,6 @@ class Accept:
 
     def settle(self, record: Received, done: Done) -> None:
         """Begin what the record asks for. Never raises for anything that the record holds."""
-        failpoint("C0", "")
         ruling: Ruling | New | Known | Carried = intake.read(record, self._rules, self._clock.now())
         if isinstance(ruling, Asked):
             ruling = self._settle_asked(ruling)
@@ -115,6 +114,7 @@ class Accept:
                 self._spawn(self._unfold(ruling, done))
 
     def _settle_asked(self, asked: Asked) -> New | Known | Carried | Rejected:
+        failpoint("C0", asked.id)
         known = self._table.get_status(asked.id)
         if known is None and asked.fault is None and asked.request.template is not None:
             try:  # missing data is an error at accept time, not when the turn comes
@@ -150,8 +150,9 @@ class Accept:
         if known is None or is_final(known.status):
             done()
             return
-        after = fold.carried(known, Coordinates(asked.received.partition, asked.received.offset))
-        self._projection.put(after, asked.received.partition, done)
+        record = asked.received
+        after = fold.carried(known, Coordinates(record.partition, record.offset), moment(record.timestamp_ms / 1000))
+        self._projection.put(after, record.partition, done)
 
     async def _reject(self, letter: DeadLetter, email_id: str | None, done: Done) -> None:
         DEAD_LETTERS.labels(letter.reason.value).inc()

@@ -1,6 +1,7 @@
 """The one place where the worker is put together: Faust app, agents, table, and everything behind them."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -29,6 +30,7 @@ from streams.core.schedule import Schedule
 from streams.core.trouble import Trouble
 from streams.core.webhook_health import WebhookHealth
 from streams.dispatch import Dispatch
+from streams.failpoints import failpoint
 from streams.feedback import Feedback
 from streams.gate import Gate, look
 from streams.guards import GuardedApp, make_app
@@ -42,6 +44,7 @@ from streams.sending import Sending
 from streams.suppressions import Suppressions
 from streams.table import StatusTable
 from streams.trigger_app import Triggers
+from streams.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +57,7 @@ class MailApp(GuardedApp):
 
     clock: Clock
     status_table: StatusTable
+    request_retention: float  #: seconds that the broker keeps a record of email.requested
     rendering: Rendering
     rules: Rules | None
     parts: "Parts"
@@ -112,7 +116,13 @@ class Parts:
         self._partitions: frozenset[int] = frozenset()
         self._generation = 0
         self.table = app.status_table
-        self.publisher = Publisher(settings, message_seconds=min(10.0, settings.session_timeout / 3))
+        self.publisher = Publisher(
+            settings,
+            message_seconds=min(10.0, settings.session_timeout / 3),
+            **{
+                "linger.ms": 1
+            },  # a claim may take a millisecond more; a request to the broker then holds several records
+        )
         self.table.set_up(self.publisher, naming.of(topics.STATUS), settings.partitions)
         self.table.rebalanced = self._rebalanced
         self.projection = Projection(self.table, writer, self._changed)
@@ -179,6 +189,9 @@ class Parts:
         if app.rules is not None and rendering.templates is not None:
             self.triggers = Triggers(settings, self.publisher, app.rules, rendering.templates, clock)
         self.feedback = Feedback(self.table, self.projection, self.webhook_health, clock)
+        self._upkeep = Upkeep(
+            settings, self.table, self.bodies, self.publisher, clock, request_retention=app.request_retention
+        )
         self.ownership = Ownership(
             settings,
             attempts=naming.of(topics.ATTEMPTS),
@@ -196,6 +209,7 @@ class Parts:
         await asyncio.gather(self.suppressions.load(), self.ownership.warm_up())
         self.spawn(self.holds.run())
         self.spawn(self.ownership.run())
+        self.spawn(self._upkeep.run())
 
     async def close(self) -> None:
         """End in the order of need: no more starts, last checkpoints, last records."""
@@ -256,6 +270,7 @@ class Parts:
 
     async def _drain(self) -> None:
         """On revoke and stop: start nothing, give back what was not called; on a stop wait for calls too."""
+        failpoint("C12", "")
         self.pace.owns((), look())
         await self.dispatch.drain(calls_too=self._app.should_stop)
         while self.publisher.pending():
@@ -298,7 +313,7 @@ class Parts:
         }
 
 
-def create_app(settings: Settings, clock: Clock | None = None) -> MailApp:
+def create_app(settings: Settings, clock: Clock | None = None, *, request_retention: float = math.inf) -> MailApp:
     """The app with its topics, table and agents, not started.
 
     Raises TemplateError, WrongRules, WrongSettings with one line per mistake.
@@ -306,6 +321,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> MailApp:
     naming = Naming(settings.topic_prefix)
     app = make_app(settings, GROUP_WORKER, MailApp)
     app.clock = clock or SystemClock()
+    app.request_retention = request_retention
     app.rendering = Rendering(settings)
     app.rules = _rules(settings, app.rendering)
     raw: dict[str, Any] = {

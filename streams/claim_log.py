@@ -17,7 +17,7 @@ from mailstream.clock import Clock, moment
 from mailstream.errors import NotPublished
 from mailstream.log.publish import Publisher
 from mailstream.status import EmailStatus
-from streams.failpoints import failpoint
+from streams.failpoints import failpoint, failpoint_soon
 from streams.projection import Projection
 
 log = structlog.get_logger(__name__)
@@ -89,6 +89,7 @@ class ClaimLog:
         verdict = self._projection.expect(nonce)
         begun = self._clock.monotonic()
         try:
+            failpoint_soon("C3", won.id)
             await self._append(record, partition)  # acknowledged first: what replicas lack may yet vanish
             failpoint("C4", won.id)
             has_won = await verdict
@@ -124,6 +125,7 @@ class ClaimLog:
 
     async def outcome(self, record: OutcomeRecord, partition: int) -> None:
         """Append what the call proved, and return when the broker has it, however long that takes."""
+        failpoint_soon("C9", record.id)
         await self._append_surely(record, partition)
 
     async def hold(self, status: EmailStatus, partition: int, reason: str) -> None:

@@ -60,6 +60,24 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
         coordinator._do_heartbeat = noted_beat
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to what was committed, and where nothing was, to the beginning.
+
+        Stock stays there where it is: behind records that it fetched and threw away while recovery ended. They were
+        never read again, and the next commit passed them.
+        """
+        committed: Mapping[TP, int] = await self.call_thread(self._seek_back)
+        return committed
+
+    async def _seek_back(self) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        committed: Mapping[TP, int] = await consumer.seek_to_committed()
+        changelogs = self.app.tables.changelog_topics
+        unread = [tp for tp, offset in committed.items() if not offset and tp.topic not in changelogs]
+        if unread:
+            await consumer.seek_to_beginning(*unread)
+        return committed
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; a failure costs only a second reading. Stock crashes the app here."""
         mine = {TopicPartition(*tp): OffsetAndMetadata(n, "") for tp, n in offsets.items() if tp in self.assignment()}
@@ -113,6 +131,10 @@ class GuardedApp(faust.App):  # type: ignore[misc]
             return None
         last = self.acks.last(tp)
         expected = self.consumer._committed_offset[tp] if last is None else last + 1
+        if not expected and offset:  # nothing was committed yet: then the first one to come is the first that is kept
+            expected = await holes.first_kept(self.mailstream_settings, tp)
+            if self.is_draining:
+                return None
         if expected and offset > expected:
             # markers of transactions and compacted records leave holes that nobody ever reads (amendment 18)
             await holes.require_empty(self.mailstream_settings, tp, expected, offset)

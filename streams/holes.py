@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from faust.types import TP
 
 from mailstream.errors import LogLost, OffsetGap
@@ -20,6 +20,21 @@ async def require_empty(settings: Settings, tp: TP, first: int, end: int) -> Non
     Raises OffsetGap when one does (or nobody can tell), LogLost when retention deleted what was there.
     """
     await asyncio.to_thread(_look, settings, tp, first, end)
+
+
+async def first_kept(settings: Settings, tp: TP) -> int:
+    """The offset at which the partition begins now. Raises OffsetGap when nobody can tell."""
+    return await asyncio.to_thread(_begin, settings, tp)
+
+
+def _begin(settings: Settings, tp: TP) -> int:
+    consumer = Consumer({**tail.SETTINGS, **connection(settings)})
+    try:
+        return int(consumer.get_watermark_offsets(TopicPartition(tp.topic, tp.partition), timeout=SECONDS)[0])
+    except KafkaException as error:
+        raise OffsetGap(f"{tp.topic}/{tp.partition}: nobody can tell where it begins: {error.args[0].name()}") from None
+    finally:
+        consumer.close()
 
 
 def _look(settings: Settings, tp: TP, first: int, end: int) -> None:

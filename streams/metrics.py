@@ -2,6 +2,9 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from mailstream.status import Status
+from streams.core.claims import Verdict
+
 #: Emails that reached a status. FAILED or UNCONFIRMED rising: look at the provider's reasons.
 EMAILS = Counter("mailstream_emails", "Emails that reached a status", ["status"])
 #: Waiting emails. Rising: more is asked for than the gap lets out.
@@ -52,3 +55,6 @@ EVENT_KINDS = frozenset(
         "click",
     ]
 )
+#: The children of EMAILS by status and of ATTEMPTS by verdict, looked up once: they are counted for every mail.
+EMAILS_IN = {status: EMAILS.labels(status.value) for status in Status}
+VERDICTS = {verdict: ATTEMPTS.labels(verdict.value) for verdict in Verdict}

@@ -18,6 +18,7 @@ from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 from streams.checkpoints import Checkpoint, Checkpoints
+from streams.failpoints import failpoint
 from streams.metrics import LOAD_SECONDS, OWNED
 from streams.projection import Foreign, Projection
 from streams.table import StatusTable
@@ -101,6 +102,7 @@ class Ownership:
         firsts = await self._ends.first(self._status, gained)
         await self._tail.follow((self._status, p, firsts[self._status, p]) for p in gained)
         await self._catch_up(self._status, gained)
+        failpoint("C13", "")
         begins = await self._ends.first(self._attempts, gained)
         starts = {p: self._start_of(p, begins[self._attempts, p]) for p in gained}
         for partition, start in starts.items():

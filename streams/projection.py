@@ -19,7 +19,8 @@ from mailstream.status import EmailStatus, Status, order_of_merge
 from streams.core import fold
 from streams.core.acks import Acks, Slot
 from streams.core.claims import Verdict
-from streams.metrics import ATTEMPTS, EMAILS
+from streams.failpoints import failpoint
+from streams.metrics import EMAILS_IN, VERDICTS
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -80,7 +81,7 @@ class Projection:
             self._tell(record, has_won=False)
             return
         verdict, after = fold.attempted(before, record)
-        ATTEMPTS.labels(f"{verdict}").inc()
+        VERDICTS[verdict].inc()
         if after is before:
             self._settled.done(slot)
         else:
@@ -98,9 +99,10 @@ class Projection:
         else:
             claim = self._open.pop(record.id, None)
             self._table.put(after, partition, partial(self._close, slot, claim))
+            failpoint("C11", record.id)
         self._changed(before, after, partition)
         if after.status is not before.status:
-            EMAILS.labels(f"{after.status}").inc()
+            EMAILS_IN[after.status].inc()
 
     def _close(self, slot: Slot[int], claim: Slot[int] | None) -> None:
         self._settled.done(slot)
@@ -121,7 +123,7 @@ class Projection:
         self._table.put(after, partition, partial(self._written, claim, then) if claim or then else None)
         self._changed(before, after, partition)
         if before is None or after.status is not before.status:
-            EMAILS.labels(f"{after.status}").inc()
+            EMAILS_IN[after.status].inc()
 
     def _written(self, claim: Slot[int] | None, then: Callable[[], None] | None) -> None:
         if claim is not None:

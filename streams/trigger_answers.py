@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,9 +20,11 @@ from mailstream.topics import Naming
 from streams import trigger_metrics
 from streams.core import trigger, trigger_records
 from streams.core.rules import Rules
+from streams.core.rules_model import Start
 from streams.core.trigger import Failure, Ruling, Unreadable, Wish
 from streams.core.trigger_event import BadEvent, Received
 from streams.core.trigger_records import Outgoing
+from streams.group_reader import Ending
 from streams.metrics import DEAD_LETTERS
 
 if TYPE_CHECKING:
@@ -31,10 +33,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0  #: between two tries to publish what a batch asks for, or to ask the schema registry
-
-
-class Ending(Exception):
-    """The worker stops while a batch waits: nothing of it is stored, all of it is read again."""
 
 
 class Answers:
@@ -56,6 +54,10 @@ class Answers:
         self.rules = rules
         #: full name of each topic that is read, to its name in the rules
         self.topics = {rules.full_name(topic, self._naming.prefix): topic for topic in rules.topics}
+
+    def start_of(self, topic: str) -> Start | datetime:
+        """Where a topic (full name) is begun that was never read."""
+        return self.rules.start(self.topics.get(topic, ""))
 
     async def reload_templates(self) -> None:
         """Render from the folder as it is now."""

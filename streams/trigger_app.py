@@ -17,10 +17,11 @@ from mailstream.errors import MailstreamError
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
 from mailstream.templates import Templates
+from mailstream.topics import GROUP_TRIGGERS
 from streams import trigger_files, trigger_metrics
 from streams.core.rules import Rules
+from streams.group_reader import GroupReader
 from streams.trigger_answers import Answers
-from streams.trigger_reader import Reader
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ class Triggers(Service):  # type: ignore[misc]
         self.rules_mistake: str | None = None  #: why changed rules or templates were not taken
         self._settings, self._clock = settings, clock
         self._answers = Answers(settings, publisher, rules, templates.folder, clock)
-        self._reader: Reader | None = None
+        self._reader: GroupReader | None = None
 
     @property
     def unreadable(self) -> dict[str, str]:
@@ -53,10 +54,19 @@ class Triggers(Service):  # type: ignore[misc]
         """Start to read."""
         if self._settings.triggers_file:
             self.add_future(self._reload_on_change())
-        self._reader = Reader(self._settings, self._answers, self._clock, self._fail)
+        self._reader = GroupReader(
+            self._settings,
+            self._clock,
+            group=GROUP_TRIGGERS,
+            topics=lambda: self._answers.topics,
+            settle=self._answers.settle,
+            start_of=self._answers.start_of,
+            on_failure=self._fail,
+        )
 
     async def on_stop(self) -> None:
         """Finish the batch in work, commit it and leave the group."""
+        self._answers.is_ending = True
         if self._reader:
             await self._reader.close()
         await self._answers.close()

@@ -202,10 +202,8 @@ async def _decided(parts: Parts, caller: Key, status: EmailStatus, control: Cont
 
 
 async def _shown(parts: Parts, caller: Key, status: EmailStatus, code: int = 200) -> Response:
-    request = None
-    if caller.has(Scope.OPERATE) and status.request is not None:
-        request = await parts.bodies.read(status.request, status.id)
-    answer = answers.email(status, parts.queue.turn_of(status), request)
+    shown = await parts.bodies.shown(status) if caller.has(Scope.OPERATE) else None
+    answer = answers.email(status, parts.queue.turn_of(status), shown)
     return Response(answer.model_dump_json(), code, media_type="application/json")
 
 

@@ -1,5 +1,6 @@
 """Are the topics what emails were made for; create what is missing, never change what is there."""
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -85,6 +86,14 @@ def require(admin: AdminClient, settings: Settings, wanted: Iterable[Topic] = to
             "\n".join(lines) + "\nNothing was read, sent or committed. `mailstream topics plan` shows what differs, "
             "`mailstream topics apply` creates what is missing."
         )
+
+
+def retention_seconds(admin: AdminClient, settings: Settings, topic: Topic) -> float:
+    """How long the broker keeps a record of the topic; infinite when it deletes none by age. Raises KafkaException."""
+    name = Naming(settings.topic_prefix).of(topic)
+    [answer] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+    milliseconds = int(answer.result(SECONDS)["retention.ms"].value)
+    return math.inf if milliseconds < 0 else milliseconds / 1000
 
 
 def apply(admin: AdminClient, settings: Settings) -> list[Finding]:

@@ -99,11 +99,11 @@ def rejected(
     )
 
 
-def carried(status: EmailStatus, place: Coordinates) -> EmailStatus:
-    """The same email with a younger copy of its request (design §4)."""
+def carried(status: EmailStatus, place: Coordinates, at: datetime) -> EmailStatus:
+    """The same email with a younger copy of its request, appended ``at`` (design §4)."""
     if status.request is not None and status.request.offset >= place.offset:
         return status
-    return structs.replace(status, request=place)
+    return structs.replace(status, request=place, request_at=at)
 
 
 def attempted(status: EmailStatus, record: AttemptRecord) -> tuple[Verdict, EmailStatus]:

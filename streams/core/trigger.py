@@ -20,7 +20,8 @@ from mailstream.recipient import canonical
 from mailstream.request import Address, Control, ControlKind, EmailRequest
 from mailstream.templates import Rendered
 from streams.core import trigger_event
-from streams.core.rules import CancelRule, MailRule, Rule, Rules
+from streams.core.rules import Rules
+from streams.core.rules_model import CancelRule, MailRule, Rule
 from streams.core.trigger_event import BadEvent, DomainEvent, Received
 from streams.core.trigger_expression import Expression, Unanswered, is_true
 

@@ -15,6 +15,7 @@ from yarl import URL
 
 from mailstream.errors import WrongSettings
 from mailstream.request import EmailRequest
+from streams.failpoints import failpoint
 from streams.provider import payload
 from streams.provider.port import (
     Answer,
@@ -79,9 +80,10 @@ class _Body(aiohttp.Payload):
     provider has nothing to accept, so ``has_left`` False is proof even if that should change.
     """
 
-    def __init__(self, body: bytes, gate: Gate | None, deadlines: Deadlines) -> None:
-        super().__init__(body, content_type="application/json")
-        self._size = len(body)
+    def __init__(self, mail: Mail, gate: Gate | None, deadlines: Deadlines) -> None:
+        super().__init__(mail.body, content_type="application/json")
+        self._size = len(mail.body)
+        self._email_id = mail.email_id
         self._gate = gate
         self._deadlines = deadlines
         self.deadline = asyncio.timeout(None)
@@ -105,6 +107,7 @@ class _Body(aiohttp.Payload):
         now = asyncio.get_running_loop().time
         self.deadline.reschedule(now() + self._deadlines.write)
         await writer.write(self._value)
+        failpoint("C7", self._email_id)
         self.deadline.reschedule(now() + self._deadlines.read)
 
     async def _pass(self, gate: Gate) -> bool:
@@ -177,7 +180,7 @@ class SendGrid:
 
     async def send(self, mail: Mail, gate: Gate | None = None) -> Answer:
         """Make one call. Raises only when it is cancelled, or what the gate raises."""
-        body = _Body(mail.body, gate, self._deadlines)
+        body = _Body(mail, gate, self._deadlines)
         response: aiohttp.ClientResponse | None = None
         explanation = bytearray()
         try:

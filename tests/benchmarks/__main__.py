@@ -1,32 +1,38 @@
-"""Every benchmark, one after the other, on one real broker: what ``make bench`` runs. Names choose some of them."""
+"""All benchmarks, one after the other, on one broker: tables on stderr, one JSON document on stdout."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from mailstream.errors import NoKafka
 from tests.support import broker
 
-#: Modules beside this one that measure; the others help them.
-PROGRAMS = ("api", "trigger_rules")
+PARTS = ("gap", "worker", "api", "trigger_rules")
 
 
-def main(chosen: list[str]) -> int:
-    """Run them. Returns 1 when one of them failed."""
-    code = 0
+def main() -> int:
+    """Run each part in a process of its own."""
+    figures = {}
+    with tempfile.TemporaryDirectory() as home, broker.shared_kafka(Path(home) / "kafka") as kafka:
+        env = os.environ | {broker.BOOTSTRAP_VARIABLE: kafka.bootstrap}
+        for part in PARTS:
+            print(f"\n{part} ({kafka.title})", file=sys.stderr, flush=True)
+            ran = subprocess.run([sys.executable, "-m", f"tests.benchmarks.{part}"], env=env, stdout=subprocess.PIPE)
+            if ran.returncode:
+                return ran.returncode
+            figures[part] = _read(ran.stdout)
+    print(json.dumps(figures, indent=1))
+    return 0
+
+
+def _read(text: bytes) -> object:
     try:
-        with tempfile.TemporaryDirectory() as home, broker.shared_kafka(Path(home) / "kafka") as kafka:
-            env = os.environ | {broker.BOOTSTRAP_VARIABLE: kafka.bootstrap}
-            for name in chosen or PROGRAMS:
-                print(f"\n# {name}, {kafka.title}", flush=True)
-                code |= subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}"], env=env).returncode != 0
-    except NoKafka as error:
-        print(error, file=sys.stderr)
-        return 1
-    return int(code)
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text.decode()
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

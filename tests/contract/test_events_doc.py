@@ -18,6 +18,8 @@ from mailstream.templates import Templates
 from streams.core import rules as rule_file
 from streams.core import trigger
 from streams.core.rules import Rules
+from streams.core.rules_model import CancelRule, MailRule
+from streams.webhooks import endpoints
 from tests.support.domain_events import TEMPLATES, judged, received
 from tests.support.trigger_bench import Bench, requests_in
 
@@ -71,8 +73,20 @@ def test_the_request_on_the_page_is_one() -> None:
     assert isinstance(codec.decode_requested(text.encode()), EmailRequest)
 
 
+def test_the_endpoints_on_the_page_can_be_used(tmp_path: Path) -> None:
+    (text,) = blocks("yaml endpoints")
+    (tmp_path / "webhooks.yaml").write_text(text)
+    (tmp_path / "crm-webhook").write_text("whsec_" + "a" * 44)
+
+    ((endpoint, _),) = endpoints.load(
+        Settings(webhooks_file=str(tmp_path / "webhooks.yaml"), secrets_dir=str(tmp_path))
+    )
+
+    assert endpoint.name == "crm"
+
+
 def test_every_member_of_a_rule_is_on_the_page() -> None:
-    members = {field.alias or name for kind in (rule_file.MailRule, rule_file.CancelRule)
+    members = {field.alias or name for kind in (MailRule, CancelRule)
                for name, field in kind.model_fields.items()}  # fmt: skip
 
     assert [name for name in members - {"reason"} if f"`{name}`" not in PAGE] == []

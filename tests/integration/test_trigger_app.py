@@ -20,6 +20,7 @@ from mailstream.settings import Settings
 from streams import trigger_files
 from tests.support.domain_events import TEMPLATES, as_bytes, cloud_event, rules_with, shipped
 from tests.support.eventually import eventually
+from tests.support.records import records_in
 from tests.support.trigger_bench import REMINDER, STOP, Bench, requests_in, rules_of
 
 
@@ -203,3 +204,22 @@ async def test_an_event_that_its_producer_rolled_back_sends_nothing(bench: Bench
         found = requests_in(await bench.records(topics.REQUESTED, 2))
 
     assert {request.reference for request in found} == {"1", "3"}
+
+
+async def test_readers_that_come_and_go_skip_no_event(bench: Bench) -> None:
+    wanted = {str(number) for number in range(300)}
+    for number in sorted(wanted):
+        bench.producer.produce(
+            bench.name("shop.orders"), as_bytes(cloud_event(shipped(number), id=number)), number.encode()
+        )
+    assert bench.producer.flush(10) == 0
+
+    async def asked() -> bool:
+        found = await asyncio.to_thread(records_in, bench.settings, bench.name("email.requested"))
+        return {request.reference for request in requests_in(found)} >= wanted
+
+    async with bench.reading():
+        for _ in range(3):
+            async with bench.reading():
+                await asyncio.sleep(0.3)  # while partitions move
+        await eventually(asked, within_seconds=20, waiting_for="every event")

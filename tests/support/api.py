@@ -10,9 +10,9 @@ from typing import Any, Self
 import httpx
 from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
-from fastapi import FastAPI
 
 from api.app import create_api
+from api.edge import Edge
 from api.parts import Parts
 from api.server import server_of
 from mailstream import codec
@@ -31,8 +31,8 @@ DEV = {"Authorization": "Bearer dev"}
 class Api:
     """One replica, asked without a socket."""
 
-    def __init__(self, app: FastAPI, http: httpx.AsyncClient) -> None:
-        self.app, self.http = app, http
+    def __init__(self, edge: Edge, http: httpx.AsyncClient) -> None:
+        self.edge, self.app, self.http = edge, edge.app, http
 
     @property
     def parts(self) -> Parts:
@@ -64,7 +64,7 @@ async def an_api(
     async with edge.app.router.lifespan_context(edge.app):
         transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers or DEV) as http:
-            api = Api(edge.app, http)
+            api = Api(edge, http)
             if loaded:
                 await eventually(lambda: api.parts.lookup.is_loaded, within_seconds=20, waiting_for="the view")
             yield api
@@ -80,7 +80,7 @@ async def a_server(settings: Settings, *, headers: dict[str, str] | None = None)
             server = server_of(edge)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             async with httpx.AsyncClient(base_url=url, headers=headers or DEV, timeout=30) as http:
-                api = Api(edge.app, http)
+                api = Api(edge, http)
                 await eventually(
                     lambda: api.parts.lookup.is_loaded and server.started, within_seconds=20, waiting_for="the view"
                 )

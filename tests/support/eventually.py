@@ -13,7 +13,11 @@ LOOK_SECONDS = 0.02
 
 
 async def eventually(
-    fact: Callable[[], Fact | Awaitable[Fact]], *, within_seconds: float = 10.0, waiting_for: str
+    fact: Callable[[], Fact | Awaitable[Fact]],
+    *,
+    within_seconds: float = 10.0,
+    waiting_for: str,
+    every_seconds: float = LOOK_SECONDS,
 ) -> Fact:
     """Look until the fact is true, and return it; the loop runs on meanwhile.
 
@@ -32,7 +36,7 @@ async def eventually(
             last = f"last refused: {error}"
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {within_seconds:g} s for {waiting_for}; {last}")
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(every_seconds)
 
 
 def eventually_here(fact: Callable[[], Fact], *, within_seconds: float = 10.0, waiting_for: str) -> Fact:

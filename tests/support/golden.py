@@ -99,7 +99,7 @@ RECORDS: dict[str, Struct] = {
     "email.status.v1/sent": EmailStatus(
         writer=WORKER, id=ID, tenant="shop", recipient="78eca477", to_masked="a***@e***.com", status=Status.SENT,
         final=True, rank=2_000_000_000_000, attempt=2, nonce=NONCE, possible_duplicate=True, fingerprint="c09e3f",
-        reference="1042", tags=("order",), lane=Lane.BULK, request=Coordinates(3, 17), order=17,
+        reference="1042", tags=("order",), lane=Lane.BULK, request=Coordinates(3, 17), request_at=AT, order=17,
         provider=Provider("sg-1", 202, "accepted"), created_at=AT, updated_at=LATER, due_at=AT, expires_at=LATER,
         on_ambiguous=OnAmbiguous.RESEND, held_at=AT, retries_used=1, control=99, doubt=Doubt(1, NONCE),
         answered=1, second_doubt=Doubt(2, NONCE), test=True,

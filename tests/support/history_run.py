@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from statistics import median_low
 
 from dev.sendgrid.ledger import Call
 from mailstream import topics
@@ -26,7 +27,7 @@ def i7_never_faster_than_the_gap(history: History) -> Iterator[Finding]:
 
 
 def gaps_apart(history: History) -> list[Finding]:
-    """Those of a worker that was stopped between gate and first byte: no finding, listed apart."""
+    """Those whose earlier call was late to arrive, though it started in time: no finding, listed apart."""
     return [finding for finding, is_apart in _short_gaps(history) if is_apart]
 
 
@@ -44,7 +45,14 @@ def _short_gaps(history: History) -> Iterator[tuple[Finding, bool]]:
         allowed = _allowed(history, _worker(history, before.nonce), _worker(history, after.nonce))
         if distance < allowed - run.arrival_slack_seconds:
             finding = Finding("I7", f"{before.id} → {after.id}", f"{distance:.6f} s apart at the provider")
-            yield finding, _was_stopped_at_the_gate(history, before)
+            yield finding, _was_late_to_arrive(history, before)
+    lags = [lag for call in calls if (lag := _lag(history, call)) is not None]
+    if lags and (usual := median_low(lags)) > run.arrival_slack_seconds:
+        # a single late arrival is chance; if it were usual, the recorded starts would not be the real ones
+        yield (
+            Finding("I7", "starts", f"half of the calls arrive {usual:.3f} s and more after their recorded start"),
+            False,
+        )
     for (start, worker, id_), (later, other, after_id) in pairwise(_recorded_starts(history)):
         if later - start < _allowed(history, worker, other):
             yield Finding("I7", f"{id_} → {after_id}", f"{later - start:.6f} s apart as recorded"), False
@@ -83,19 +91,26 @@ def _too_many(starts: Sequence[float], gap: float, burst: int) -> Iterator[Findi
                 return
 
 
-def _was_stopped_at_the_gate(history: History, call: Call) -> bool:
-    """Whether the worker was paused between the start that it recorded and the first byte at the provider."""
-    recorded = [
-        record.started_at.timestamp()
-        for _, record in history.attempts.get(call.id or "", ())
-        if isinstance(record, OutcomeRecord) and record.nonce == call.nonce and record.started_at is not None
-    ]
-    begun = min(recorded, default=call.at - history.run.session_timeout_seconds)
+def _was_late_to_arrive(history: History, call: Call) -> bool:
+    """Whether the call was on its way for long: its worker was stopped behind the gate, or had no processor."""
+    if (lag := _lag(history, call)) is not None:
+        return lag > history.run.arrival_slack_seconds
+    begun = call.at - history.run.session_timeout_seconds  # it died before it could say when it started
     worker = _worker(history, call.nonce)
     pauses = [
         f for f in history.faults if f.kind in (FaultKind.PAUSE, FaultKind.RESUME) and worker and _is(worker, f.target)
     ]
     return any(begun <= fault.at <= call.at + CLOCK_ERROR_SECONDS for fault in pauses)
+
+
+def _lag(history: History, call: Call) -> float | None:
+    """Seconds from the start that the worker recorded to the first byte at the provider; None when none is recorded."""
+    recorded = [
+        record.started_at.timestamp()
+        for _, record in history.attempts.get(call.id or "", ())
+        if isinstance(record, OutcomeRecord) and record.nonce == call.nonce and record.started_at is not None
+    ]
+    return call.at - min(recorded) if recorded else None
 
 
 def _is(writer: str, target: str) -> bool:

@@ -81,9 +81,7 @@ class MailSystem:
                 tenant="dev",
                 source="test",
                 requested_at=moment(clock.now()),
-                subject="Hello",
-                text="Hello there",
-                **members,
+                **({"subject": "Hello", "text": "Hello there"} | members),
             )
             partition = partition_of(recipient_hash(recipient), self.settings.partitions)
             await publisher.publish(

@@ -220,6 +220,16 @@ def two_calls_too_close_as_recorded() -> History:
 
 
 @planted("I7")
+def recorded_starts_that_are_not_the_real_ones() -> History:
+    scene = Scene()
+    for n in range(6):
+        claim = scene.claim(scene.ask(f"{n}@example.com", at=0), at=0.5)
+        scene.call(claim, at=2 + n * GAP)
+        scene.outcome(claim, Outcome.ACCEPTED, started=1.9 + n * GAP, at=20 + n)
+    return scene.history()
+
+
+@planted("I7")
 def too_high_a_rate_where_only_the_rate_is_kept() -> History:
     scene = Scene(Run(gap_seconds=0.05, is_rate_only=True))
     for n in range(40):

@@ -77,6 +77,8 @@ def test_only_what_the_log_allows_may_be_claimed(status: EmailStatus, allowed: s
                      id="an unknown outcome counts once as well"),
         pytest.param(RELEASED, a_release(), Verdict.KNOWN, id="a release counts once"),
         pytest.param(SENT_BY_EVENT, an_outcome(), Verdict.CLOSED, id="an outcome behind an event still tells who took it"),
+        pytest.param(SENT_BY_EVENT, a_release(), Verdict.KNOWN, id="a release behind an event says nothing"),
+        pytest.param(RELEASED, an_outcome(), Verdict.KNOWN, id="who released made no call: no outcome counts"),
         pytest.param(RESENT, an_outcome(attempt=1), Verdict.DOUBT_SETTLED, id="a late outcome settles a doubt"),
         pytest.param(RESENT, an_outcome(Outcome.UNKNOWN, 1), Verdict.VOID, id="an unknown outcome settles none"),
         pytest.param(RESENT, a_hold(1), Verdict.VOID, id="a hold settles none"),

@@ -127,6 +127,7 @@ def test_a_rejected_id_shows_why() -> None:
         writer="w",
     )
 
+    assert (status.id, status.recipient, status.writer) == (ID, "1c2f9a3b", "w")
     assert (status.status, status.final, status.provider) == (Status.REJECTED, True, Provider(reason="BAD_VALUE"))
     assert status.timeline[0].detail == "BAD_VALUE: /subject: missing"
 
@@ -134,11 +135,11 @@ def test_a_rejected_id_shows_why() -> None:
 def test_a_carried_copy_moves_the_coordinates_forward_only_and_keeps_the_order() -> None:
     status = a_status()
 
-    carried = fold.carried(status, Coordinates(1, 900))
+    carried = fold.carried(status, Coordinates(1, 900), later(9))
 
     assert carried.request == Coordinates(1, 900)
-    assert carried.order == 7
-    assert fold.carried(carried, Coordinates(1, 8)) is carried
+    assert (carried.request_at, carried.order) == (later(9), 7)
+    assert fold.carried(carried, Coordinates(1, 8), later(9)) is carried
     assert merge(carried, status) is carried
 
 
@@ -372,6 +373,7 @@ def test_of_endless_opens_the_first_and_the_last_are_kept(kind: str) -> None:
     status = a_status(Status.DELIVERED, 1)
     for n in range(1000):
         status = fold.happened(status, an_event(kind, at_seconds=n))
+        assert sum(fact.what == kind for fact in status.timeline) == min(n + 1, 2)
 
     kept = [fact.at for fact in status.timeline if fact.what == kind]
     assert kept == [later(0), later(999)]
@@ -382,6 +384,19 @@ def test_an_event_that_proves_an_email_sent_names_it_for_the_provider() -> None:
     status = fold.happened(a_status(Status.HELD, 1), an_event("processed", message_id="m1"))
 
     assert status.provider == Provider("m1")
+
+
+def test_an_event_that_names_no_message_says_nothing_about_the_provider() -> None:
+    assert fold.happened(a_status(Status.HELD, 1), an_event("processed")).provider is None
+
+
+def test_an_outcome_tells_what_the_provider_said_and_keeps_the_message_id_of_an_event() -> None:
+    sent = fold.happened(a_status(Status.PROCESSING, 1), an_event("processed", message_id="m1"))
+
+    status = folded([an_outcome(Outcome.UNKNOWN, code=503, reason="try later")], sent)
+
+    assert status.status is Status.SENT
+    assert status.provider == Provider("m1", 503, "try later")
 
 
 def test_a_second_message_id_for_one_email_is_an_alarm() -> None:

@@ -114,7 +114,7 @@ def test_one_worker_that_is_on_time_uses_the_whole_rate() -> None:
     assert worker.starts[-1] == pytest.approx(2000)
 
 
-@given(st.lists(delays, min_size=2, max_size=60), st.integers(1, 5))
+@given(st.lists(delays, min_size=2, max_size=25), st.integers(1, 5))
 def test_a_burst_saves_up_tokens_and_never_more_than_its_number(lateness: list[float], burst: int) -> None:
     worker = Worker(a_pace(1.0, burst))
 
@@ -192,6 +192,14 @@ def test_one_worker_does_not_look_at_the_wall_clock(step: float) -> None:
 
 
 # -- turns --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gap", "guard"), [(0.1, 0.005), (2.0, 0.005), (60.0, 0.15)], ids=["least", "usual", "long"])
+def test_a_turn_is_the_gap_and_a_guard_of_5_ms_or_a_quarter_of_a_percent(gap: float, guard: float) -> None:
+    turns = Turns(round(gap * SECOND), PARTITIONS)
+
+    assert turns.guard_ns == round(guard * SECOND)
+    assert turns.length_ns == round((gap + guard) * SECOND)
 
 
 @given(st.integers(1, 10**13), st.integers(1, 64), st.integers(0, 2**62))
@@ -348,6 +356,7 @@ def test_whoever_may_not_start_is_told_a_later_time(
         if pace.may_start(at(looks[-1])):
             return
         assert wakes > looks[-1]
+        assert pace.may_start(at(wakes + EPSILON)), "and at that time it may"
         looks.append(wakes)
     raise AssertionError("never")
 

@@ -120,3 +120,19 @@ def test_a_rule_sends_only_from_senders_that_the_settings_allow(
 def test_a_rule_needs_a_template_that_is_there() -> None:
     with pytest.raises(WrongRules, match="rule shipped: there is no template order-shipped@9 "):
         rule_file.require_usable(rules_with(template="order-shipped@9"), Templates(TEMPLATES), Settings())
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"tags": ["a", "a"]}, "rule shipped: /tags/1: this tag stands here twice"),
+        ({"tags": ["a\nb"]}, "rule shipped: /tags/0: control characters"),
+        ({"reply_to": "a@b"}, "rule shipped: /reply_to/email"),
+        ({"from": "sender@example.com", "from_name": "The\nshop"}, "rule shipped: /from/name"),
+    ],
+)
+def test_what_would_be_wrong_with_every_mail_is_told_at_the_start(members: dict[str, object], told: str) -> None:
+    with pytest.raises(WrongRules) as error:
+        rule_file.require_usable(rules_with(**members), Templates(TEMPLATES), Settings(sender="sender@example.com"))
+
+    assert told in str(error.value)

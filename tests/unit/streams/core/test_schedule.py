@@ -155,6 +155,21 @@ def test_emails_that_are_gone_take_no_memory() -> None:
     assert sum(isinstance(thing, Waiting) for thing in gc.get_objects()) < 600
 
 
+def test_those_that_stay_keep_their_order_when_the_others_are_dropped() -> None:
+    schedule = Schedule()
+    dues = [(n * 7919) % 1000 for n in range(1000)]
+    for n, due in enumerate(dues):
+        schedule.add(an_email(f"e{due}", recipient=n, due_in_seconds=due + 1, expires_in_seconds=due + 1), 0)
+    for due in range(1000):
+        if due % 10:
+            schedule.remove(f"e{due}")
+
+    for due in range(0, 1000, 20):
+        assert schedule.wakes_at(due) == due + 1
+        assert [email.id for email in schedule.expired(due + 1)] == [f"e{due}"]
+        schedule.remove(f"e{due + 10}")
+
+
 def test_an_email_waits_as_its_status_says() -> None:
     status = a_status(Status.RETRYING, 1, due_at=later(30), expires_at=later(60))
 

@@ -1,28 +1,33 @@
-"""Read the topics of other services in a consumer group of our own: a thread polls, the loop settles.
+"""Read topics in a consumer group, without Faust: a thread polls, the loop settles.
 
-An offset is stored only when all that its record asked for is in the log. So a crash repeats events and skips none,
-and a repeated event has the same ids.
+For readers that own nothing: domain events, outgoing webhooks. An offset is stored only when its record is settled, so a
+crash repeats records and skips none. A topic that cannot be read is reported, and the others go on.
 """
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from prometheus_client import Gauge
 
 from mailstream.clock import Clock
 from mailstream.log.client import connection
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_TRIGGERS, Naming
-from streams import trigger_metrics, trigger_start
-from streams.core.rules import Start
-from streams.trigger_answers import RETRY_SECONDS, Answers, Ending
+from mailstream.topics import Naming
+from streams import group_start
+from streams.core.rules_model import Start
 
 log = structlog.get_logger(__name__)
 
+#: 1 while a topic that is to be read cannot be: it is missing, or reading it is not allowed.
+UNREADABLE = Gauge("mailstream_topic_unreadable", "Topic that is to be read and cannot be", ["topic"])
+
+RETRY_SECONDS = 1.0  #: between two questions about where to start
 BATCH = 200  #: records that are settled together, then stored
 POLL_SECONDS = 0.2
 STOP_SECONDS = 20.0  #: for the batch in work; what is not stored then is read again
@@ -35,6 +40,7 @@ SETTINGS: dict[str, Any] = {
     "auto.commit.interval.ms": 1000,
     "auto.offset.reset": "earliest",  # what is too old sends nothing anyway
     "isolation.level": "read_committed",  # an event that was rolled back must not send mail (amendment 18)
+    "max.poll.interval.ms": 86_400_000,  # a day: a batch may wait for an outage, and a dead process has its session
     "partition.assignment.strategy": "cooperative-sticky",
     "topic.metadata.refresh.interval.ms": 30_000,  # how soon a topic that was missing is found
     "enable.partition.eof": True,  # tells that a topic can be read, though nothing new stands in it
@@ -43,24 +49,40 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Reader:
+class Ending(Exception):
+    """Raised by whoever settles when it gives up for the stop: nothing of its batch is stored, all is read again."""
+
+
+class GroupReader:
     """Make it inside the running loop; the thread alone touches the consumer."""
 
     def __init__(
-        self, settings: Settings, answers: Answers, clock: Clock, on_failure: Callable[[BaseException], None]
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        group: str,
+        topics: Callable[[], Iterable[str]],
+        settle: Callable[[Sequence[Message]], Awaitable[None]],
+        start_of: Callable[[str], Start | datetime],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
-        """``on_failure`` is called on the loop when nothing more will be read."""
+        """``topics`` are full names, asked before each poll. ``settle`` may raise Ending once ``close`` has been called.
+
+        ``on_failure`` is called on the loop when nothing more will be read.
+        """
         self.unreadable: dict[str, str] = {}  #: topic to reason
-        self._settings, self._answers, self._clock, self._on_failure = settings, answers, clock, on_failure
-        self._naming = Naming(settings.topic_prefix)
+        self._settings, self._clock = settings, clock
+        self._group = Naming(settings.topic_prefix).of(group)
+        self._topics, self._settle, self._start_of, self._on_failure = topics, settle, start_of, on_failure
         self._is_ending = False
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="triggers", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=group, daemon=True)
         self._thread.start()
 
     async def close(self) -> None:
         """Finish the batch in work, commit it and leave the group."""
-        self._is_ending = self._answers.is_ending = True
+        self._is_ending = True
         await asyncio.to_thread(self._thread.join, STOP_SECONDS)
 
     def _run(self) -> None:
@@ -69,7 +91,7 @@ class Reader:
             try:
                 subscribed: set[str] = set()
                 while not self._is_ending:
-                    if (wanted := set(self._answers.topics)) != subscribed:  # at the start, and after a reload
+                    if (wanted := set(self._topics())) != subscribed:  # at the start, and after a reload
                         consumer.subscribe(sorted(wanted), on_assign=self._on_assign)
                         subscribed = wanted
                     self._read(consumer)
@@ -78,14 +100,14 @@ class Reader:
         except Ending:
             pass
         except BaseException as error:
-            log.error("triggers ended", error=repr(error), exc_info=error)
+            log.error("reading ended", group=self._group, error=repr(error), exc_info=error)
             self._loop.call_soon_threadsafe(self._on_failure, error)
 
     def _config(self) -> dict[str, Any]:
         seconds = self._settings.session_timeout
         config = {
             **SETTINGS,
-            "group.id": self._naming.of(GROUP_TRIGGERS),
+            "group.id": self._group,
             "client.id": self._settings.worker_id,
             "session.timeout.ms": int(seconds * 1000),
             "heartbeat.interval.ms": int(seconds * 100),
@@ -113,12 +135,15 @@ class Reader:
                 raise KafkaException(error)
         if not records:
             return
-        asyncio.run_coroutine_threadsafe(self._answers.settle(records), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._settled(records), self._loop).result()
         ends = {(message.topic() or "", message.partition() or 0): (message.offset() or 0) + 1 for message in records}
         try:
             consumer.store_offsets(offsets=[TopicPartition(*place, end) for place, end in ends.items()])
         except KafkaException as error:  # revoked meanwhile: its new owner reads again, and the ids are known
             log.info("offsets not stored, the records are read again", error=error.args[0].name())
+
+    async def _settled(self, records: Sequence[Message]) -> None:
+        await self._settle(records)
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         new = {(part.topic, part.partition): part for part in self._starts(consumer, assigned)}
@@ -127,14 +152,10 @@ class Reader:
             consumer.store_offsets(offsets=list(new.values()))
 
     def _starts(self, consumer: Consumer, assigned: list[TopicPartition]) -> list[TopicPartition]:
-        rules, prefix = self._answers.rules, self._naming.prefix
-        starts = {rules.full_name(topic, prefix): rules.start(topic) for topic in rules.topics}
         recent_at = self._clock.now() - self._settings.max_event_age
         while True:
             try:
-                return trigger_start.positions(
-                    consumer, assigned, lambda topic: starts.get(topic, Start.RECENT), recent_at=recent_at
-                )
+                return group_start.positions(consumer, assigned, self._start_of, recent_at=recent_at)
             except KafkaException as error:  # guessing could mail a year of history
                 log.warning("start of new partitions unknown, asking again", error=error.args[0].name())
             if self._is_ending:
@@ -146,11 +167,11 @@ class Reader:
 
     def _note_unreadable(self, topic: str, error: KafkaError) -> None:
         if topic not in self.unreadable:
-            log.error("a topic of the trigger rules cannot be read; the others go on", topic=topic, error=error.name())
-            trigger_metrics.UNREADABLE.labels(topic).set(1)
+            log.error("a topic cannot be read; the others go on", topic=topic, error=error.name())
+            UNREADABLE.labels(topic).set(1)
         self.unreadable[topic] = error.name()
 
     def _note_readable(self, topic: str) -> None:
         if self.unreadable.pop(topic, None):
             log.info("topic can be read again", topic=topic)
-            trigger_metrics.UNREADABLE.labels(topic).set(0)
+            UNREADABLE.labels(topic).set(0)

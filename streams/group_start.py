@@ -5,7 +5,7 @@ from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streams.core.rules import Start
+from streams.core.rules_model import Start
 
 ASK_SECONDS = 10.0
 

@@ -1,0 +1,141 @@
+"""``mailstream held``: emails whose outcome is unknown, and an operator's word about them, with a reason and on record."""
+
+import asyncio
+import time
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from mailstream import codec, topics
+from mailstream.email_id import partition_in
+from mailstream.errors import BadEmailId
+from mailstream.request import Control, ControlKind
+from mailstream.settings import Settings, load
+from mailstream.status import EmailStatus, Status, merge
+from mailstream.topics import Naming
+
+if TYPE_CHECKING:
+    from cli.progress import Meter
+
+group = typer.Typer(no_args_is_help=True, help="Emails whose outcome is unknown, and an operator's word about them.")
+
+Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
+#: How long the owner of the partition may take to decide, before the command says that it will come later.
+DECIDED_SECONDS = 10.0
+LOOK_SECONDS = 0.2
+
+
+class As(StrEnum):
+    """What an operator may say."""
+
+    SENT = "SENT"  #: the provider has it: there is evidence elsewhere
+    UNCONFIRMED = "UNCONFIRMED"  #: nobody will ever know; it is not sent again
+    RESEND = "RESEND"  #: send it once more, marked as a possible duplicate
+
+
+@group.command("list")
+def list_held(as_json: Json = False) -> None:
+    """Show what is HELD, oldest first, from the topic alone."""
+    from cli.progress import Meter
+
+    with Meter("reading") as meter:
+        held = sorted(_held(load(), meter), key=lambda status: status.held_at or status.updated_at)
+    if as_json:
+        typer.echo(msgspec.json.encode(held).decode())
+        return
+    for status in held:
+        since = status.held_at or status.updated_at
+        why = next((fact.detail for fact in reversed(status.timeline) if fact.status is Status.HELD), None)
+        typer.echo(f"{since:%Y-%m-%d %H:%M:%S}  {status.id}  attempt {status.attempt}  {why or ''}")
+    typer.echo(f"{len(held)} emails are HELD.", err=True)
+
+
+@group.command()
+def resolve(
+    email_id: Annotated[str, typer.Argument(metavar="ID", help="email id, em_…")],
+    as_: Annotated[As, typer.Option("--as", help="what is said of it")],
+    reason: Annotated[str, typer.Option(help="why; goes on the timeline", min=1)],
+    by: Annotated[str, typer.Option(help="who says so; goes on the timeline", envvar="USER")],
+    is_yes: Annotated[
+        bool, typer.Option("--yes", help="publish it; without, only show what would be published")
+    ] = False,
+) -> None:
+    """End HELD by an operator's word. The owner of the partition decides by the log; evidence that came first wins."""
+    control = Control(kind=ControlKind.RESOLVE, id=email_id, by=by, reason=reason, to=as_.value)
+    if not is_yes:
+        typer.echo(codec.encode(control).decode())
+        typer.echo("Nothing was published. Say --yes to publish this.", err=True)
+        return
+    try:
+        said = _publish_and_wait(load(), control)
+    except BadEmailId as error:
+        raise typer.BadParameter(str(error), param_hint="ID") from None
+    typer.echo(said)
+    if said.startswith("refused"):
+        raise typer.Exit(1)
+
+
+def _held(settings: Settings, meter: "Meter") -> list[EmailStatus]:
+    from mailstream.log.read import Reader
+
+    statuses: dict[str, EmailStatus] = {}
+    name = Naming(settings.topic_prefix).of(topics.STATUS)
+    with Reader(settings) as reader:
+        spans = [reader.span(name, partition) for partition in range(settings.partitions)]
+        meter.planned(sum(map(len, spans)))
+        for span in spans:
+            for record in reader.records(span):
+                meter.progress(1)
+                if (value := record.value()) is None:
+                    statuses.pop((record.key() or b"").decode(), None)
+                    continue
+                status = codec.decode_status(value)
+                statuses[status.id] = merge(statuses.get(status.id), status)
+    return [status for status in statuses.values() if status.status is Status.HELD]
+
+
+def _publish_and_wait(settings: Settings, control: Control) -> str:
+    """Append the word, then follow the statuses of its partition until it is decided."""
+    from mailstream.log.read import Reader
+
+    naming, partition = Naming(settings.topic_prefix), partition_in(control.id, settings.partitions)
+    name, deadline = naming.of(topics.STATUS), time.monotonic() + DECIDED_SECONDS
+    with Reader(settings) as reader:
+        span = reader.span(name, partition)
+        offset = asyncio.run(_append(settings, control, naming.of(topics.REQUESTED), partition))
+        while time.monotonic() < deadline:
+            span = replace(reader.span(name, partition), start=span.end)
+            for record in reader.records(span):
+                if record.key() == control.id.encode() and (value := record.value()) is not None:
+                    status = codec.decode_status(value)
+                    if status.control >= offset:
+                        return _told(status, offset)
+            time.sleep(LOOK_SECONDS)
+    return f"not decided within {DECIDED_SECONDS:.0f} s: is a worker running? It decides when it reads the record"
+
+
+async def _append(settings: Settings, control: Control, topic: str, partition: int) -> int:
+    from mailstream.log.publish import Publisher
+
+    publisher = Publisher(settings)
+    try:
+        place = await publisher.publish(
+            topic,
+            codec.encode(control),
+            key=control.id.encode(),
+            partition=partition,
+            headers=codec.headers_of(control),
+        )
+    finally:
+        await publisher.close()
+    return place.offset
+
+
+def _told(status: EmailStatus, offset: int) -> str:
+    fact = next((fact for fact in status.timeline if fact.control == offset), None)
+    if fact is not None and fact.what == "resolve_refused":
+        return f"refused: {fact.detail}; it is {status.status}"
+    return f"decided: it is {status.status}"

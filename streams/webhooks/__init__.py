@@ -1,0 +1,1 @@
+"""Tell other services of status changes: Standard Webhooks, one consumer group for each endpoint."""

@@ -1,0 +1,29 @@
+"""The first reading of a partition: nothing was ever committed there that could lead back to a record that was passed."""
+
+from pathlib import Path
+
+from mailstream.settings import Settings
+from tests.support.eventually import eventually
+from tests.support.mail_system import MailSystem
+from tests.support.nursery import Nursery
+from tests.support.processes import Programs
+from tests.support.run_log import KafkaCaller, RunLog
+
+
+async def test_records_that_faust_throws_away_before_anything_was_committed_are_read_again(
+    programs: Programs, settings: Settings, tmp_path: Path
+) -> None:
+    system = MailSystem(programs, settings, send_gap=0, session_timeout=6)
+    caller = KafkaCaller(system.settings, RunLog())
+    early = [await caller.ask() for _ in range(20)]
+    with Nursery(tmp_path) as nursery:
+        worker = nursery.worker(system.settings, ("tests.support.wasteful_worker", "worker"))
+        await eventually(worker.is_ready, within_seconds=40, waiting_for="the worker")
+        late = [await caller.ask() for _ in range(20)]
+
+        await eventually(
+            lambda: {call["id"] for call in system.ledger()} >= {*early, *late},
+            within_seconds=20,
+            waiting_for="40 emails",
+        )
+    await caller.close()

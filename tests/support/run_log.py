@@ -1,0 +1,162 @@
+"""What happens in a run, noted while it happens: who asked what, what look-ups answered, what was done to whom.
+
+Together with the emulator's ledger and the topics this is the whole history (guarantees §5).
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httpx
+import msgspec
+
+from mailstream import codec, email_id, topics
+from mailstream.clock import moment
+from mailstream.errors import NotPublished
+from mailstream.log.publish import Publisher
+from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.request import Address, EmailRequest
+from mailstream.settings import Settings
+from mailstream.status import Status, rank_of
+from mailstream.topics import Naming
+from tests.support.collected import collected
+from tests.support.history import History
+from tests.support.history_logs import Ask, Fault, FaultKind, Lookup, Result, Sample
+from tests.support.mail_system import KEY, an_address
+
+PAGE = 5000
+
+
+class RunLog:
+    """The logs A, G and N of one run, and what was sampled."""
+
+    def __init__(self) -> None:
+        self.asks: list[Ask] = []
+        self.lookups: list[Lookup] = []
+        self.faults: list[Fault] = []
+        self.samples: list[Sample] = []
+
+    def did(self, kind: FaultKind, target: str, code: int | None = None) -> None:
+        """Note a fault at the moment of its doing."""
+        self.faults.append(Fault(time.time(), kind, target, code))
+
+    def history(self, settings: Settings, calls: Iterable[dict[str, Any]], **more: Any) -> History:
+        """All logs together; the topics are read as they are now."""
+        return collected(
+            settings,
+            calls,
+            asks=tuple(self.asks),
+            lookups=tuple(self.lookups),
+            faults=tuple(sorted(self.faults, key=lambda fault: fault.at)),
+            samples=tuple(self.samples),
+            **more,
+        )
+
+
+def all_calls(emulator_url: str) -> list[dict[str, Any]]:
+    """The emulator's whole ledger, page by page."""
+    calls: list[dict[str, Any]] = []
+    since, has_more = 0, True
+    while has_more:
+        answer = httpx.get(
+            f"{emulator_url}/ledger", params={"all": "true", "since": since, "limit": PAGE}, timeout=30
+        ).raise_for_status()
+        page = msgspec.json.decode(answer.content)
+        calls += page["data"]
+        since, has_more = page["next"], page["has_more"]
+    return calls
+
+
+class KafkaCaller:
+    """A service that writes its requests to Kafka itself. Make it inside the loop."""
+
+    def __init__(self, settings: Settings, log: RunLog) -> None:
+        self._partitions, self._log = settings.partitions, log
+        self._topic = Naming(settings.topic_prefix).of(topics.REQUESTED)
+        self._publisher = Publisher(settings)
+
+    async def ask(self, to: str | None = None, **members: Any) -> str:
+        """One email. Returns its id, whatever became of the record."""
+        recipient = canonical(to or an_address())
+        request = EmailRequest(
+            **{
+                "id": email_id.new(recipient),
+                "to": Address(recipient),
+                "tenant": "dev",
+                "source": "test",
+                "requested_at": moment(time.time()),
+                "subject": "Hello",
+                "text": "Hello there",
+                **members,
+            }
+        )
+        assert request.id is not None
+        begun_at, result = time.time(), Result.OK
+        try:
+            await self._publisher.publish(
+                self._topic,
+                codec.encode(request),
+                key=recipient.encode(),
+                partition=partition_of(recipient_hash(recipient), self._partitions),
+                headers=codec.headers_of(request),
+            )
+        except NotPublished:
+            result = Result.INFO
+        self._log.asks.append(Ask(begun_at, result, None, request.id, time.time()))
+        return request.id
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        await self._publisher.close()
+
+
+class ApiCaller:
+    """A service that asks and looks up over HTTP."""
+
+    def __init__(self, url: Callable[[], str], log: RunLog, *, replica: str = "api-0") -> None:
+        self._url, self._log, self._replica = url, log, replica
+        self._http = httpx.AsyncClient(headers=KEY, timeout=10)
+
+    async def ask(self, to: str | None = None, *, key: str | None = None, **members: Any) -> str | None:
+        """One email. Returns its id, None when the API did not take it or did not answer."""
+        headers = {"Idempotency-Key": key} if key else {}
+        body = {"to": to or an_address(), "subject": "Hello", "text": "Hello there", **members}
+        begun_at = time.time()
+        try:
+            answer = await self._http.post(f"{self._url()}/v1/emails", json=body, headers=headers)
+        except httpx.HTTPError:
+            self._log.asks.append(Ask(begun_at, Result.INFO, None, None, time.time()))
+            return None
+        result = Result.OK if answer.status_code == 202 else Result.INFO if answer.status_code >= 500 else Result.FAIL
+        id_ = answer.json()["id"] if result is Result.OK else None
+        self._log.asks.append(Ask(begun_at, result, answer.status_code, id_, time.time()))
+        return id_
+
+    async def look_up(self, id_: str) -> dict[str, Any] | None:
+        """Where an email stands. Notes a status or a 404; None when there was neither."""
+        asked_at = time.time()
+        try:
+            answer = await self._http.get(f"{self._url()}/v1/emails/{id_}")
+        except httpx.HTTPError:
+            return None
+        if answer.status_code == 404:
+            self._log.lookups.append(Lookup(asked_at, id_, 404, replica=self._replica))
+        if answer.status_code != 200:
+            return None
+        found: dict[str, Any] = answer.json()
+        status = Status(found["status"])
+        rank = rank_of(status, found["attempts"])
+        self._log.lookups.append(Lookup(asked_at, id_, 200, status, rank, self._replica))
+        return found
+
+    async def cancel(self, id_: str) -> int | None:
+        """Ask for its withdrawal. Returns the code; None without an answer."""
+        try:
+            answer = await self._http.post(f"{self._url()}/v1/emails/{id_}/cancel")
+        except httpx.HTTPError:
+            return None
+        return answer.status_code
+
+    async def close(self) -> None:
+        """End its connections."""
+        await self._http.aclose()
