@@ -3,17 +3,25 @@
 import signal
 import time
 from functools import partial
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from mailstream import settings
+from mailstream.errors import NotStarted
 
 group = typer.Typer(no_args_is_help=True, help="A Kafka, a SendGrid and a whole system on this machine.")
 
 
 class Stopped(Exception):
     """Somebody asked us to stop."""
+
+
+def require_tools() -> None:
+    """Raise NotStarted where only the product is installed, as in its image."""
+    if find_spec("psutil") is None or find_spec("testcontainers") is None:
+        raise NotStarted("This needs the development tools: run it in a checkout, after `make setup`.")
 
 
 def until_stopped() -> None:
@@ -32,6 +40,7 @@ def until_stopped() -> None:
 @group.command()
 def kafka() -> None:
     """One Kafka node on loopback until Ctrl-C; its data survive in DATA_DIR."""
+    require_tools()
     from dev.kafka.find import kafka as found
 
     chosen = settings.load()
@@ -71,6 +80,7 @@ def up(
     demo: Annotated[bool, typer.Option("--demo", help="end when the sample mails are sent: exit 0, else 1")] = False,
 ) -> None:
     """Kafka, topics, SendGrid emulator, API and worker on this machine, and one mail from each source; until Ctrl-C."""
+    require_tools()
     from cli import _tour as tour
 
     chosen = settings.load()
@@ -85,6 +95,7 @@ def up(
 @group.command()
 def clean() -> None:
     """Remove what `dev up` and `dev kafka` keep in DATA_DIR: Kafka's data and jars, logs. Refuses while one runs."""
+    require_tools()
     from dev.up import forget
 
     chosen = settings.load()

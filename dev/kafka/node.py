@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -139,11 +139,14 @@ class Broker(Protocol):
         """Stop for good and leave no data that only tests needed."""
 
 
-def takes_records(bootstrap: str, node_id: int | None = None) -> bool:
-    """Whether a broker answers there, and (when an id is given) that one is not fenced off by its old session."""
-    probe = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.connection.setup.timeout.ms": 1000})
+def takes_records(bootstrap: str, node_id: int | None = None, connection: Mapping[str, Any] | None = None) -> bool:
+    """Whether a broker answers there, and (when an id is given) that one is not fenced off by its old session.
+
+    ``connection``: further settings of the client, for a broker that wants to know who asks.
+    """
+    quick: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, "socket.connection.setup.timeout.ms": 1000}
     try:
-        brokers = probe.list_topics(timeout=1.0).brokers
+        brokers = AdminClient({**(connection or {}), **quick}).list_topics(timeout=1.0).brokers
     except KafkaException:
         return False
     return bool(brokers) if node_id is None else node_id in brokers

@@ -63,6 +63,8 @@ class Terminal:
         for process in self._started:
             if process.is_running():
                 process.stop(seconds=60)
+        if self._started:
+            self.run("dev", "clean")  # in a container the data are in a volume of the engine
 
 
 @pytest.fixture
