@@ -80,7 +80,8 @@ def test_rejected_moved_batched_and_identified_by_event_are_all_accounted_for(
 
 
 def test_an_item_of_a_batch_that_never_came_is_lost(settings: Settings, tmp_path: Path) -> None:
-    item = EmailRequest(to=Address("ada@example.com"), id="em_1c2f9a3b_never")
+    hash_ = recipient_hash("ada@example.com")
+    item = EmailRequest(to=Address("ada@example.com"), id=f"em_{hash_:08x}_never", subject="Hello", text="Hello there")
     write([Record(topics.REQUESTED.name, 0, 0, 0.0, Batch(items=(item,), id="b"))], settings)
 
     done = audit(settings, "verify", "--settle", "0", "--json", folder=tmp_path)
