@@ -15,6 +15,7 @@ from mailstream.settings import Settings
 #: Topic and partition.
 Partition = tuple[str, int]
 
+COORDINATOR_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 _FIRST, _LAST = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -39,7 +40,9 @@ class LogEnds:
         """How far the group has read; only partitions for which it ever said so."""
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in range(self._partitions)])
         [found] = await self._answers(
-            lambda: self._admin.list_consumer_group_offsets([asked], request_timeout=self._one_try)
+            # librdkafka 2.16.1 crashes (rdk:main, a null pointer) when this question times out while the brokers are
+            # still making the topic of the coordinators; so it gets long, and we stop waiting for it ourselves
+            lambda: self._admin.list_consumer_group_offsets([asked], request_timeout=COORDINATOR_SECONDS)
         )
         return {
             (part.topic, part.partition): part.offset
@@ -63,7 +66,11 @@ class LogEnds:
         deadline = loop.time() + self._seconds
         while True:
             try:
-                return await asyncio.gather(*(asyncio.wrap_future(answer) for answer in question().values()))
+                asked = asyncio.gather(*(asyncio.wrap_future(answer) for answer in question().values()))
+                asked.add_done_callback(_seen)
+                return await asyncio.wait_for(asyncio.shield(asked), max(0.1, deadline - loop.time()))
+            except TimeoutError:
+                raise NotCaughtUp("the brokers do not answer in time") from None
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
                     # an admin client remembers the epoch of a leader that was replaced, and never asks for the new one
@@ -71,3 +78,9 @@ class LogEnds:
                 if loop.time() > deadline:
                     raise NotCaughtUp(f"the brokers do not answer ({error.args[0].name()})") from None
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _seen(done: "asyncio.Future[Any]") -> None:
+    """Mark a failure as seen that comes when nobody waits any more."""
+    if not done.cancelled():
+        done.exception()
