@@ -25,6 +25,13 @@ def connection(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
+#: librdkafka 2.16.1 can crash (rdk:main, a null pointer) when an admin client is destroyed right after its answers came
+#: from a cluster that is still making topics. So they live as long as the process; there are only a few of them.
+_KEPT: list[AdminClient] = []
+
+
 def admin(settings: Settings) -> AdminClient:
     """An admin client."""
-    return AdminClient(connection(settings))
+    client = AdminClient(connection(settings))
+    _KEPT.append(client)
+    return client

@@ -36,6 +36,7 @@ RESOLVED_SECONDS = 5.0
 START_SECONDS = 20.0
 
 
+@pytest.mark.long  # not yet seen green on a quiet machine within the normal run's time
 @pytest.mark.timeout(600)
 async def test_a_worker_killed_at_any_point_of_an_emails_way_loses_nothing_and_sends_nothing_twice(
     programs: Programs, kafka: Kafka, tmp_path: Path
