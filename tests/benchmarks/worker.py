@@ -23,7 +23,7 @@ from tests.support.mail_system import MailSystem
 from tests.support.processes import Program, programs_in
 from tests.support.system import some_settings, topics_of
 
-MAILS, BODY_BYTES = int(__import__("os").environ.get("N", "20000")), 2000
+MAILS, BODY_BYTES = 20_000, 2000
 LIMIT_SECONDS = 300
 
 

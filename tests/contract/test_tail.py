@@ -64,7 +64,8 @@ def name_in(settings: Settings) -> str:
 
 def append(settings: Settings, *values: bytes, partition: int = 0, **config: Any) -> Producer:
     """Put values into the log and wait for them; returns the producer, for what is to follow."""
-    producer = Producer({**client.connection(settings), "linger.ms": 0, **config})
+    in_order = {"enable.idempotence": True}  # else a first try at a leader that is just made is overtaken by the second
+    producer = Producer({**client.connection(settings), "linger.ms": 0, **in_order, **config})
     for value in values:
         producer.produce(name_in(settings), value, partition=partition)
     assert producer.flush(10) == 0
