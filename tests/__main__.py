@@ -1,6 +1,6 @@
 """All tests but the long ones, from fast to slow, on one real broker: what `make test` runs.
 
-Tests that mostly wait run side by side; those that judge times run alone.
+Within a phase tests run side by side: most of them wait for something, and none judges by how fast the machine is.
 """
 
 import os
@@ -12,11 +12,10 @@ from pathlib import Path
 from mailstream.errors import NoKafka
 from tests.support import broker
 
-SIDE_BY_SIDE = ("-n", "3", "--dist", "worksteal")
 PHASES = (
-    ("tests/unit",),
-    (*SIDE_BY_SIDE, "tests/contract", "tests/integration"),
-    ("tests/acceptance",),
+    ("-n", "2", "tests/unit"),
+    ("-n", "3", "tests/contract", "tests/integration"),
+    ("-n", "3", "tests/acceptance"),
 )
 
 
@@ -27,7 +26,7 @@ def main() -> int:
             print(f"kafka: {kafka.title} at {kafka.bootstrap}", flush=True)
             env = os.environ | {broker.BOOTSTRAP_VARIABLE: kafka.bootstrap}
             for phase in PHASES:
-                if code := subprocess.run([sys.executable, "-m", "pytest", "-q", *phase], env=env).returncode:
+                if code := subprocess.run([sys.executable, "-m", "pytest", "-q", "--dist", "worksteal", *phase], env=env).returncode:
                     return code
     except NoKafka as error:
         print(error, file=sys.stderr)
