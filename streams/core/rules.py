@@ -98,8 +98,9 @@ def require_usable(rules: Rules, templates: Templates, settings: Settings) -> No
     for rule in rules.rules:
         if isinstance(rule, CancelRule):
             continue
-        if not templates.has(rule.template):
-            wrong.append(f"rule {rule.name}: there is no template {rule.template} in the templates folder")
+        for template in (rule.template, *([rule.digest.template] if rule.digest else ())):
+            if not templates.has(template):
+                wrong.append(f"rule {rule.name}: there is no template {template} in the templates folder")
         wrong += [f"rule {rule.name}: {mistake.pointer}: {mistake.detail}" for mistake in _of_every_mail(rule)]
         if rule.from_ is not None and not may_send_as(rule.from_, senders):
             wrong.append(f"rule {rule.name}: its from is neither MAILSTREAM_SENDER nor in MAILSTREAM_SENDERS_ALLOWED")
