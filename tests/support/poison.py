@@ -198,7 +198,7 @@ POISONS: tuple[Poison, ...] = (
     Poison("a line break in the name", _with(to={"email": ADA, "name": "Ada\r\nBcc: x@y.example"}), Reason.BAD_ADDRESS),
     Poison("a comma in the name", _with(to={"email": ADA, "name": "Lovelace, Ada"}), Reason.BAD_ADDRESS),
     Poison("a bad member beside a good id", _with(id=ID, lane="fast"), Reason.BAD_SHAPE, id=ID),
-    Poison("a bad address beside an id of its own form", _with(id=ID, subject="a\nb"), Reason.BAD_VALUE, id=ID),
+    Poison("a bad subject beside a good id", _with(id=f"{ID}2", subject="a\nb"), Reason.BAD_VALUE, id=f"{ID}2"),
     Poison("a bad kind beside a good id", _json({"kind": 7, "id": ID}), Reason.BAD_SHAPE),
     Poison("a foreign sender", _with(**{"from": {"email": "ceo@elsewhere.example"}}), Reason.SENDER_NOT_ALLOWED),
     Poison("asked for in 1970", _with(requested_at="1970-01-01T00:00:00Z"), Reason.EVENT_TOO_OLD),
