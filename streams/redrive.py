@@ -10,6 +10,7 @@ from datetime import datetime
 from mailstream import codec, topics
 from mailstream.email_id import partition_in
 from mailstream.errors import TemplateError
+from mailstream.log.dead_letters import Letter
 from mailstream.log.publish import Publisher
 from mailstream.log.read import Reader, Span, total
 from mailstream.request import EmailRequest
@@ -24,7 +25,6 @@ from streams.core.redrive import Again, Cause, Means, NoUse
 from streams.core.rules import senders_of
 from streams.core.trigger import Wish
 from streams.core.trigger_records import Outgoing
-from streams.dead_letters import Letter
 
 #: Records on their way at once: what is planned may be many.
 IN_FLIGHT = 1000
