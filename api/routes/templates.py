@@ -20,7 +20,7 @@ router = APIRouter(tags=["templates"], route_class=PlainRoute)
     "/v1/templates/{name}/preview",
     response_model=PreviewAnswer,
     dependencies=[KEY],
-    responses=responses(400, 401, 403, 413, 422, 429),
+    responses=responses(400, 401, 403, 404, 413, 422, 429),
     openapi_extra=body_of(PreviewBody, required=False) | {"parameters": [TEMPLATE], "x-scope": Scope.SEND},
 )
 async def preview(request: Request) -> Response:
