@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from faust.types import EventT
 
-from mailstream import codec
+from mailstream import codec, sender
 from mailstream.clock import Clock, moment
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.email_id import partition_in
@@ -87,9 +87,7 @@ class Accept:
         self._publisher, self._table, self._projection = publisher, table, projection
         self._bodies, self._rendering, self._controls = bodies, rendering, controls
         self._groups, self._clock, self._spawn = groups, clock, spawn
-        senders = {canonical(address) if not address.startswith("@") else address.lower()
-                   for address in (*settings.senders_allowed, *((settings.sender,) if settings.sender else ()))}  # fmt: skip
-        self._rules = Rules(settings.partitions, settings.max_event_age, frozenset(senders))
+        self._rules = Rules(settings.partitions, settings.max_event_age, sender.of_account(settings))
 
     def settle(self, record: Received, done: Done) -> None:
         """Begin what the record asks for. Never raises for anything that the record holds."""
