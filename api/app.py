@@ -31,7 +31,18 @@ from api.queue_view import QueueView
 from api.quota import Quota
 from api.rates import Rates
 from api.route_docs import BODIES
-from api.routes import docs, emails, events, health, queue, sendgrid_v3, suppressions, unsubscribe
+from api.routes import (
+    dead_letters,
+    docs,
+    emails,
+    events,
+    health,
+    queue,
+    sendgrid_v3,
+    suppressions,
+    templates,
+    unsubscribe,
+)
 from api.submit import Submit
 from api.suppressions import Suppressions, SuppressionView
 from api.webhook import Webhook
@@ -85,6 +96,8 @@ def create_api(settings: Settings) -> Edge:
         queue.router,
         suppressions.router,
         suppressions.listing,
+        templates.router,
+        dead_letters.router,
         unsubscribe.router,
         sendgrid_v3.router,
         health.router,

@@ -14,7 +14,7 @@ from mailstream.mistakes import Mistake, fingerprint_of, mistakes_in, pointer_to
 from mailstream.render_process import RenderProcess
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
-from mailstream.templates import Templates
+from mailstream.templates import Rendered, Templates
 from mailstream.unsubscribe import Unsubscribe
 
 _UNSUBSCRIBE_HEADERS = frozenset({"list-unsubscribe", "list-unsubscribe-post"})
@@ -66,6 +66,15 @@ class Content:
         filled = self._unsubscribe.filled(asked)
         return structs.replace(filled, from_=from_, fingerprint=fingerprint, requested_at=now)
 
+    async def preview(self, template: str, data: dict[str, Any], locale: str | None) -> Rendered:
+        """The mail that a template gives. Raises Problem 422 that names what is wrong, and where."""
+        if self._templates is None:
+            raise invalid([Mistake("/template", "template_failed", "no templates are configured here")])
+        try:
+            return await self._templates.render(template, data, locale=locale)
+        except TemplateError as error:
+            raise invalid([Mistake("/template", "template_failed", str(error))]) from None
+
     async def close(self) -> None:
         """End what renders."""
         if self._templates is not None:
@@ -74,12 +83,7 @@ class Content:
     async def _rendered(self, asked: EmailRequest, now: datetime) -> EmailRequest:
         """The request with the content of its template; the record keeps the template's name, not its data."""
         assert asked.template is not None
-        if self._templates is None:
-            raise invalid([Mistake("/template", "template_failed", "no templates are configured here")])
-        try:
-            mail = await self._templates.render(asked.template, asked.data, locale=asked.locale)
-        except TemplateError as error:
-            raise invalid([Mistake("/template", "template_failed", str(error))]) from None
+        mail = await self.preview(asked.template, asked.data, asked.locale)
         rendered = structs.replace(asked, subject=mail.subject, text=mail.text, html=mail.html, data={})
         _refuse(mistakes_in(rendered, now=now))
         return rendered

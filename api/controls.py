@@ -14,6 +14,7 @@ SECONDS = 5.0
 _WHY = {
     "already_final": "It has reached its final status.",
     "already_sending": "The call to the provider has begun.",
+    "already_digested": "Its mail tells the events of other emails, which have ended in its favour.",
     "in_doubt": "An attempt is in doubt: it may have been sent, so nothing may say that it was not.",
 }
 

@@ -26,6 +26,13 @@ ADDRESS = {
     "schema": {"type": "string"},
     "example": "ada@example.com",
 }
+TEMPLATE = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "order-shipped@1",
+}
 TOKEN = {"name": "token", "in": "path", "required": True, "schema": {"type": "string"}}
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",

@@ -1,4 +1,4 @@
-"""``mailstream dead-letters``: records that could not be taken, and why. To ask for them again: ``mailstream redrive``."""
+"""``mailstream dead-letters``: records that could not be taken, and why. ``retry`` is ``mailstream redrive dead-letters``."""
 
 import base64
 from contextlib import closing
@@ -13,9 +13,11 @@ from mailstream.dead_letter import Reason
 from mailstream.settings import load
 
 if TYPE_CHECKING:
-    from streams.dead_letters import Filter, Letter
+    from mailstream.log.dead_letters import Filter, Letter
 
-group = typer.Typer(no_args_is_help=True, help="Records that could not be taken; nothing here sends.")
+group = typer.Typer(
+    no_args_is_help=True, help="Records that could not be taken; only `retry --yes` asks for them again."
+)
 
 Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 Reasons = Annotated[list[Reason] | None, typer.Option("--reason", help="only for this reason; may be repeated")]
@@ -35,8 +37,8 @@ def list_(
 ) -> None:
     """List dead letters: place, time, reason, where they came from. Neither keys nor values: those are addresses."""
     from cli.progress import Meter
+    from mailstream.log import dead_letters
     from mailstream.log.read import Reader
-    from streams import dead_letters
 
     settings, count = load(), 0
     wanted = chosen(reason, topic, since, until)
@@ -56,8 +58,8 @@ def show(
 ) -> None:
     """Show one dead letter whole: its headers and its bytes, addresses included."""
     from cli.progress import Meter
+    from mailstream.log import dead_letters
     from mailstream.log.read import Reader
-    from streams import dead_letters
 
     settings = load()
     with Reader(settings) as reader, Meter("reading dead letters") as meter:
@@ -90,7 +92,7 @@ def chosen(
     places: list[str] | None = None,
 ) -> "Filter":
     """The filter that options name."""
-    from streams.dead_letters import Filter
+    from mailstream.log.dead_letters import Filter
 
     named = frozenset(_place(place) for place in places or ())
     return Filter(frozenset(reason or ()), frozenset(topic or ()), named, utc(since), utc(until))

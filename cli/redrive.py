@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from cli.dead_letters import Json, Origins, Reasons, Since, Until, chosen, line_of, utc
+from cli.dead_letters import group as letters_group
 from mailstream.clock import moment
 from mailstream.errors import BadEmailId
 from mailstream.settings import load
@@ -32,6 +33,7 @@ Row = tuple[str, str, "Again | NoUse"]
 
 
 @group.command("dead-letters")
+@letters_group.command("retry")  # the same, for those who look for it there
 def dead_letters_(
     places: Annotated[list[str] | None, typer.Argument(metavar="[PARTITION/OFFSET]...", help="all that fit")] = None,
     reason: Reasons = None,
@@ -48,8 +50,8 @@ def dead_letters_(
     A direct request gets a new id that names the old one. A domain event gets the ids that it always had.
     """
     from cli.progress import Meter
+    from mailstream.log import dead_letters
     from mailstream.log.read import Reader
-    from streams import dead_letters
 
     settings, plan = load(), _planner(why, by, yes=yes)
     now = moment(time.time())

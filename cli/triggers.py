@@ -1,6 +1,7 @@
 """``mailstream triggers``: look at the rules for domain events, and try them; nothing is sent."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from mailstream.status import masked
 from mailstream.templates import Rendered, Templates
 
 if TYPE_CHECKING:
-    from streams.core.trigger import Ruling, Wish
+    from streams.core.trigger import Decision, Ruling, Wish
 
 group = typer.Typer(no_args_is_help=True, help="Rules that turn domain events into mail; nothing here sends.")
 
@@ -94,7 +95,8 @@ def _told(ruling: "Ruling") -> _Told:
             for decision in decisions:
                 mails = [
                     {"id": mail.id, "to": masked(mail.to.email), "subject": mail.subject, "lane": mail.lane,
-                     "send_at": mail.send_at, "expires_at": mail.expires_at, "text": mail.text, "html": mail.html}
+                     "send_at": mail.send_at, "expires_at": mail.expires_at, "cap": mail.cap, "digest": mail.digest,
+                     "text": mail.text, "html": mail.html}
                     for mail in decision.requests
                 ]  # fmt: skip
                 failures = [{"reason": failure.reason, "detail": failure.detail} for failure in decision.failures]
@@ -116,9 +118,19 @@ def _told(ruling: "Ruling") -> _Told:
                 for mail in mails:
                     due = f", at {mail['send_at']}" if mail["send_at"] else ""
                     lines.append(f"{decision.rule}: {mail['id']} to {mail['to']}{due}: {mail['subject']}")
+                lines += [f"{decision.rule}: {line}" for line in _of_others(decision)]
             is_failure = any(decision.failures for decision in decisions)
             return _Told({"result": "rules apply", "rules": data}, lines, is_failure)
     return _Told({"result": "no rule"}, ["no rule reads this type of event"])
+
+
+def _of_others(decision: "Decision") -> Iterator[str]:
+    """What other mails to the same recipients may change; the same for each mail of a rule."""
+    for mail in decision.requests[:1]:
+        if mail.cap:
+            yield f"suppressed if {mail.cap.count} of {mail.cap.key} were sent in the {mail.cap.seconds} s before"
+        if mail.digest:
+            yield f"waits {mail.digest.seconds} s for others of {mail.digest.key}, which would become one {mail.digest.template}"
 
 
 def _rendered(wish: "Wish", templates: Templates) -> Rendered | TemplateError:

@@ -43,6 +43,7 @@ class ClaimRecord(_AttemptRecord, frozen=True, omit_defaults=True, kw_only=True,
     instead: Instead | None = None
     not_before: datetime | None = None  #: RESCHEDULED: the new time
     possible_duplicate: bool = False  #: an earlier attempt is in doubt (K9)
+    into: str | None = None  #: SUPPRESSED: the email whose mail tells this one's event too (a digest)
     by: str | None = None  #: who asked for the ending
     reason: str | None = None
     control: int | None = None  #: offset in ``email.requested`` of the control record that asked

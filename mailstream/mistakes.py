@@ -16,7 +16,7 @@ import msgspec
 from mailstream import address
 from mailstream.errors import BadAddress
 from mailstream.recipient import canonical
-from mailstream.request import Address, Attachment, EmailRequest
+from mailstream.request import Address, Attachment, Digest, EmailRequest
 from mailstream.topics import MAX_REQUEST_BYTES
 
 #: Refused and never stripped (S10): C0, DEL, C1, line and paragraph separators, bidi controls, lone surrogates.
@@ -48,6 +48,9 @@ OUR_ARGUMENTS = "ms_"
 NAME_CHARACTERS, REFERENCE_CHARACTERS = 320, 255
 #: A leap year, so that "the same day next year" always passes.
 FARTHEST = timedelta(days=366)
+
+#: A digest must close long before its events' bodies expire; a cap counts what statuses remember (30 d by default).
+KEY_CHARACTERS, CAP_COUNT, CAP_SECONDS, DIGEST_SECONDS = 255, 1000, 30 * 86_400, 86_400
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -91,6 +94,12 @@ def mistakes_in(request: EmailRequest, *, now: datetime, size_bytes: int = 0) ->
         found += _of_line("/reference", request.reference, REFERENCE_CHARACTERS)
     if request.send_at is not None or request.expires_at is not None:
         found += _of_times(request.send_at, request.expires_at, now)
+    if request.cap is not None:
+        found += _of_line("/cap/key", request.cap.key, KEY_CHARACTERS)
+        found += _of_number("/cap/count", request.cap.count, CAP_COUNT)
+        found += _of_number("/cap/seconds", request.cap.seconds, CAP_SECONDS)
+    if request.digest is not None:
+        found += _of_digest(request, request.digest)
     return found
 
 
@@ -179,9 +188,24 @@ def _of_content(request: EmailRequest) -> list[Mistake]:
             found.append(Mistake("/subject", "missing", "a mail needs a subject, or a template"))
         if request.text is None and request.html is None:
             found.append(Mistake("/text", "missing", "a mail needs text or html, or a template"))
-        if request.data:
+        if request.data and request.digest is None:
             found.append(Mistake("/data", "conflict", "data is for a template, and none is named"))
     return found
+
+
+def _of_number(pointer: str, number: int, most: int) -> Iterator[Mistake]:
+    if not 1 <= number <= most:
+        yield Mistake(pointer, "bad_value", f"this is a number from 1 to {most}")
+
+
+def _of_digest(request: EmailRequest, digest: Digest) -> Iterator[Mistake]:
+    """A digest is one mail to one recipient at one time: what only one of its events brings would be lost."""
+    yield from _of_line("/digest/key", digest.key, KEY_CHARACTERS)
+    yield from _of_line("/digest/template", digest.template, 255)
+    yield from _of_number("/digest/seconds", digest.seconds, DIGEST_SECONDS)
+    for member in ("send_at", "cc", "bcc", "attachments", "provider_template"):
+        if getattr(request, member):
+            yield Mistake(f"/{member}", "conflict", "a request that may become part of a digest cannot have this")
 
 
 def _of_headers(request: EmailRequest) -> Iterator[Mistake]:

@@ -39,6 +39,25 @@ class Attachment(Struct, frozen=True, omit_defaults=True):
     content_id: str | None = None
 
 
+class Cap(Struct, frozen=True):
+    """At most ``count`` mails under this key to one recipient in any ``seconds``; what is beyond ends ``SUPPRESSED``."""
+
+    key: str
+    count: int
+    seconds: int
+
+
+class Digest(Struct, frozen=True):
+    """Requests under this key to one recipient, until ``seconds`` after the first of them, become one mail.
+
+    A request that stays alone is sent as it is. Several become what ``template`` makes of ``events``: the ``data`` of each.
+    """
+
+    key: str
+    seconds: int
+    template: str
+
+
 class EmailRequest(Struct, frozen=True, omit_defaults=True, kw_only=True, rename={"from_": "from"}):
     """One email to one recipient, as it is asked for: ``email.requested`` v1.
 
@@ -73,6 +92,8 @@ class EmailRequest(Struct, frozen=True, omit_defaults=True, kw_only=True, rename
     on_ambiguous: OnAmbiguous | None = None  #: None: the ON_AMBIGUOUS setting
     test: bool = False  #: goes to the provider's sandbox, reaches nobody
     unsubscribe: bool = False  #: one-click unsubscribe headers (RFC 8058)
+    cap: Cap | None = None
+    digest: Digest | None = None
     fingerprint: str | None = None  #: of what was asked, so that the same id with other content is noticed
     redrive_of: str | None = None  #: the id that an operator asks again for
     provider_options: dict[str, Any] = field(

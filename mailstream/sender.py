@@ -1,26 +1,30 @@
 """Who may stand in ``from``: no open relay (security.md S8). API, triggers and worker ask the same question."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from mailstream.errors import BadAddress
 from mailstream.recipient import canonical
 from mailstream.settings import Settings
 
 
-def of_account(settings: Settings) -> tuple[str, ...]:
-    """What anyone may put there: ``SENDERS_ALLOWED``, or only ``SENDER`` when that is empty (amendment 24)."""
-    if settings.senders_allowed:
-        return settings.senders_allowed
-    return (settings.sender,) if settings.sender else ()
+def of_account(settings: Settings) -> frozenset[str]:
+    """What anyone may put there, in canonical form: ``SENDERS_ALLOWED``, and ``SENDER`` in any case.
+
+    ``SENDER`` stands in every record of the API whose caller named nobody: a worker must take what the API wrote.
+    """
+    given = (*settings.senders_allowed, *([settings.sender] if settings.sender else ()))
+    return frozenset(each.lower() if each.startswith("@") else canonical(each) for each in given)
 
 
-def is_allowed(address: str, patterns: Iterable[str]) -> bool:
+def is_allowed(address: str, patterns: Collection[str]) -> bool:
     """Whether a pattern allows the address: a whole address, or ``@domain`` for all of a domain, in any spelling."""
     try:
         asked = canonical(address)
     except BadAddress:
         return False
     domain = asked[asked.rindex("@") :]
+    if asked in patterns or domain in patterns:  # as good as always: those of the account are canonical
+        return True
     for pattern in patterns:
         if pattern.startswith("@"):
             if pattern.lower() == domain:

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     )
     sender: str | None = Field(None, description="default from address")
     senders_allowed: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="what callers may put as from, comma separated; @domain allows all of it; empty: only SENDER"
+        (), description="what callers may put as from beside SENDER, comma separated; @domain allows all of it"
     )
 
     # Sending

@@ -144,6 +144,9 @@ class EmailStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
     doubt: Doubt | None = None
     second_doubt: Doubt | None = None  #: the marked resend, when its outcome is unknown as well
     test: bool = False
+    cap_group: str | None = None  #: the emails that one frequency cap counts together
+    digest_group: str | None = None  #: the emails that may become one digest
+    digested_into: str | None = None  #: the email whose mail tells this one's event
     timeline: tuple[Fact, ...] = ()
     timeline_dropped: int = 0  #: how many entries between the first 10 and the last 40 were left out
 

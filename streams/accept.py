@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from faust.types import EventT
 
-from mailstream import codec
+from mailstream import codec, sender
 from mailstream.clock import Clock, moment
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.email_id import partition_in
@@ -18,11 +18,12 @@ from mailstream.log.publish import Position, Publisher
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import OnAmbiguous
 from mailstream.settings import Settings
-from mailstream.status import Coordinates, is_final
+from mailstream.status import Coordinates
 from mailstream.topics import REJECTED, REQUESTED, Naming
 from streams.bodies import Bodies
 from streams.controls import Controls
 from streams.core import fold, intake
+from streams.core.groups import Groups
 from streams.core.intake import (
     Asked,
     Astray,
@@ -76,6 +77,7 @@ class Accept:
         bodies: Bodies,
         rendering: Rendering,
         controls: Controls,
+        groups: Groups,
         clock: Clock,
         spawn: Callable[[Any], None],
     ) -> None:
@@ -84,10 +86,8 @@ class Accept:
         self._on_ambiguous = OnAmbiguous(settings.on_ambiguous)
         self._publisher, self._table, self._projection = publisher, table, projection
         self._bodies, self._rendering, self._controls = bodies, rendering, controls
-        self._clock, self._spawn = clock, spawn
-        senders = {canonical(address) if not address.startswith("@") else address.lower()
-                   for address in (*settings.senders_allowed, *((settings.sender,) if settings.sender else ()))}  # fmt: skip
-        self._rules = Rules(settings.partitions, settings.max_event_age, frozenset(senders))
+        self._groups, self._clock, self._spawn = groups, clock, spawn
+        self._rules = Rules(settings.partitions, settings.max_event_age, sender.of_account(settings))
 
     def settle(self, record: Received, done: Done) -> None:
         """Begin what the record asks for. Never raises for anything that the record holds."""
@@ -116,9 +116,11 @@ class Accept:
     def _settle_asked(self, asked: Asked) -> New | Known | Carried | Rejected:
         failpoint("C0", asked.id)
         known = self._table.get_status(asked.id)
-        if known is None and asked.fault is None and asked.request.template is not None:
+        if known is None and asked.fault is None:
             try:  # missing data is an error at accept time, not when the turn comes
                 self._rendering.rendered(asked.request)
+                if asked.request.digest is not None:
+                    self._rendering.digest(asked.request, [asked.request.data])
             except TemplateError as error:
                 asked = intake.with_fault(asked, Reason.TEMPLATE_FAILED, str(error))
         return intake.settle(asked, known)
@@ -134,7 +136,10 @@ class Accept:
             at=moment(record.timestamp_ms / 1000),
             on_ambiguous=self._on_ambiguous,
             writer=self._projection.writer,
+            due_at=self._groups.due(asked.request, moment(record.timestamp_ms / 1000)),
         )
+        if record.partition in self._table.owned():
+            self._groups.changed(status)  # at once: the next record may belong to the same window
         assert record.value is not None
         self._bodies.keep(place, record.value)
         self._projection.be_born(status, record.partition, partial(self._queued, record.timestamp_ms, asked.id, done))
@@ -147,7 +152,7 @@ class Accept:
 
     def _carry(self, asked: Asked, done: Done) -> None:
         known = self._table.get_status(asked.id)
-        if known is None or is_final(known.status):
+        if known is None or not self._table.needs_body(known):
             done()
             return
         record = asked.received

@@ -14,6 +14,7 @@ from mode import CrashingSupervisor
 
 from mailstream import topics
 from mailstream.clock import Clock, SystemClock
+from mailstream.email_id import partition_in
 from mailstream.errors import LogLost, OffsetGap, WrongSettings
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
@@ -23,12 +24,14 @@ from streams.accept import Accept, Done, received
 from streams.bodies import Bodies
 from streams.claim_log import ClaimLog
 from streams.controls import Controls
+from streams.core.groups import Groups
 from streams.core.intake import Received
 from streams.core.pace import Pace
 from streams.core.rules import Rules, parse, require_usable
 from streams.core.schedule import Schedule
 from streams.core.trouble import Trouble
 from streams.core.webhook_health import WebhookHealth
+from streams.digests import Digests
 from streams.dispatch import Dispatch
 from streams.failpoints import failpoint
 from streams.feedback import Feedback
@@ -135,6 +138,7 @@ class Parts:
         self.trouble, self.webhook_health = Trouble(), WebhookHealth()
         self.bodies = Bodies(settings, naming.of(topics.REQUESTED))
         self.bodies.due_next = self._due_next
+        self.groups = Groups()
         self.suppressions = Suppressions(settings, naming.of(topics.SUPPRESSIONS))
         rendering = app.rendering
         assert settings.sendgrid_api_key is not None
@@ -145,6 +149,8 @@ class Parts:
             bodies=self.bodies,
             rendering=rendering,
             suppressions=self.suppressions,
+            groups=self.groups,
+            digests=Digests(self.groups, self.table, self.bodies, rendering, self.claim_log, self.schedule, clock),
             claim_log=self.claim_log,
             pace=self.pace,
             gate=Gate(self.pace, self.closed),
@@ -176,6 +182,7 @@ class Parts:
             resend=self.dispatch.resend,
             bar=self.dispatch.bar,
             unbar=self.dispatch.unbar,
+            groups=self.groups,
         )
         self.accept = Accept(
             settings,
@@ -185,6 +192,7 @@ class Parts:
             bodies=self.bodies,
             rendering=rendering,
             controls=controls,
+            groups=self.groups,
             clock=clock,
             spawn=self.spawn,
         )
@@ -193,7 +201,13 @@ class Parts:
             self.triggers = Triggers(settings, self.publisher, app.rules, rendering.templates, clock)
         self.feedback = Feedback(self.table, self.projection, self.webhook_health, clock)
         self._upkeep = Upkeep(
-            settings, self.table, self.bodies, self.publisher, clock, request_retention=app.request_retention
+            settings,
+            self.table,
+            self.bodies,
+            self.publisher,
+            self.groups,
+            clock,
+            request_retention=app.request_retention,
         )
         self.ownership = Ownership(
             settings,
@@ -262,6 +276,7 @@ class Parts:
         self._watch(after, partition)
 
     def _watch(self, status: EmailStatus, partition: int) -> None:
+        self.groups.changed(status)
         self.dispatch.changed(status, partition)
         self.holds.changed(status, partition)
 
@@ -295,6 +310,7 @@ class Parts:
             if email.partition in partitions:
                 self.schedule.remove(email.id)
         self.holds.lose(partitions)
+        self.groups.lose(lambda email_id: partition_in(email_id, self._settings.partitions) in partitions)
 
     def report(self) -> dict[str, Any]:
         """What the sending side has to say, for probes."""

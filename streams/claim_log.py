@@ -70,6 +70,7 @@ class ClaimLog:
         by: str | None = None,
         reason: str | None = None,
         control: int | None = None,
+        into: str | None = None,
     ) -> Won | None:
         """Claim the next attempt of an email. None: another claim came first, or the log allows none.
 
@@ -89,6 +90,7 @@ class ClaimLog:
             by=by,
             reason=reason,
             control=control,
+            into=into,
         )
         verdict = self._projection.expect(nonce, partition)
         self._alive.add(nonce)

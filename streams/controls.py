@@ -12,6 +12,7 @@ from mailstream.status import EmailStatus, Status
 from streams.claim_log import ClaimLog
 from streams.core import fold
 from streams.core.claims import is_open
+from streams.core.groups import Groups
 from streams.projection import Projection
 from streams.table import StatusTable
 
@@ -33,12 +34,14 @@ class Controls:
         resend: Callable[[EmailStatus, int], None],
         bar: Callable[[str], None],
         unbar: Callable[[str, int], None],
+        groups: Groups,
     ) -> None:
         """``give_back`` asks the sender to release a claim that is not past its gate; False when it is too late.
 
         Between ``bar`` and ``unbar`` nobody claims the email for a call.
         """
         self._table, self._projection, self._claim_log, self._clock = table, projection, claim_log, clock
+        self._groups = groups
         self._give_back, self._resend, self._bar, self._unbar = give_back, resend, bar, unbar
         self._lines: dict[str, asyncio.Lock] = {}  #: emails with undecided records; first come, first decided
 
@@ -112,6 +115,8 @@ class Controls:
             return "already_resent" if control.to == "RESEND" and status.doubt else None
         if status.status is Status.HELD or status.doubt is not None:
             return "in_doubt"  # it may have been sent: nothing may say that it was not (amendment 3)
+        if control.kind is ControlKind.CANCEL and self._groups.parts_of(status.id):
+            return "already_digested"  # others ended in its favour: their events would be told nowhere
         return "already_sending" if is_open(status) else None
 
     async def _was_given_back(self, status: EmailStatus) -> bool:

@@ -114,7 +114,7 @@ class Ownership:
             self._table.rewrite(email_id, partition)
         self._lowered, self._suspects, self._marks = set(), set(), {}
         for status in self._table.statuses(gained):
-            if not status.final:
+            if not status.final or status.cap_group or status.digest_group:
                 self._gained(status, int(status.recipient, 16) % self._table.partition_count)
         await self.write_checkpoints()
 

@@ -7,9 +7,10 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from mailstream import codec, topics
+from mailstream import codec, sender, topics
 from mailstream.email_id import partition_in
 from mailstream.errors import TemplateError
+from mailstream.log.dead_letters import Letter
 from mailstream.log.publish import Publisher
 from mailstream.log.read import Reader, Span, total
 from mailstream.request import EmailRequest
@@ -21,10 +22,8 @@ from streams import trigger_files
 from streams.audit.read_back import Progress
 from streams.core import redrive, trigger
 from streams.core.redrive import Again, Cause, Means, NoUse
-from streams.core.rules import senders_of
 from streams.core.trigger import Wish
 from streams.core.trigger_records import Outgoing
-from streams.dead_letters import Letter
 
 #: Records on their way at once: what is planned may be many.
 IN_FLIGHT = 1000
@@ -39,7 +38,9 @@ class Redrive:
         self._templates = loaded[1] if loaded else None
         self._settings, self._cause = settings, cause
         self._naming = Naming(settings.topic_prefix)
-        self._means = Means(settings.partitions, settings.topic_prefix, senders_of(settings), loaded and loaded[0])
+        self._means = Means(
+            settings.partitions, settings.topic_prefix, sender.of_account(settings), loaded and loaded[0]
+        )
 
     def dead_letter(self, letter: Letter, now: datetime) -> Again | NoUse:
         """What would be asked for a dead letter."""

@@ -1,5 +1,8 @@
 """Fill in what a request leaves open: the mail of a template that we render, unsubscribe headers."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from msgspec import structs
 
 from mailstream.errors import TemplateError
@@ -23,3 +26,11 @@ class Rendering:
             raise TemplateError("the request names a template, and MAILSTREAM_TEMPLATES_DIR is not set")
         mail = self.templates.render(request.template, request.data, locale=request.locale)
         return structs.replace(request, subject=request.subject or mail.subject, text=mail.text, html=mail.html)
+
+    def digest(self, request: EmailRequest, events: Iterable[dict[str, Any]]) -> EmailRequest:
+        """The mail that tells several events, as the request's digest template has it. Raises TemplateError."""
+        assert request.digest is not None
+        if self.templates is None:
+            raise TemplateError("the request names a digest template, and MAILSTREAM_TEMPLATES_DIR is not set")
+        mail = self.templates.render(request.digest.template, {"events": list(events)}, locale=request.locale)
+        return structs.replace(request, subject=mail.subject, text=mail.text, html=mail.html)

@@ -9,17 +9,19 @@ import structlog
 from mailstream import codec
 from mailstream.attempt import Instead, Outcome, OutcomeRecord
 from mailstream.clock import Clock, moment
-from mailstream.errors import MailstreamError
+from mailstream.errors import NotCaughtUp, NotPublished, TemplateError
 from mailstream.request import EmailRequest
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus, Status
 from streams.bodies import Bodies
 from streams.claim_log import ClaimLog, Won
 from streams.core.back_off import back_off_seconds
+from streams.core.groups import Groups
 from streams.core.outcome import Answer, NeverLeft, Responded, Withheld, classify, pause_seconds
 from streams.core.pace import Now, Pace
 from streams.core.schedule import Waiting
 from streams.core.trouble import Trouble
+from streams.digests import BodyGone, Digests, Mail
 from streams.failpoints import failpoint
 from streams.gate import Gate
 from streams.metrics import PROVIDER_SECONDS
@@ -42,6 +44,8 @@ class Sending:
         bodies: Bodies,
         rendering: Rendering,
         suppressions: Suppressions,
+        groups: Groups,
+        digests: Digests,
         claim_log: ClaimLog,
         pace: Pace,
         gate: Gate,
@@ -51,6 +55,7 @@ class Sending:
     ) -> None:
         self._delays, self._sender = settings.retry_delays, settings.sender
         self._table, self._bodies, self._rendering, self._suppressions = table, bodies, rendering, suppressions
+        self._groups, self._digests = groups, digests
         self._claim_log, self._pace, self._gate, self._provider = claim_log, pace, gate, provider
         self._trouble, self._clock = trouble, clock
         self._too_many_in_a_row = 0
@@ -66,19 +71,23 @@ class Sending:
         status = self._table.get_status(email.id)
         if status is None or status.status not in (Status.QUEUED, Status.RETRYING, Status.HELD):
             return
-        request, ending = await self._wanted(status)
+        mail, ending = await self._wanted(status)
         if ending is not None:
             # a HELD email that was to be resent may have been sent: nothing may say that it was not (amendment 3)
             instead = Instead.UNCONFIRMED if status.status is Status.HELD else ending[0]
             await self._claim_log.claim(status, email.partition, instead=instead, reason=ending[1])
             return
-        assert request is not None
+        assert mail is not None
         is_resend = status.status is Status.HELD or status.possible_duplicate
         won = await self._claim_log.claim(status, email.partition, possible_duplicate=is_resend)
         if won is None:
             return
         failpoint("C5", won.id)
-        self._at_gate.add(won.id)
+        request = await self._joined(won, status, mail)
+        if request is None:
+            return
+        if not self._groups.parts_of(won.id):  # else a cancel would lose the events of others
+            self._at_gate.add(won.id)
         try:
             await self._call(won, request, started)
         finally:
@@ -94,8 +103,8 @@ class Sending:
 
     # -- before the claim ---------------------------------------------------------------------------------
 
-    async def _wanted(self, status: EmailStatus) -> tuple[EmailRequest | None, tuple[Instead, str | None] | None]:
-        """The request to send, or how the email ends without a call (K8)."""
+    async def _wanted(self, status: EmailStatus) -> tuple[Mail | None, tuple[Instead, str | None] | None]:
+        """The mail to send, or how the email ends without a call (K8)."""
         now = self._clock.now()
         if status.expires_at is not None and status.expires_at.timestamp() <= now:
             return None, (Instead.EXPIRED, "its expires_at passed before its turn came")
@@ -110,10 +119,33 @@ class Sending:
         assert isinstance(request, EmailRequest)
         if (why := self._suppressions.reason(status.tenant, request)) is not None:
             return None, (Instead.SUPPRESSED, why)
+        if (
+            (cap := request.cap) is not None
+            and status.status is not Status.HELD
+            and not self._groups.parts_of(status.id)
+        ):
+            sent = self._groups.called_since(status, now - cap.seconds)
+            if sent >= cap.count:
+                return None, (Instead.SUPPRESSED, f"frequency_cap: {sent} mails in {cap.seconds} s, key {cap.key}")
         try:
-            return self._rendering.rendered(request), None
-        except MailstreamError as error:
+            if request.digest is not None:
+                return await self._digests.mail(status, request), None
+            return Mail(request, self._rendering.rendered(request)), None
+        except BodyGone:
+            return None, (Instead.FAILED, "body_gone: the log does not hold an event of this digest any more")
+        except TemplateError as error:
             return None, (Instead.FAILED, f"template_failed: {error}")
+
+    async def _joined(self, won: Won, status: EmailStatus, mail: Mail) -> EmailRequest | None:
+        """What is called for: with every event that ended in this email's favour. None: it was given back."""
+        if not mail.joining:
+            return mail.request
+        try:
+            return await self._digests.join(won, status, mail)
+        except (NotPublished, NotCaughtUp, BodyGone, TemplateError) as error:
+            await self._claim_log.release(won, "its digest was not complete")
+            log.warning("a digest is tried again", email=won.id, error=str(error))
+            return None
 
     # -- the call -----------------------------------------------------------------------------------------
 

@@ -52,6 +52,13 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             if partition_in(key.decode(), self.partition_count) in wanted:
                 yield codec.decode_status(value)
 
+    def needs_body(self, status: EmailStatus) -> bool:
+        """Whether a mail may still be made of its request: its own, or a digest of which it has become a part."""
+        if status.final and status.digested_into is not None:
+            leader = self.get_status(status.digested_into)
+            return leader is not None and not leader.final
+        return not status.final
+
     def owned(self) -> frozenset[int]:
         """The partitions whose statuses are in memory."""
         return frozenset(self._applied)

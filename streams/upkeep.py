@@ -18,6 +18,7 @@ from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 from mailstream.topics import Naming
 from streams.bodies import Bodies
+from streams.core.groups import Groups
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -35,12 +36,14 @@ class Upkeep:
         table: StatusTable,
         bodies: Bodies,
         publisher: Publisher,
+        groups: Groups,
         clock: Clock,
         *,
         request_retention: float,
     ) -> None:
         """``request_retention``: seconds that the broker keeps a record of ``email.requested``."""
         self._table, self._bodies, self._publisher, self._clock = table, bodies, publisher, clock
+        self._groups = groups
         self._topic = Naming(settings.topic_prefix).of(topics.REQUESTED)
         self._retention = settings.status_retention
         self._carry_after = request_retention / 2
@@ -61,9 +64,10 @@ class Upkeep:
             partition = int(status.recipient, 16) % self._table.partition_count
             if partition not in self._table.owned():
                 continue
-            if status.final:
+            if not self._table.needs_body(status):
                 if self._clock.now() - status.updated_at.timestamp() > self._retention:
                     self._table.forget(status.id, partition)
+                    self._groups.forget(status.id)
                     forgotten += 1
             elif self._is_old(status):
                 carried += await self._carry(status, partition)

@@ -87,7 +87,7 @@ class Reader:
             self._consumer.unassign()
 
     def _at(self, topic: str, partition: int, moment: datetime, high: int) -> int:
-        asked = TopicPartition(topic, partition, int(moment.timestamp() * 1000))
+        asked = TopicPartition(topic, partition, max(0, int(moment.timestamp() * 1000)))  # negative: a name, no time
         (found,) = self._consumer.offsets_for_times([asked], timeout=SECONDS)
         return found.offset if found.offset >= 0 else high  # -1: nothing is as young as that
 

@@ -3,16 +3,15 @@
 Whatever goes into a status or a dead letter is bounded here: one that its topic refuses would stop its partition.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import structs
 
+from mailstream import sender
 from mailstream.dead_letter import Reason
-from mailstream.errors import BadAddress
 from mailstream.mistakes import FARTHEST, Mistake, mistakes_in
-from mailstream.recipient import canonical
 from mailstream.request import Control, ControlKind, EmailRequest
 from mailstream.topics import KIB, MAX_REQUEST_BYTES
 
@@ -50,7 +49,7 @@ def of_depth(request: EmailRequest) -> Fault | None:
 
 
 def of_request(
-    request: EmailRequest, *, born: float, now: float, max_age_seconds: float, senders: frozenset[str]
+    request: EmailRequest, *, born: float, now: float, max_age_seconds: float, senders: Collection[str]
 ) -> Fault | None:
     """Why a new email may not be taken, if so. ``born``: when it was asked for, in seconds since 1970."""
     if now - born > max_age_seconds:
@@ -62,7 +61,7 @@ def of_request(
         is_address = all(mistake.pointer.startswith("/to") for mistake in mistakes)
         text = "; ".join(f"{_place_of(mistake)}: {mistake.detail}" for mistake in mistakes[:5])
         return (Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE), text[:LONGEST_DETAIL]
-    if request.from_ is not None and not may_send_as(request.from_.email, senders):
+    if request.from_ is not None and not sender.is_allowed(request.from_.email, senders):
         return Reason.SENDER_NOT_ALLOWED, "the from address is not among the senders of this system"
     return None
 
@@ -85,15 +84,6 @@ def shortened(control: Control) -> Control:
     if len(control.by) <= LONGEST_NAME and len(control.reason) <= LONGEST_REASON:
         return control
     return structs.replace(control, by=control.by[:LONGEST_NAME], reason=control.reason[:LONGEST_REASON])
-
-
-def may_send_as(address: str, senders: frozenset[str]) -> bool:
-    """Whether the address may stand in ``from``: listed itself, or its domain as ``@domain`` (security.md S8)."""
-    try:
-        sender = canonical(address)
-    except BadAddress:
-        return False
-    return sender in senders or f"@{sender.rpartition('@')[2]}" in senders
 
 
 def _place_of(mistake: Mistake) -> str:

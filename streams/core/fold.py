@@ -24,6 +24,7 @@ from mailstream.status import (
     with_fact,
 )
 from streams.core.claims import Verdict, doubts, is_open, judge
+from streams.core.groups import group_of
 
 #: What the provider's events about the recipient mean (sendgrid.md §3). Every other event is a fact that proves acceptance.
 EVENT_STATUS = {
@@ -50,8 +51,12 @@ def queued(
     at: datetime,
     on_ambiguous: OnAmbiguous,
     writer: str,
+    due_at: datetime | None = None,
 ) -> EmailStatus:
-    """The first status of an email: accepted, waiting. ``at`` is the broker's time of the record."""
+    """The first status of an email: accepted, waiting. ``at`` is the broker's time of the record.
+
+    ``due_at``: when its digest closes; without one the request's own ``send_at`` counts.
+    """
     return EmailStatus(
         writer=writer,
         id=email_id,
@@ -69,10 +74,12 @@ def queued(
         order=place.offset,
         created_at=at,
         updated_at=at,
-        due_at=request.send_at,
+        due_at=due_at or request.send_at,
         expires_at=request.expires_at,
         on_ambiguous=request.on_ambiguous or on_ambiguous,
         test=request.test,
+        cap_group=group_of(request, request.cap.key) if request.cap else None,
+        digest_group=group_of(request, request.digest.key) if request.digest else None,
         timeline=(Fact(at=at, status=Status.QUEUED),),
     )
 
@@ -148,6 +155,7 @@ def _claimed(status: EmailStatus, claim: ClaimRecord) -> EmailStatus:
         due_at=claim.not_before if claim.instead is Instead.RESCHEDULED else None,
         held_at=None,
         control=control,
+        digested_into=_cut(claim.into, LONGEST_NAME) or status.digested_into,
         provider=_with_reason(status.provider, reason) if claim.instead is Instead.FAILED else status.provider,
         **_in_doubt(in_doubt),
     )

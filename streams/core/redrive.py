@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from mailstream import codec, email_id, topics
+from mailstream import codec, email_id, sender, topics
 from mailstream.dead_letter import DeadLetter
 from mailstream.email_id import partition_in
 from mailstream.errors import BadAddress, BadEmailId
@@ -19,7 +19,6 @@ from mailstream.recipient import canonical
 from mailstream.request import Batch, Control, EmailRequest
 from mailstream.status import EmailStatus, Status
 from streams.core import trigger, trigger_records
-from streams.core.faults import may_send_as
 from streams.core.rules import Rules
 from streams.core.trigger import Concerned, TooOld, Unconcerned, Unreadable
 from streams.core.trigger_event import Received
@@ -174,7 +173,7 @@ def _asked(
     again = structs.replace(request, requested_at=now, send_at=None, expires_at=None, fingerprint=None)
     if mistakes := mistakes_in(again, now=now):
         return NoUse(f"{mistakes[0].pointer}: {mistakes[0].detail}")
-    if again.from_ is not None and not may_send_as(again.from_.email, means.senders):
+    if again.from_ is not None and not sender.is_allowed(again.from_.email, means.senders):
         return NoUse("its from address is not among the senders of this system")
     recipient = canonical(again.to.email)
     id_ = email_id.derived(again.tenant, SOURCE, old_id, recipient)

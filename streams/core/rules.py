@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 import yaml
 from pydantic import ValidationError
 
+from mailstream import sender
 from mailstream.errors import WrongRules
 from mailstream.mistakes import Mistake, mistakes_in
-from mailstream.recipient import canonical
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
 from mailstream.templates import Templates
-from streams.core.faults import may_send_as
 from streams.core.rules_model import CancelRule, MailRule, Rule, RuleFile, Start, TopicRule
 from streams.core.trigger_event import ANY_TYPE, PlainForm
 
@@ -83,25 +82,18 @@ def parse(text: str, file: str = "triggers.yaml") -> Rules:
     return Rules(checked.rules, checked.topics)
 
 
-def senders_of(settings: Settings) -> frozenset[str]:
-    """Who may stand in ``from``: addresses in canonical form, or whole domains as ``@domain``."""
-    given = (*settings.senders_allowed, settings.sender)
-    return frozenset(
-        sender.lower() if sender.startswith("@") else canonical(sender) for sender in given if sender is not None
-    )
-
-
 def require_usable(rules: Rules, templates: Templates, settings: Settings) -> None:
     """Raise WrongRules for a template that is not there, or a sender that the settings do not allow (security.md S8)."""
-    senders = senders_of(settings)
+    senders = sender.of_account(settings)
     wrong = []
     for rule in rules.rules:
         if isinstance(rule, CancelRule):
             continue
-        if not templates.has(rule.template):
-            wrong.append(f"rule {rule.name}: there is no template {rule.template} in the templates folder")
+        for template in (rule.template, *([rule.digest.template] if rule.digest else ())):
+            if not templates.has(template):
+                wrong.append(f"rule {rule.name}: there is no template {template} in the templates folder")
         wrong += [f"rule {rule.name}: {mistake.pointer}: {mistake.detail}" for mistake in _of_every_mail(rule)]
-        if rule.from_ is not None and not may_send_as(rule.from_, senders):
+        if rule.from_ is not None and not sender.is_allowed(rule.from_, senders):
             wrong.append(f"rule {rule.name}: its from is neither MAILSTREAM_SENDER nor in MAILSTREAM_SENDERS_ALLOWED")
     if wrong:
         raise WrongRules("\n".join(wrong))

@@ -21,10 +21,12 @@ from pydantic import (
 )  # fmt: skip
 
 from mailstream.errors import BadAddress
+from mailstream.mistakes import CAP_COUNT, CAP_SECONDS, DIGEST_SECONDS
 from mailstream.recipient import canonical
 from mailstream.request import Lane, OnAmbiguous
 from streams.core.trigger_expression import Expression
 
+_TEMPLATE = r"^[a-z0-9][a-z0-9._-]{0,99}(@\d+)?$"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
 
@@ -92,10 +94,26 @@ class _Reading(_Strict):
     to: Asked = Field(description="an address, {email, name}, or a list of these: one mail each")
 
 
+class CapRule(_Strict):
+    """At most so many mails to one recipient in any such time; what is beyond ends SUPPRESSED."""
+
+    count: int = Field(ge=1, le=CAP_COUNT)
+    per: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(seconds=CAP_SECONDS))]
+    key: RuleName | None = Field(None, description="rules that share it are counted together; the rule's own name")
+
+
+class DigestRule(_Strict):
+    """What happens to one recipient within the window becomes one mail."""
+
+    window: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(seconds=DIGEST_SECONDS))]
+    template: str = Field(pattern=_TEMPLATE, description="gets events: the data of each")
+    key: RuleName | None = Field(None, description="rules that share it are gathered together; the rule's own name")
+
+
 class MailRule(_Reading):
     """One kind of event to one kind of mail."""
 
-    template: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}(@\d+)?$", description="name, or name@version")
+    template: str = Field(pattern=_TEMPLATE, description="name, or name@version")
     data: dict[str, Asked] = Field(default_factory=dict, description="what the template gets")
     locale: Asked | None = None
     lane: Lane = Lane.NORMAL
@@ -111,11 +129,15 @@ class MailRule(_Reading):
     tags: list[str] = Field(default_factory=list, max_length=10)
     on_ambiguous: OnAmbiguous | None = None
     unsubscribe: bool = False
+    cap: CapRule | None = None
+    digest: DigestRule | None = None
 
     @model_validator(mode="after")
     def _one_time(self) -> Self:
         if self.send_at and self.delay:
             raise ValueError("send_at and delay exclude each other")
+        if self.digest and (self.send_at or self.delay):
+            raise ValueError("a digest has a time of its own: neither send_at nor delay goes with it")
         return self
 
 

@@ -17,7 +17,7 @@ from mailstream.dead_letter import Reason
 from mailstream.errors import BadAddress, TemplateError
 from mailstream.mistakes import mistakes_in
 from mailstream.recipient import canonical
-from mailstream.request import Address, Control, ControlKind, EmailRequest
+from mailstream.request import Address, Cap, Control, ControlKind, Digest, EmailRequest
 from mailstream.templates import Rendered
 from streams.core import trigger_event
 from streams.core.rules import Rules
@@ -165,10 +165,19 @@ def _wish(rule: MailRule, event: DomainEvent, now: datetime) -> Wish:
         "tags": tuple(rule.tags),
         "on_ambiguous": rule.on_ambiguous,
         "unsubscribe": rule.unsubscribe,
+        "cap": rule.cap and Cap(rule.cap.key or rule.name, rule.cap.count, _seconds(rule.cap.per)),
         # of what was asked, not of the mail: a template that changes between two readings makes no conflict
         "fingerprint": hashlib.sha256(_deterministic.encode([rule.name, data, due_at])).hexdigest(),
     }
-    return Wish(rule.template, _text("locale", rule.locale, document), data, recipients, members)
+    locale = _text("locale", rule.locale, document)
+    if (digest := rule.digest) is not None:  # rendered again when it closes, with the data of its other events
+        named = Digest(digest.key or rule.name, _seconds(digest.window), digest.template)
+        members |= {"digest": named, "data": data, "locale": locale}
+    return Wish(rule.template, locale, data, recipients, members)
+
+
+def _seconds(duration: timedelta) -> int:
+    return int(duration.total_seconds())
 
 
 def _fulfilled(decision: Decision, render: Callable[[Wish], Rendered | TemplateError]) -> Decision:

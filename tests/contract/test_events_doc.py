@@ -47,7 +47,7 @@ def decision(rules: Rules, event: str) -> trigger.Decision:
 def test_every_rule_on_the_page_can_be_used() -> None:
     pages = [rule_file.parse(text) for text in blocks("yaml rules")]
 
-    assert len(pages) == 3
+    assert len(pages) == 4
     for rules in pages:
         rule_file.require_usable(rules, Templates(TEMPLATES), Settings())
 

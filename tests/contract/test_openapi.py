@@ -15,7 +15,7 @@ from tests.support.api import an_api
 #: Served beside the document, for people and tools: neither takes or gives data.
 AROUND = {"/openapi.json", "/docs", "/docs/{name}", "/problems/{word}"}
 #: A path for each parameter that leads somewhere, and nowhere.
-PLACES = {"id": "em_00000000_a", "address": "a@example.com", "token": "x", "batch_id": "b"}
+PLACES = {"id": "em_00000000_a", "address": "a@example.com", "token": "x", "name": "x", "batch_id": "b"}
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,10 @@ from mailstream.request import (
     Address,
     Attachment,
     Batch,
+    Cap,
     Control,
     ControlKind,
+    Digest,
     EmailRequest,
     Lane,
     OnAmbiguous,
@@ -68,6 +70,10 @@ RECORDS: dict[str, Struct] = {
         to=ADA, template="welcome", locale="de", data={"name": "Ada", "n": 1.5, "list": [True, None]}
     ),
     "email.requested.v1/request-provider-template": EmailRequest(to=ADA, provider_template="d-1", data={"a": 1}),
+    "email.requested.v1/request-digest": EmailRequest(
+        to=ADA, template="comment", data={"text": "Yes"}, subject="A comment", text="Yes",
+        cap=Cap("comments", 3, 86_400), digest=Digest("comments", 900, "comments@2"),
+    ),
     "email.requested.v1/cancel": Control(
         kind=ControlKind.CANCEL, id=ID, by="rule stop", reason="order.cancelled", tenant="shop"
     ),
@@ -85,6 +91,10 @@ RECORDS: dict[str, Struct] = {
     ),
     "email.attempts.v1/claim-reschedule": ClaimRecord(
         id=ID, attempt=2, nonce=NONCE, worker=WORKER, at=AT, instead=Instead.RESCHEDULED, not_before=LATER
+    ),
+    "email.attempts.v1/claim-digest": ClaimRecord(
+        id=ID, attempt=1, nonce=NONCE, worker=WORKER, at=AT, instead=Instead.SUPPRESSED,
+        reason="digested into em_78eca477_first", into="em_78eca477_first",
     ),
     "email.attempts.v1/outcome": OutcomeRecord(
         id=ID, attempt=1, nonce=NONCE, worker=WORKER, at=AT, result=Outcome.ACCEPTED, code=202, message_id="sg-1",
@@ -108,6 +118,13 @@ RECORDS: dict[str, Struct] = {
     "email.status.v1/queued-least": EmailStatus(
         writer=WORKER, id=ID, tenant="default", recipient="78eca477", to_masked="a***@e***.com", status=Status.QUEUED,
         final=False, rank=4, created_at=AT, updated_at=AT,
+    ),
+    "email.status.v1/digested": EmailStatus(
+        writer=WORKER, id=ID, tenant="shop", recipient="78eca477", to_masked="a***@e***.com", status=Status.SUPPRESSED,
+        final=True, rank=1_000_000_000_014, attempt=1, nonce=NONCE, created_at=AT, updated_at=AT,
+        cap_group="0123456789abcdef0123456789abcdef", digest_group="fedcba9876543210fedcba9876543210",
+        digested_into="em_78eca477_first",
+        timeline=(Fact(AT, Status.SUPPRESSED, detail="digested into em_78eca477_first", attempt=1),),
     ),
     "email.events.v1/bounce": ProviderEvent(
         event="bounce", at=AT, id=ID, provider_event_id="e-1", message_id="sg-1", attempt=1, nonce=NONCE,

@@ -122,6 +122,8 @@ _BAD_SHAPE: dict[str, bytes] = {
     "a copy that is a text": _with(cc=["bob@example.com"]),
     "an unknown on_ambiguous": _with(on_ambiguous="retry"),
     "metadata with a number": _with(metadata={"a": 1}),
+    "a cap that is a number": _with(cap=3),
+    "a digest without a template": _with(digest={"key": "k", "seconds": 60}),
     "data a list": _with(template="welcome", subject=None, text=None, data=[1]),
     "two recipients, the second bad": _raw("to", "7"),
     "a cancel without id": _json({"kind": "cancel"}),
@@ -170,6 +172,12 @@ _BAD_VALUE: dict[str, bytes] = {
     "expired before it is due": _with(send_at="2026-12-02T09:00:00Z", expires_at="2026-12-01T09:00:00Z"),
     "the recipient again as copy": _with(cc=[{"email": "ADA@example.com"}]),
     "a bad copy": _with(bcc=[{"email": "nobody"}]),
+    "a cap of none": _with(cap={"key": "k", "count": 0, "seconds": 60}),
+    "a cap without a key": _with(cap={"key": "", "count": 1, "seconds": 60}),
+    "a digest that waits for a year": _with(digest={"key": "k", "seconds": 31_536_000, "template": "t"}),
+    "a digest with a copy": _with(
+        digest={"key": "k", "seconds": 60, "template": "t"}, cc=[{"email": "bob@example.com"}]
+    ),
     "a bad reply_to": _with(reply_to={"email": "nobody"}),
 }
 _BAD_ID: dict[str, bytes] = {
@@ -198,7 +206,7 @@ POISONS: tuple[Poison, ...] = (
     Poison("a line break in the name", _with(to={"email": ADA, "name": "Ada\r\nBcc: x@y.example"}), Reason.BAD_ADDRESS),
     Poison("a comma in the name", _with(to={"email": ADA, "name": "Lovelace, Ada"}), Reason.BAD_ADDRESS),
     Poison("a bad member beside a good id", _with(id=ID, lane="fast"), Reason.BAD_SHAPE, id=ID),
-    Poison("a bad address beside an id of its own form", _with(id=ID, subject="a\nb"), Reason.BAD_VALUE, id=ID),
+    Poison("a bad subject beside a good id", _with(id=f"{ID}2", subject="a\nb"), Reason.BAD_VALUE, id=f"{ID}2"),
     Poison("a bad kind beside a good id", _json({"kind": 7, "id": ID}), Reason.BAD_SHAPE),
     Poison("a foreign sender", _with(**{"from": {"email": "ceo@elsewhere.example"}}), Reason.SENDER_NOT_ALLOWED),
     Poison("asked for in 1970", _with(requested_at="1970-01-01T00:00:00Z"), Reason.EVENT_TOO_OLD),

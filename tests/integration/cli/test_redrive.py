@@ -88,7 +88,7 @@ def test_one_dead_letter_is_shown_whole(shell: Shell) -> None:
 
 @pytest.mark.usefixtures("letters")
 def test_a_dry_run_says_what_is_of_no_use_and_writes_nothing(shell: Shell) -> None:
-    result = shell.run("redrive", "dead-letters")
+    result = shell.run("dead-letters", "retry")
 
     assert result.exit_code == 0
     assert result.stdout.count("no use:") == 2

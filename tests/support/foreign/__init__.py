@@ -3,8 +3,11 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -13,6 +16,7 @@ from mailstream.errors import NoKafka
 from tests.support.broker import JARS, ROOT
 
 HERE = Path(__file__).parent
+EXAMPLES = ROOT / "examples"
 #: Where what they need is fetched to, once per checkout.
 FETCHED = ROOT / ".mailstream" / "foreign"
 SECONDS = 300
@@ -43,6 +47,21 @@ def write_with_franz_go(bootstrap: str, topic: str, records: Mapping[str, str]) 
     program.parent.mkdir(parents=True, exist_ok=True)
     _run(["go", "build", "-o", str(program), "."], folder=HERE / "go")
     _run([str(program), bootstrap, topic], records)
+
+
+@contextmanager
+def following_status(language: str, bootstrap: str, group: str, topic: str) -> Iterator[IO[str]]:
+    """What the example consumer in this language prints, while it runs."""
+    command = [sys.executable, str(EXAMPLES / "follow_status.py")]
+    if language == "node":
+        shutil.copy(EXAMPLES / "follow_status.js", node_folder())
+        command = ["node", str(node_folder() / "follow_status.js")]
+    with subprocess.Popen([*command, bootstrap, group, topic], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout
+        finally:
+            process.kill()
 
 
 def node_folder() -> Path:

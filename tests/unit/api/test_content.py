@@ -126,6 +126,7 @@ async def test_a_key_without_right_to_the_configured_sender_uses_its_own() -> No
         pytest.param("other@example.com", (), (), False, id="another one"),
         pytest.param("other@example.com", ("@example.com",), (), True, id="any of an allowed domain"),
         pytest.param("other@sub.example.com", ("@example.com",), (), False, id="a domain below is another one"),
+        pytest.param("shop@example.com", ("@example.org",), (), True, id="the configured sender beside others"),
         pytest.param("a@example.com", ("@example.com",), ("b@example.com",), False, id="not this key's"),
         pytest.param(
             "a@example.org", ("@example.com",), ("a@example.org",), False, id="a key allows no more than all may"

@@ -78,3 +78,19 @@ def test_test_says_why_there_is_no_mail(tmp_path: Path, event: Any, code: int, t
 
 def test_without_rules_it_is_wrong_use() -> None:
     assert run("check").exit_code == 2
+
+
+def test_test_tells_of_cap_and_digest(tmp_path: Path) -> None:
+    rules = tmp_path / "mine.yaml"
+    rules.write_text(
+        "rules: [{name: a, topic: t, type: x, to: data.to, template: comment, cap: {count: 2, per: 1d, key: all},\n"
+        "  data: {author: data.a, title: data.a, text: data.a}, digest: {window: 15m, template: comments}}]"
+    )
+    event = tmp_path / "event.json"
+    event.write_bytes(as_bytes(cloud_event({"to": "ada@example.com", "a": "b"}, type="x")))
+
+    result = run("test", str(event), "--rules", str(rules), "--templates", str(EXAMPLES / "templates"), *NOW)
+
+    assert result.exit_code == 0
+    assert "a: suppressed if 2 of all were sent in the 86400 s before" in result.stdout
+    assert "a: waits 900 s for others of a, which would become one comments" in result.stdout

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from mailstream.errors import WrongRules
@@ -136,3 +138,28 @@ def test_what_would_be_wrong_with_every_mail_is_told_at_the_start(members: dict[
         rule_file.require_usable(rules_with(**members), Templates(TEMPLATES), Settings(sender="sender@example.com"))
 
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"digest": {"window": "2d", "template": "comments"}}, "digest.window: Input should be less than or equal"),
+        ({"digest": {"window": "0s", "template": "comments"}}, "digest.window: Input should be greater than"),
+        ({"digest": {"window": "1h"}}, "digest.template: Field required"),
+        ({"digest": {"window": "1h", "template": "comments"}, "delay": "1h"}, "a digest has a time of its own"),
+        ({"cap": {"count": 0, "per": "1d"}}, "cap.count: Input should be greater than or equal to 1"),
+        ({"cap": {"count": 1, "per": "31d"}}, "cap.per: Input should be less than or equal"),
+    ],
+)
+def test_a_cap_or_digest_that_cannot_be_kept_is_a_mistake(members: dict[str, Any], told: str) -> None:
+    with pytest.raises(WrongRules) as error:
+        rules_with(**members)
+
+    assert told in str(error.value)
+
+
+def test_the_template_of_a_digest_must_be_there() -> None:
+    rules = rules_with(digest={"window": "1h", "template": "nowhere"})
+
+    with pytest.raises(WrongRules, match="there is no template nowhere"):
+        rule_file.require_usable(rules, Templates(TEMPLATES), Settings())

@@ -1,6 +1,6 @@
 """Read ``email.rejected``: records that could not be taken, with where they came from and why."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -13,7 +13,8 @@ from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.log.read import Reader, Span, total
 from mailstream.settings import Settings
 from mailstream.topics import Naming
-from streams.audit.read_back import Progress
+
+Progress = Callable[[int], None]  #: told how many records more were read
 
 #: Headers that we put there; the others came with the record.
 _OURS = ("dlt-original-", "mailstream-reason", "mailstream-detail", "mailstream-truncated")
@@ -75,6 +76,30 @@ def letters(
             letter = read(message)
             if letter is not None and wanted.takes(letter, settings.topic_prefix):
                 yield letter
+
+
+def page(
+    reader: Reader, settings: Settings, wanted: Filter, *, begin: tuple[int, int], limit: int, most: int
+) -> tuple[list[Letter], tuple[int, int] | None]:
+    """At most ``limit`` dead letters from a place on, and the place to go on from; None: there are no more.
+
+    No more than ``most`` records are read for it: where few fit the filter a page may be short, or empty.
+    """
+    name = Naming(settings.topic_prefix).of(topics.REJECTED)
+    found: list[Letter] = []
+    read_ = 0
+    for partition in range(begin[0], settings.partitions):
+        span = reader.span(name, partition, since=wanted.since, until=wanted.until)
+        if partition == begin[0]:
+            span = Span(name, partition, max(span.start, begin[1]), span.end)
+        for message in reader.records(span):
+            if len(found) == limit or read_ == most:
+                return found, (partition, message.offset() or 0)
+            read_ += 1
+            letter = read(message)
+            if letter is not None and wanted.takes(letter, settings.topic_prefix):
+                found.append(letter)
+    return found, None
 
 
 def _one(reader: Reader, topic: str, partition: int, offset: int) -> Span:
