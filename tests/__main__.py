@@ -26,7 +26,9 @@ def main() -> int:
             print(f"kafka: {kafka.title} at {kafka.bootstrap}", flush=True)
             env = os.environ | {broker.BOOTSTRAP_VARIABLE: kafka.bootstrap}
             for phase in PHASES:
-                if code := subprocess.run([sys.executable, "-m", "pytest", "-q", "--dist", "worksteal", *phase], env=env).returncode:
+                if code := subprocess.run(
+                    [sys.executable, "-m", "pytest", "-q", "--dist", "worksteal", *phase], env=env
+                ).returncode:
                     return code
     except NoKafka as error:
         print(error, file=sys.stderr)
