@@ -66,7 +66,7 @@ MESSAGE_SECONDS = 2.0
 
 
 def create_api(settings: Settings) -> Edge:
-    """The API; its parts are made when it starts. Starting raises WrongSettings, NoKafka, TopicsDiffer."""
+    """The API; its parts are made when it starts. Starting raises WrongSettings, TopicsDiffer."""
     metrics = Metrics()
 
     @asynccontextmanager
@@ -115,7 +115,6 @@ def create_api(settings: Settings) -> Edge:
 async def _start(settings: Settings, metrics: Metrics) -> Parts:
     callers, content = Keys(keys.load(settings)), Content(settings)
     brokers = admin(settings)
-    await asyncio.to_thread(check.require, brokers, settings)
     clock = SystemClock()
     naming = topics.Naming(settings.topic_prefix)
     suppressed, suppressed_topic = SuppressionView(), naming.of(topics.SUPPRESSIONS)
@@ -125,9 +124,9 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
     quota = Quota(clock)
     for follower in (listing, waiting, quota):
         lookup.follow(follower)
-    await lookup.start()
+    await lookup.start(lambda: check.require(brokers, settings))
     publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
-    append = Append(publisher)
+    append = Append(publisher, lookup)
     return Parts(
         settings=settings,
         clock=clock,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from api.lookup import Lookup
 from api.problems import Code, Problem
 from mailstream.codec import Header
 from mailstream.errors import NotPublished
@@ -16,13 +17,17 @@ IN_FLIGHT = 10_000
 class Append:
     """Writes records; callable."""
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: Publisher, lookup: Lookup) -> None:
+        self._publisher, self._lookup = publisher, lookup
 
     async def __call__(
         self, topic: str, value: bytes | None, *, key: bytes, partition: int, headers: Sequence[Header] = ()
     ) -> Position:
-        """Append one record. Raises Problem 503 when it is not acknowledged in time, or too many wait already."""
+        """Append one record. Raises Problem 503 when it is not acknowledged in time, or too many wait already.
+
+        Raises NotCaughtUp before the topics have been checked.
+        """
+        self._lookup.require_checked()
         if self._publisher.pending() >= IN_FLIGHT:
             raise Problem(Code.SATURATED, "Too many records wait for Kafka's acknowledgement. Nothing was accepted.")
         try:

@@ -19,7 +19,7 @@ from api.status_view import StatusView
 from api.unread import UnreadRequests
 from mailstream import topics
 from mailstream.clock import Clock
-from mailstream.errors import NotCaughtUp
+from mailstream.errors import NoKafka, NotCaughtUp, TopicsDiffer
 from mailstream.log.ends import LogEnds
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
@@ -28,6 +28,9 @@ from mailstream.status import EmailStatus
 _log = structlog.get_logger(__name__)
 _BEGINNING = -2
 UPKEEP_SECONDS = 5.0
+#: So long the start waits for the brokers; then the process serves its probes, and goes on asking.
+START_SECONDS = 3.0
+RETRY_SECONDS = 1.0
 #: The view may be this much behind while nobody misses anything: a miss ends the patience.
 PATIENCE_SECONDS = 0.005
 
@@ -57,6 +60,11 @@ class Lookup:
         """``also``: further topics to read from their beginning, and what takes their records (key, value)."""
         naming = topics.Naming(settings.topic_prefix)
         self.is_loaded = False
+        self.is_checked = (
+            False  #: the topics are what emails were made for, and are followed: nothing is written before
+        )
+        self.refused: TopicsDiffer | None = None  #: why not; the process must end
+        self._has_begun = asyncio.Event()
         self._is_stopping = False
         self.progress = Progress()
         self.view = StatusView()
@@ -79,8 +87,37 @@ class Lookup:
         """Set when the log can be followed no more: the process must end and read it again."""
         return self._tail.broken
 
-    async def start(self) -> None:
-        """Begin to follow the log; ``is_loaded`` tells when there is something to see. Raises NotCaughtUp."""
+    async def start(self, check: Callable[[], None]) -> None:
+        """Begin to follow the log; ``is_loaded`` tells when there is something to see. Raises TopicsDiffer.
+
+        ``check`` is asked first, on a thread: it raises NoKafka or TopicsDiffer. While no broker answers this goes on
+        in the background, and what it finds there is in ``refused``.
+        """
+        self._upkeep = asyncio.create_task(self._begin_and_keep_up(check), name="lookup-upkeep")
+        begun = asyncio.create_task(self._has_begun.wait())
+        await asyncio.wait({begun}, timeout=START_SECONDS)
+        begun.cancel()
+        if self.refused is not None:
+            raise self.refused
+
+    async def _begin_and_keep_up(self, check: Callable[[], None]) -> None:
+        while not self.is_checked:
+            try:
+                await asyncio.to_thread(check)
+                await self._begin()
+            except (NoKafka, NotCaughtUp) as error:
+                _log.warning("lookup.kafka_away", error=str(error))
+                await self._clock.sleep(RETRY_SECONDS)
+            except TopicsDiffer as error:
+                self.refused = error
+                self._has_begun.set()
+                return
+            else:
+                self.is_checked = True
+                self._has_begun.set()
+        await self._keep_up()
+
+    async def _begin(self) -> None:
         # In this order: whatever was committed has its status in front of the ends that are asked afterwards.
         committed = await self._ends.committed(self.requested, self._group)
         first = await self._ends.first(self.requested)
@@ -90,7 +127,6 @@ class Lookup:
             + [(topic, partition, max(begin, committed.get((topic, partition), 0)))
                for (topic, partition), begin in first.items()]
         )  # fmt: skip
-        self._upkeep = asyncio.create_task(self._keep_up(), name="lookup-upkeep")
 
     def stop_waiting(self) -> None:
         """Let go of everybody who waits for a change: the process stops."""
@@ -122,6 +158,11 @@ class Lookup:
             watchers.discard(watcher)
             if not watchers:
                 del self._watchers[key]
+
+    def require_checked(self) -> None:
+        """Raises NotCaughtUp until the topics have been checked: nothing may be written before."""
+        if not self.is_checked:
+            raise NotCaughtUp("no broker has answered since the start")
 
     def require_loaded(self) -> None:
         """Raises NotCaughtUp while loading: half loaded, a view could be older than what another replica has shown."""

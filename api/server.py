@@ -101,6 +101,8 @@ async def _serve(found: Settings, listener: socket.socket) -> int:
         watch = asyncio.create_task(_watch(server, parts))
         await server.serve(sockets=[listener])
         watch.cancel()
+        if parts.lookup.refused:
+            raise parts.lookup.refused
         _log.info("api.stopped")
         return 1 if parts.lookup.broken or parts.publisher.fatal else 0
 
@@ -114,6 +116,9 @@ async def _watch(server: Server, parts: Parts) -> None:
     """End the process when it can follow or write the log no more: a new one starts from what is in Kafka."""
     while True:
         await asyncio.sleep(WATCH_SECONDS)
+        if parts.lookup.refused:  # told by whoever waits for the server
+            _stop(server, parts)
+            return
         if error := parts.lookup.broken or parts.publisher.fatal:
             _log.error("api.log_lost", error=error.name())
             _stop(server, parts)

@@ -42,11 +42,15 @@ class Webhook:
         self._publisher, self._lookup, self._clock = publisher, lookup, clock
 
     async def take(self, body: bytes) -> None:
-        """Raises Problem: 400 when it is no array, 503 when it is not in the log in time (then it is posted again)."""
+        """Raises Problem: 400 when it is no array, 503 when it is not in the log in time (then it is posted again).
+
+        Raises NotCaughtUp before the topics have been checked.
+        """
         try:
             elements = _elements.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Problem(Code.NOT_JSON, "The body must be a JSON array of events.") from None
+        self._lookup.require_checked()
         good, bad = _sorted_out(elements)
         writes = [self._publish_event(event, address) for event, address in good]
         writes += [self._publish_bad(index, raw, why) for index, raw, why in bad]

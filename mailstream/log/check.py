@@ -38,9 +38,10 @@ def inspect(admin: AdminClient, settings: Settings, wanted: Iterable[Topic] = to
         resources = [ConfigResource(ResourceType.TOPIC, naming.of(topic)) for topic in present]
         asked = admin.describe_configs(resources) if resources else {}
         configs = {resource.name: answer.result(SECONDS) for resource, answer in asked.items()}
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
+        reason = error.args[0].name() if isinstance(error, KafkaException) else "no answer in time"
         raise NoKafka(
-            f"No broker answers at {settings.kafka_bootstrap} ({error.args[0].name()}). Nothing was read or changed. "
+            f"No broker answers at {settings.kafka_bootstrap} ({reason}). Nothing was read or changed. "
             "Start one with `mailstream dev kafka`, or set MAILSTREAM_KAFKA_BOOTSTRAP."
         ) from None
     findings = []

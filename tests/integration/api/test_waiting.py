@@ -125,6 +125,7 @@ async def test_the_queue_shows_what_waits_and_when_it_is_drained(settings: Setti
                for n, lane in enumerate(["normal", "normal", "bulk", "critical"])]  # fmt: skip
         later = (await api.ask(to="later@example.com", send_at="2027-06-01T00:00:00Z")).json()["id"]
 
+        await api.parts.lookup.barrier()
         seen = [(await api.see(each)).json() for each in ids]
         queue = (await api.http.get("/v1/queue")).json()
 
@@ -142,6 +143,7 @@ async def test_an_email_leaves_the_queue_when_its_turn_comes(settings: Settings)
     async with an_api(settings) as api:
         worker = Worker(settings)
         first, second = [(await api.ask(to=f"user{n}@example.com")).json()["id"] for n in range(2)]
+        await api.parts.lookup.barrier()
         assert (await api.see(second)).json()["position"] == 1
 
         await worker.publish(a_status(first, Status.PROCESSING, attempt=1))
