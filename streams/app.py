@@ -271,7 +271,8 @@ class Parts:
     def _changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
         if partition in self.ownership.loading:
             return  # what is live is looked at when the partition is whole
-        if after.status is Status.SENT and (before is None or before.status is not Status.SENT):
+        is_sent_now = after.status is Status.SENT and (before is None or before.status is not Status.SENT)
+        if is_sent_now and not after.test:  # the sandbox sends no events
             self.webhook_health.sent(after.id, self._clock.now())
         self._watch(after, partition)
 

@@ -45,4 +45,5 @@ class Feedback:
             return
         if status.status in (Status.FAILED, Status.UNCONFIRMED) and after.status is not status.status:
             LATE_EVIDENCE.inc()
-        self._projection.put(after, record.partition, done)
+        # the email's own partition: a record that a foreign producer put into another one says nothing about where it is
+        self._projection.put(after, int(status.recipient, 16) % self._table.partition_count, done)
