@@ -112,6 +112,8 @@ WITHOUT = {
     ("POST", "/v1/emails"), ("POST", "/v1/emails/batch"), ("POST", "/v3/mail/send"), ("POST", "/v3/mail/batch"),
     ("GET", "/v3/mail/batch/{batch_id}"), ("POST", "/v3/user/scheduled_sends"), ("GET", "/v1/queue"),
     ("GET", "/v1/queue/stream"),
+    ("POST", "/v1/templates/{name}/preview"),  # a mail of what the caller gives
+    ("GET", "/v1/dead-letters"),  # for admins of the whole system: whose a broken record is cannot be told
 }  # fmt: skip
 
 
