@@ -58,6 +58,7 @@ async def test_a_long_time_of_faults_loses_nothing_and_sends_nothing_twice(
     assert verdict.holds, f"{verdict}"
 
 
+@pytest.mark.long  # of the normal run's time: the checker's planted histories are there all the time
 @pytest.mark.timeout(400)
 async def test_without_the_claim_the_same_faults_send_mails_twice(
     programs: Programs, own_kafka: Kafka, tmp_path: Path
