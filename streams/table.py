@@ -5,6 +5,7 @@ recovery is slow (faust.md §7), so writes go through the one publisher and load
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -32,6 +33,10 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         self._applied: dict[
             int, int
         ] = {}  #: per owned partition: next offset of ``email.status`` that is not in memory
+        self._count, self._ownerships = (
+            itertools.count(),
+            dict[int, int](),
+        )  #: which time it is that a partition is ours
         self._in_work: dict[str, EmailStatus] = {}  #: decoded statuses of emails that are being called
         self._unwritten: dict[str, float] = {}  #: emails whose newest status the broker has refused to acknowledge
         self.rebalanced: Callable[[set[TP], int], Any] | None = None  #: awaited at each assignment
@@ -105,6 +110,11 @@ class StatusTable(faust.Table):  # type: ignore[misc]
     def _write(self, email_id: str, value: bytes, partition: int, then: Callable[[], None] | None) -> None:
         headers = codec.headers_of(EmailStatus)
         sent = self._publisher.send(self._topic, value, key=email_id.encode(), partition=partition, headers=headers)
+        ownership = self._ownerships.get(partition)
+
+        def is_still_ours() -> bool:
+            # not "ours again": while it is loaded what is known may be lower than what the log holds (K7)
+            return ownership is not None and self._ownerships.get(partition) == ownership
 
         def written(done: "asyncio.Future[Position]") -> None:
             if done.cancelled():
@@ -114,14 +124,14 @@ class StatusTable(faust.Table):  # type: ignore[misc]
                     self._unwritten.pop(email_id, None)
                 if then is not None:
                     then()
-            elif isinstance(error, NotPublished) and partition in self._applied:
+            elif isinstance(error, NotPublished) and is_still_ours():
                 self._unwritten.setdefault(email_id, 0.0)
                 log.warning("status not acknowledged, it is written again", email=email_id, error=str(error))
                 asyncio.get_running_loop().call_later(REPEAT_SECONDS, again)
 
         def again() -> None:
             newest = self.data.data.get(email_id.encode())
-            if newest is not None and partition in self._applied:
+            if newest is not None and is_still_ours():
                 self._write(email_id, newest, partition, then)
             else:
                 self._unwritten.pop(email_id, None)
@@ -132,7 +142,9 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     def gain(self, partition: int) -> None:
         """A partition is being loaded."""
-        self._applied.setdefault(partition, 0)
+        if partition not in self._applied:
+            self._applied[partition] = 0
+            self._ownerships[partition] = next(self._count)
 
     def applied(self, partition: int, next_offset: int) -> None:
         """All records of the partition below this offset are in memory."""
@@ -144,6 +156,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         lost = set(partitions)
         for partition in lost:
             self._applied.pop(partition, None)
+            self._ownerships.pop(partition, None)
         for key in [key for key in self.data.data if partition_in(key.decode(), self.partition_count) in lost]:
             del self.data.data[key]
             self._in_work.pop(key.decode(), None)

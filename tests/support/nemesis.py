@@ -40,6 +40,8 @@ class Nemesis:
         program: Sequence[str] = REAL,
     ) -> None:
         self._nursery, self._log, self._dice, self._program = nursery, log, dice, program
+        # of their own: which draw comes first must not depend on how long something took
+        self._dice_of_kills = random.Random(dice.random())
         self._broker, self._proxy, self._session_seconds = broker, proxy, settings.session_timeout
         through = settings.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{proxy.port}"})
         self._settings = {"worker-a": settings, "worker-b": settings, "worker-c": through}
@@ -55,7 +57,7 @@ class Nemesis:
     async def _kill_now_and_then(self, until: float) -> None:
         while time.monotonic() < until:
             await self._kill()
-            await self._sleep(KILL_EVERY_SECONDS)
+            await self._sleep(KILL_EVERY_SECONDS, self._dice_of_kills)
 
     async def _strike(self, until: float) -> None:
         weights: dict[Callable[[], Coroutine[Any, Any, None]], int] = {
@@ -81,17 +83,17 @@ class Nemesis:
         return self._nursery.worker(self._settings[name], self._program, name=name)
 
     async def _kill(self) -> None:
-        name = self._one()
+        name = self._dice_of_kills.choice([*self.workers])
         self.workers[name].kill()
         self._log.did(FaultKind.KILL, name)
         self._down.add(name)
-        await self._sleep(DOWN_SECONDS)
+        await self._sleep(DOWN_SECONDS, self._dice_of_kills)
         self.workers[name] = self._start(name)
         self._down.remove(name)
 
     async def _pause(self) -> None:
         """For longer than the group waits: it wakes as one that owns nothing, and does not know it yet."""
-        name = self._one()
+        name = self._dice.choice([*self.workers])
         self._do(self.workers[name], FaultKind.PAUSE, signal.SIGSTOP)
         await self._sleep((self._session_seconds * 1.2, self._session_seconds * 1.8))
         self._do(self.workers[name], FaultKind.RESUME, signal.SIGCONT)
@@ -143,12 +145,9 @@ class Nemesis:
                 await self._reborn(name)
             await asyncio.sleep(0.5)
 
-    def _one(self) -> str:
-        return self._dice.choice([*self.workers])
-
     def _do(self, worker: Child, kind: FaultKind, number: signal.Signals) -> None:
         worker.send(number)
         self._log.did(kind, worker.name)
 
-    async def _sleep(self, between: tuple[float, float]) -> None:
-        await asyncio.sleep(self._dice.uniform(*between))
+    async def _sleep(self, between: tuple[float, float], dice: random.Random | None = None) -> None:
+        await asyncio.sleep((dice or self._dice).uniform(*between))
