@@ -64,12 +64,14 @@ def _calls_with_gap(history: History) -> list[Call]:
 
 
 def _recorded_starts(history: History) -> list[tuple[float, str, str]]:
-    return sorted(
-        (record.started_at.timestamp(), record.worker, id_)
+    """An outcome whose acknowledgement was lost stands in the log twice: the same nonce and start are one call."""
+    starts = {
+        (record.started_at.timestamp(), record.worker, id_, record.nonce)
         for id_, all_ in history.attempts.items()
         for _, record in all_
         if isinstance(record, OutcomeRecord) and record.started_at is not None
-    )
+    }
+    return [(start, worker, id_) for start, worker, id_, _ in sorted(starts)]
 
 
 def _allowed(history: History, worker: str | None, other: str | None) -> float:

@@ -417,6 +417,16 @@ def test_a_call_delayed_by_a_pause_behind_the_gate_is_listed_apart() -> None:
     assert len(verdict.apart) == 1
 
 
+def test_an_outcome_that_was_appended_twice_is_one_call() -> None:
+    scene = a_clean_scene()
+    claim = scene.claim(scene.ask("gus@example.com", at=50), at=60)
+    scene.call(claim, at=61)
+    for at in (61.2, 62.2):
+        scene.outcome(claim, Outcome.ACCEPTED, started=61, at=at)
+
+    assert not judge(scene.history()).findings
+
+
 def test_who_is_overtaken_behind_a_retry_is_listed_apart() -> None:
     scene = Scene()
     earlier, later = scene.ask(at=1), scene.ask(at=2)
