@@ -60,11 +60,8 @@ class Lookup:
         """``also``: further topics to read from their beginning, and what takes their records (key, value)."""
         naming = topics.Naming(settings.topic_prefix)
         self.is_loaded = False
-        self.is_checked = (
-            False  #: the topics are what emails were made for, and are followed: nothing is written before
-        )
-        self.refused: TopicsDiffer | None = None  #: why not; the process must end
-        self._has_begun = asyncio.Event()
+        #: ends when the topics are followed, or with why they are not what emails were made for
+        self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_stopping = False
         self.progress = Progress()
         self.view = StatusView()
@@ -94,14 +91,17 @@ class Lookup:
         in the background, and what it finds there is in ``refused``.
         """
         self._upkeep = asyncio.create_task(self._begin_and_keep_up(check), name="lookup-upkeep")
-        begun = asyncio.create_task(self._has_begun.wait())
-        await asyncio.wait({begun}, timeout=START_SECONDS)
-        begun.cancel()
+        await asyncio.wait({self._begun}, timeout=START_SECONDS)
         if self.refused is not None:
             raise self.refused
 
+    @property
+    def refused(self) -> BaseException | None:
+        """Why the topics are not what emails were made for: the process must end."""
+        return self._begun.exception() if self._begun.done() else None
+
     async def _begin_and_keep_up(self, check: Callable[[], None]) -> None:
-        while not self.is_checked:
+        while not self._begun.done():
             try:
                 await asyncio.to_thread(check)
                 await self._begin()
@@ -109,12 +109,10 @@ class Lookup:
                 _log.warning("lookup.kafka_away", error=str(error))
                 await self._clock.sleep(RETRY_SECONDS)
             except TopicsDiffer as error:
-                self.refused = error
-                self._has_begun.set()
+                self._begun.set_exception(error)
                 return
             else:
-                self.is_checked = True
-                self._has_begun.set()
+                self._begun.set_result(None)
         await self._keep_up()
 
     async def _begin(self) -> None:
@@ -161,7 +159,7 @@ class Lookup:
 
     def require_checked(self) -> None:
         """Raises NotCaughtUp until the topics have been checked: nothing may be written before."""
-        if not self.is_checked:
+        if not self._begun.done() or self.refused is not None:
             raise NotCaughtUp("no broker has answered since the start")
 
     def require_loaded(self) -> None:

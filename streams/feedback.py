@@ -4,6 +4,7 @@ import structlog
 
 from mailstream import codec
 from mailstream.clock import Clock
+from mailstream.email_id import partition_in
 from mailstream.status import Status
 from streams.accept import Done
 from streams.core import fold
@@ -46,4 +47,4 @@ class Feedback:
         if status.status in (Status.FAILED, Status.UNCONFIRMED) and after.status is not status.status:
             LATE_EVIDENCE.inc()
         # the email's own partition: a record that a foreign producer put into another one says nothing about where it is
-        self._projection.put(after, int(status.recipient, 16) % self._table.partition_count, done)
+        self._projection.put(after, partition_in(status.id, self._table.partition_count), done)

@@ -33,6 +33,7 @@ COMMIT_SECONDS = 1.0  #: how often finished heads are committed; what a kill -9 
 DRAIN_SECONDS = 20.0  #: longest call (18 s, G1) < this < rebalance timeout
 STOP_SECONDS = 25.0  #: for a whole stop, drain included; then the process ends with 1, which is crash-safe
 REBALANCE_SECONDS = 60.0
+METADATA_MS = 5_000
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -233,6 +234,9 @@ def make_app(settings: Settings, name: str, kind: type[AppKind] = GuardedApp, **
         "web_enabled": False,  # else 0.0.0.0:6066 serves table data
         "stream_wait_empty": False,  # its wait has no limit
         "consumer_auto_offset_reset": "earliest",
+        # a broker that has just come back does not name our topics yet, and whoever assigns then assigns nothing: it sees
+        # that, and assigns again, with its next look at them; the default lets that be five minutes
+        "consumer_metadata_max_age_ms": METADATA_MS,
         "broker_commit_interval": 3600.0,  # commits are ours
         "broker_session_timeout": settings.session_timeout,
         "broker_heartbeat_interval": settings.session_timeout / 10,

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from confluent_kafka import Message
 
+from mailstream.email_id import partition_in
 from mailstream.errors import NotCaughtUp
 from mailstream.log.ends import LogEnds
 from mailstream.log.tail import End, Tail
@@ -115,7 +116,7 @@ class Ownership:
         self._lowered, self._suspects, self._marks = set(), set(), {}
         for status in self._table.statuses(gained):
             if not status.final or status.cap_group or status.digest_group:
-                self._gained(status, int(status.recipient, 16) % self._table.partition_count)
+                self._gained(status, partition_in(status.id, self._table.partition_count))
         await self.write_checkpoints()
 
     def _start_of(self, partition: int, begin: int) -> int:

@@ -5,8 +5,8 @@ recovery is slow (faust.md §7), so writes go through the one publisher and load
 """
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import faust
@@ -24,19 +24,20 @@ log = structlog.get_logger(__name__)
 REPEAT_SECONDS = 1.0  #: between two tries to write a status that the broker did not acknowledge
 
 
+@dataclass(slots=True, eq=False)
+class _Owned:
+    """One ownership of a partition, from its gain to its loss; when it comes back, that is another one."""
+
+    next_offset: int = 0  #: of ``email.status``: the first that is not in memory
+
+
 class StatusTable(faust.Table):  # type: ignore[misc]
     """Email id to the bytes of its newest status. Only the owner of the partition writes."""
 
     def set_up(self, publisher: Publisher, topic: str, partitions: int) -> None:
         """Give it its writer; Faust makes tables before there is a loop."""
         self._publisher, self._topic, self.partition_count = publisher, topic, partitions
-        self._applied: dict[
-            int, int
-        ] = {}  #: per owned partition: next offset of ``email.status`` that is not in memory
-        self._count, self._ownerships = (
-            itertools.count(),
-            dict[int, int](),
-        )  #: which time it is that a partition is ours
+        self._owned: dict[int, _Owned] = {}
         self._in_work: dict[str, EmailStatus] = {}  #: decoded statuses of emails that are being called
         self._unwritten: dict[str, float] = {}  #: emails whose newest status the broker has refused to acknowledge
         self.rebalanced: Callable[[set[TP], int], Any] | None = None  #: awaited at each assignment
@@ -66,7 +67,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     def owned(self) -> frozenset[int]:
         """The partitions whose statuses are in memory."""
-        return frozenset(self._applied)
+        return frozenset(self._owned)
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -110,11 +111,11 @@ class StatusTable(faust.Table):  # type: ignore[misc]
     def _write(self, email_id: str, value: bytes, partition: int, then: Callable[[], None] | None) -> None:
         headers = codec.headers_of(EmailStatus)
         sent = self._publisher.send(self._topic, value, key=email_id.encode(), partition=partition, headers=headers)
-        ownership = self._ownerships.get(partition)
+        owned = self._owned.get(partition)
 
         def is_still_ours() -> bool:
             # not "ours again": while it is loaded what is known may be lower than what the log holds (K7)
-            return ownership is not None and self._ownerships.get(partition) == ownership
+            return owned is not None and self._owned.get(partition) is owned
 
         def written(done: "asyncio.Future[Position]") -> None:
             if done.cancelled():
@@ -142,21 +143,18 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     def gain(self, partition: int) -> None:
         """A partition is being loaded."""
-        if partition not in self._applied:
-            self._applied[partition] = 0
-            self._ownerships[partition] = next(self._count)
+        self._owned.setdefault(partition, _Owned())
 
     def applied(self, partition: int, next_offset: int) -> None:
         """All records of the partition below this offset are in memory."""
-        if partition in self._applied:
-            self._applied[partition] = max(self._applied[partition], next_offset)
+        if (owned := self._owned.get(partition)) is not None:
+            owned.next_offset = max(owned.next_offset, next_offset)
 
     def lose(self, partitions: Iterable[int]) -> None:
         """Drop what belongs to others now."""
         lost = set(partitions)
         for partition in lost:
-            self._applied.pop(partition, None)
-            self._ownerships.pop(partition, None)
+            self._owned.pop(partition, None)
         for key in [key for key in self.data.data if partition_in(key.decode(), self.partition_count) in lost]:
             del self.data.data[key]
             self._in_work.pop(key.decode(), None)
@@ -164,8 +162,8 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Tell Faust's recovery what is in memory, so that it reads only what follows."""
-        next_offset = self._applied.get(tp[1])
-        return None if next_offset is None else next_offset - 1
+        owned = self._owned.get(tp[1])
+        return None if owned is None else owned.next_offset - 1
 
     def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
         """Faust reads the end of the changelog a second time; the tail brings the same records, merged by rank."""

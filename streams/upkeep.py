@@ -10,6 +10,7 @@ from msgspec import structs
 
 from mailstream import codec, topics
 from mailstream.clock import Clock
+from mailstream.email_id import partition_in
 from mailstream.errors import NotCaughtUp, NotPublished
 from mailstream.log.publish import Publisher
 from mailstream.recipient import canonical
@@ -61,7 +62,7 @@ class Upkeep:
         for count, status in enumerate(self._table.statuses(self._table.owned())):
             if count % AT_ONCE == 0:
                 await self._clock.sleep(0)
-            partition = int(status.recipient, 16) % self._table.partition_count
+            partition = partition_in(status.id, self._table.partition_count)
             if partition not in self._table.owned():
                 continue
             if not self._table.needs_body(status):

@@ -1,4 +1,4 @@
-"""The first reading of a partition: nothing was ever committed there that could lead back to a record that was passed."""
+"""The first reading of a partition: it comes, and passes no record, though nothing was ever committed that leads back."""
 
 from pathlib import Path
 
@@ -26,4 +26,20 @@ async def test_records_that_faust_throws_away_before_anything_was_committed_are_
             within_seconds=20,
             waiting_for="40 emails",
         )
+    await caller.close()
+
+
+async def test_an_assignment_that_was_made_without_our_topics_is_made_again(
+    programs: Programs, settings: Settings, tmp_path: Path
+) -> None:
+    system = MailSystem(programs, settings, send_gap=0, session_timeout=6)
+    caller = KafkaCaller(system.settings, RunLog())
+    asked = await caller.ask()
+    with Nursery(tmp_path) as nursery:
+        worker = nursery.worker(system.settings, ("tests.support.forgetful_worker", "worker"))
+
+        await eventually(
+            lambda: [call["id"] for call in system.ledger()] == [asked], within_seconds=40, waiting_for="the email"
+        )
+        assert "Ignoring missing topic" in worker.log.read_text(), "nothing was tried"
     await caller.close()

@@ -33,14 +33,13 @@ GAP_SECONDS, SESSION_SECONDS = 0.1, 3.0
 #: Between two asks: 5 a second, half of what the gap lets through, so that what piles up goes away.
 ASK_SECONDS = 0.2
 HOLD_SECONDS = 10.0
-SHORT_SECONDS, CONTROL_SECONDS = 60.0, 30.0
+SHORT_SECONDS = 60.0
 #: From the last blow until every email stands: G1 (18 s), HOLD_SECONDS, what is left of the queue, a busy machine.
 SETTLE_SECONDS = 150.0
 #: A worker that was killed may be needed again before its session ends; then its start belongs to the recovery.
 START_SECONDS = 20.0
 
 
-@pytest.mark.long  # it found a stall after three broker restarts (docs/guarantees.md) that is not mended yet
 @pytest.mark.timeout(400)
 async def test_a_minute_of_faults_loses_nothing_and_sends_nothing_twice(
     programs: Programs, own_kafka: Kafka, tmp_path: Path
@@ -65,7 +64,7 @@ async def test_without_the_claim_the_same_faults_send_mails_twice(
     programs: Programs, own_kafka: Kafka, tmp_path: Path
 ) -> None:
     verdict, history = await _run(
-        programs, own_kafka, tmp_path, seconds=CONTROL_SECONDS, seed=_seed(USUAL_SEED), program=CLAIMLESS
+        programs, own_kafka, tmp_path, seconds=SHORT_SECONDS, seed=_seed(USUAL_SEED), program=CLAIMLESS
     )
     sent_twice = [id_ for id_, calls in history.accepted.items() if len(calls) > 1]
     assert sent_twice, f"{verdict}"
@@ -104,7 +103,7 @@ async def _run(
         api = programs.api(settings).ready()
         system.order(
             seed=seed,
-            latency_seconds=(0.0, 0.8),  # so that many calls are under way at each blow
+            latency_seconds=(0.0, 2.0),  # after it took the mail: about one call of each worker is under way at a blow
             rules=[{"do": "drop", "share": 0.01}, {"do": "status", "status": 503, "share": 0.01}],
             webhook={"url": f"{api.url}/v1/events/sendgrid", "delay_seconds": (0.5, 8.0), "lost_share": 0.05},
         )

@@ -51,6 +51,19 @@ def test_an_api_starts_without_brokers_and_goes_on_when_they_come(
     assert ask(api) == 202
 
 
+def test_topics_that_turn_out_to_be_wrong_end_the_process_with_the_reason(
+    programs: Programs, away: Settings, kafka_proxy: Proxy
+) -> None:
+    kafka_proxy.cut()
+    api = programs.api(away.model_copy(update={"partitions": away.partitions + 1}))
+    eventually_here(lambda: code_of(api, "/healthz") == 200, within_seconds=20, waiting_for="a process that listens")
+
+    kafka_proxy.mend()
+
+    assert api.wait(seconds=30) == 1
+    assert f"{away.topic_prefix}email.requested" in api.last_lines(20)
+
+
 @pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.long)])
 def test_an_api_outlives_an_outage(programs: Programs, away: Settings, kafka_proxy: Proxy, seconds: int) -> None:
     api = programs.api(away).ready()
