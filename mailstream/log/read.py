@@ -3,10 +3,11 @@
 For commands: it blocks. Who follows a log uses ``tail.py``.
 """
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -16,7 +17,10 @@ from mailstream.log.client import connection
 from mailstream.settings import Settings
 
 SECONDS = 15.0  #: without any answer before a read is given up
+PAUSE_SECONDS = 0.05
 BATCH = 1000
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,9 @@ class Reader:
         Raises NoKafka when no broker answers, TopicsDiffer when there is no such partition.
         """
         try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=SECONDS)
+            low, high = self._answer(
+                lambda: self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=SECONDS)
+            )
             start = low if since is None else self._at(topic, partition, since, high)
             end = high if until is None else self._at(topic, partition, until, high)
         except KafkaException as error:
@@ -88,8 +94,19 @@ class Reader:
 
     def _at(self, topic: str, partition: int, moment: datetime, high: int) -> int:
         asked = TopicPartition(topic, partition, max(0, int(moment.timestamp() * 1000)))  # negative: a name, no time
-        (found,) = self._consumer.offsets_for_times([asked], timeout=SECONDS)
+        (found,) = self._answer(lambda: self._consumer.offsets_for_times([asked], timeout=SECONDS))
         return found.offset if found.offset >= 0 else high  # -1: nothing is as young as that
+
+    def _answer(self, question: Callable[[], Answer]) -> Answer:
+        """Ask until a leader answers: librdkafka asks once only, and the one that it knew may have left."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                return question()
+            except KafkaException as error:
+                if error.args[0].code() not in tail.LEADER_MOVES or time.monotonic() > deadline:
+                    raise
+            time.sleep(PAUSE_SECONDS)
 
     def _explained(self, error: KafkaException, topic: str, partition: int) -> Exception:
         code = error.args[0].code()

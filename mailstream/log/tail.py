@@ -28,15 +28,15 @@ SETTINGS: Mapping[str, Any] = {
 }
 #: Batches that the loop may be behind before the thread waits for it: bounds memory.
 BATCHES_AHEAD = 4
+#: A partition is without a leader for a moment, or has another one than we knew.
+LEADER_MOVES = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 #: Errors after which librdkafka goes on by itself.
-PASSING = frozenset(
+PASSING = LEADER_MOVES | frozenset(
     {
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TIMED_OUT,
         KafkaError._RESOLVE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
     }
