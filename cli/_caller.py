@@ -136,7 +136,4 @@ def lines_of(timeline: list[dict[str, Any]]) -> list[str]:
 
 
 def _local(at: str) -> str:
-    moment = datetime.fromisoformat(at).astimezone()
-    if not moment.microsecond:  # the provider tells whole seconds: with a fraction it would look earlier than it is
-        return f"{moment:%H:%M:%S}    "
-    return f"{moment:%H:%M:%S.%f}"[:-3]
+    return f"{datetime.fromisoformat(at).astimezone():%H:%M:%S.%f}"[:-3]
