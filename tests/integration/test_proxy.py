@@ -1,16 +1,20 @@
 """The proxy breaks connections to a real broker, and nothing else does."""
 
+import contextlib
+import gc
+import socket
 import time
 
 from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewTopic
 
+from dev.ports import free_port
 from mailstream.log import client
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from tests.support.broker import Kafka
 from tests.support.eventually import eventually
-from tests.support.proxy import Proxy, Way
+from tests.support.proxy import HOST, Proxy, Way
 from tests.support.system import some_settings
 
 SECONDS = 2.0
@@ -104,3 +108,12 @@ def test_a_delay_holds_each_answer_back(kafka_proxy: Proxy) -> None:
     admin.list_topics(timeout=5)
 
     assert time.monotonic() - started >= 0.3
+
+
+def test_whoever_connects_while_it_closes_leaves_no_socket_open() -> None:
+    with socket.create_server((HOST, 0)) as server, contextlib.ExitStack() as clients:
+        for _ in range(30):
+            with Proxy(free_port(), server.getsockname()[1]) as proxy:
+                for _ in range(3):
+                    clients.enter_context(socket.create_connection((HOST, proxy.port)))
+    gc.collect()  # what is left open warns now, and a warning fails the test

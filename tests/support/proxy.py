@@ -12,6 +12,7 @@ from typing import Any, Self
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 65_536
+SETTLING_TURNS = 10  #: of the loop, until a socket that was opened or aborted has come to be, or is gone
 
 
 class Way(Enum):
@@ -36,6 +37,7 @@ class Proxy:
         self._dropping: set[Way] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._torn: set[asyncio.StreamWriter] = set()  #: of connections that lost bytes: useless after ``mend``
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{port}", daemon=True)
@@ -80,16 +82,23 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(step(), self._loop).result(10)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, HOST, self.port)
+        self._server = await asyncio.start_server(self._accept, HOST, self.port)
 
     async def _close(self) -> None:
         assert self._server is not None
+        self._is_cut = True
+        for (
+            listener
+        ) in self._server.sockets:  # a server that closes forgets whom it has just accepted: let them in first
+            self._loop.remove_reader(listener.fileno())
+        for _ in range(SETTLING_TURNS):
+            await asyncio.sleep(0)
         self._server.close()
-        await self._reset_all()
-        rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in rest:
+        for task in self._serving:
             task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        await self._reset_all()
+        for _ in range(SETTLING_TURNS):
+            await asyncio.sleep(0)
 
     async def _reset_all(self) -> None:
         for writer in self._writers:
@@ -100,24 +109,27 @@ class Proxy:
             writer.transport.abort()
         self._torn.clear()
 
-    async def _serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+    def _accept(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
         if self._is_cut:
             client_out.transport.abort()
             return
+        self._writers.add(client_out)
+        task = self._loop.create_task(self._serve(client_in, client_out))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
+        both = {client_out}
         try:
             server_in, server_out = await asyncio.open_connection(HOST, self.target)
-        except OSError:
-            client_out.transport.abort()
-            return
-        both = {client_out, server_out}
-        self._writers |= both
-        try:
+            both.add(server_out)
+            self._writers.add(server_out)
             await asyncio.gather(
                 self._pump(client_in, server_out, Way.REQUESTS, both),
                 self._pump(server_in, client_out, Way.ANSWERS, both),
             )
-        except asyncio.CancelledError:
-            pass  # the proxy closes; asyncio's own callback must not hear of it
+        except (OSError, asyncio.CancelledError):
+            pass  # nobody is behind it, or the proxy closes
         finally:
             self._writers -= both
             self._torn -= both
