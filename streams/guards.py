@@ -3,7 +3,7 @@
 Private API in use, hence the exact pins of faust-streaming, mode-streaming and aiokafka:
 ``App._consumer_wait_empty``, ``App._on_partitions_assigned``, ``Consumer._committed_offset``,
 ``Consumer._unacked_messages``, ``AIOKafkaConsumerThread._create_worker_consumer`` and ``_commit``,
-aiokafka's ``_coordinator._do_heartbeat`` and ``_isolation_level``.
+aiokafka's ``_coordinator._do_heartbeat``, ``_isolation_level`` and ``_fetch_max_wait_ms``.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ DRAIN_SECONDS = 20.0  #: longest call (18 s, G1) < this < rebalance timeout
 STOP_SECONDS = 25.0  #: for a whole stop, drain included; then the process ends with 1, which is crash-safe
 REBALANCE_SECONDS = 60.0
 METADATA_MS = 5_000
+FETCH_WAIT_MS = 100
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -43,6 +44,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = super()._create_worker_consumer(transport)
         # an event of a rolled-back transaction must not send mail (amendment 18); Faust has no setting for it
         consumer._isolation_level = "read_committed"
+        # an empty fetch keeps the connection for itself; what an assignment asks waits behind three of them, one after
+        # the other, and Faust has 1.5 s each
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
     async def on_start(self) -> None:

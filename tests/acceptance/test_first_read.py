@@ -1,5 +1,7 @@
 """The first reading of a partition: it comes, and passes no record, though nothing was ever committed that leads back."""
 
+import json
+from datetime import datetime
 from pathlib import Path
 
 from mailstream.settings import Settings
@@ -43,3 +45,19 @@ async def test_an_assignment_that_was_made_without_our_topics_is_made_again(
         )
         assert "Ignoring missing topic" in worker.log.read_text(), "nothing was tried"
     await caller.close()
+
+
+async def test_a_new_owner_reads_what_waits_within_two_seconds(
+    programs: Programs, settings: Settings, tmp_path: Path
+) -> None:
+    system = MailSystem(programs, settings, send_gap=0, session_timeout=6)
+    caller = KafkaCaller(system.settings, RunLog())
+    await caller.ask()
+    with Nursery(tmp_path) as nursery:
+        worker = nursery.worker(system.settings)
+        [call] = await system.accepted(1, within_seconds=20)
+    await caller.close()
+
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
+    [loaded] = [line["timestamp"] for line in lines if line["event"] == "partitions loaded"]
+    assert call["at"] - datetime.fromisoformat(loaded).timestamp() < 2.0

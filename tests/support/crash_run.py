@@ -26,6 +26,7 @@ class Victim:
     point: str
     id: str
     policy: OnAmbiguous
+    died_at: float  #: seconds since 1970
 
 
 class CrashRun:
@@ -47,7 +48,6 @@ class CrashRun:
     async def _kill_once(self, point: str, policy: OnAmbiguous) -> None:
         id_ = await self._caller.ask(on_ambiguous=policy)
         await asyncio.gather(*(self._caller.ask() for _ in range(BYSTANDERS)))
-        self.victims.append(Victim(point, id_, policy))
         needle = "*" if point in ("C12", "C13") else id_  # those two are about no email
         worker = self._worker(armed(point, needle))
         if point == "C12":
@@ -59,6 +59,7 @@ class CrashRun:
             worker.send(signal.SIGTERM)
         code = await asyncio.to_thread(worker.wait, DEATH_SECONDS)
         assert code == -signal.SIGKILL, f"{point} of {id_}: exit code {code}\n{worker.last_lines(20)}"
+        self.victims.append(Victim(point, id_, policy, time.time()))
         self.log.did(FaultKind.KILL, worker.name)
 
     async def go_on(self) -> Child:
