@@ -36,8 +36,6 @@ HOLD_SECONDS = 10.0
 SHORT_SECONDS = 60.0
 #: From the last blow until every email stands: G1 (18 s), HOLD_SECONDS, what is left of the queue, a busy machine.
 SETTLE_SECONDS = 150.0
-#: A worker that was killed may be needed again before its session ends; then its start belongs to the recovery.
-START_SECONDS = 20.0
 
 
 @pytest.mark.timeout(400)
@@ -171,7 +169,7 @@ def _history(log: RunLog, settings: Settings, emulator_url: str, seed: int) -> H
             seed=seed,
             commit=_commit(),
             gap_seconds=settings.send_gap,
-            session_timeout_seconds=SESSION_SECONDS + START_SECONDS,
+            session_timeout_seconds=SESSION_SECONDS,
             topic_prefix=settings.topic_prefix,
             broker=settings.kafka_bootstrap,
         ),

@@ -84,6 +84,7 @@ def _figures(history: History, found: Mapping[str, tuple[Finding, ...]]) -> dict
         "held": len(held),
         "held resolved": len([id_ for id_ in ended if history.final[id_].status is not Status.UNCONFIRMED]),
         "p99 recovery": percentile(recovered, 0.99),
+        "longest recovery": max(recovered, default=None),
         "exposed": len(exposed(history)),
         "kills": count_faults(history, FaultKind.KILL),
         "pauses": count_faults(history, FaultKind.PAUSE),
