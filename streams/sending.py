@@ -212,7 +212,10 @@ class Sending:
         self, outcome: Outcome, answer: Answer, email_id: str, now: float
     ) -> tuple[datetime | None, bool]:
         """When the next attempt is due, and whether this one is paid from the retry budget."""
+        before = self._trouble.reason
         self._trouble.learn(outcome, getattr(answer, "reason", None), self._clock.monotonic())
+        if self._trouble.reason is not before:
+            log.error("nothing is sent until a probe passes", reason=self._trouble.reason, detail=self._trouble.detail)
         if isinstance(answer, Responded) and answer.http_status == 429:
             seconds = pause_seconds(answer, now, earlier=self._too_many_in_a_row, jitter=self._dice.random())
             self._too_many_in_a_row += 1
