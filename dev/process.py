@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import psutil
 
@@ -15,6 +16,26 @@ from mailstream.errors import NotStarted
 LOOK_SECONDS = 0.05
 #: Lines of its log that an error shows.
 LAST_LINES = 5
+
+
+class Running(Protocol):
+    """What of ``subprocess.Popen`` is used here."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    def poll(self) -> int | None:
+        """The exit code (minus the signal that ended it); None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit code. Raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, sig: signal.Signals, /) -> None:
+        """Any signal; none when it has ended."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
 
 
 class Process:
@@ -36,7 +57,7 @@ class Process:
     ) -> None:
         self.name, self.command, self.log = name, list(command), log
         self._env, self._cwd, self._pid_file = env, cwd, pid_file
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Running | None = None
         self._is_new_log = True
 
     @property
@@ -61,18 +82,21 @@ class Process:
             end_leftover(self._pid_file)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb" if self._is_new_log else "ab") as log:
-            self._child = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=None if self._env is None else dict(self._env),
-                cwd=self._cwd,
-                start_new_session=True,
-            )
+            self._child = self._spawned(log)
         self._is_new_log = False
         if self._pid_file is not None:
             _remember(self._pid_file, self._child.pid)
+
+    def _spawned(self, log: BinaryIO) -> Running:
+        return subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=None if self._env is None else dict(self._env),
+            cwd=self._cwd,
+            start_new_session=True,
+        )
 
     def wait_until(self, is_ready: Callable[[], bool], *, seconds: float) -> None:
         """Wait until it is ready. Raises NotStarted when it ends before, or does not make it in time."""

@@ -9,6 +9,7 @@ aiokafka's ``_coordinator._do_heartbeat``, ``_isolation_level`` and ``_fetch_max
 import asyncio
 import os
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,6 +65,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return is_good
 
         coordinator._do_heartbeat = noted_beat
+
+    def close(self) -> None:
+        """Do nothing: ``on_thread_stop`` leaves the group and closes the connections, in the thread that they belong to.
+
+        Stock, called when an assignment comes while the app stops, closes them from the main loop: the process then
+        crashed (SIGSEGV in uvloop) or hung until STOP_SECONDS.
+        """
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to what was committed, and where nothing was, to the beginning.
@@ -208,7 +216,9 @@ class GuardedApp(faust.App):  # type: ignore[misc]
     async def on_stop(self) -> None:
         """Stop within STOP_SECONDS: Faust and aiokafka wait for an absent broker without limit."""
         if self.in_worker:
-            asyncio.get_running_loop().call_later(STOP_SECONDS, _give_up)
+            timer = threading.Timer(STOP_SECONDS, _give_up)  # the loop itself may be what does not go on
+            timer.daemon = True
+            timer.start()
         await super().on_stop()
         if self._commits:
             self._commits.cancel()

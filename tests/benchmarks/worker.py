@@ -30,7 +30,7 @@ LIMIT_SECONDS = 300
 def main() -> None:
     """Run and print."""
     bootstrap = Settings().kafka_bootstrap
-    with tempfile.TemporaryDirectory() as folder, programs_in(Path(folder)) as programs:
+    with tempfile.TemporaryDirectory() as folder, programs_in(Path(folder), is_forked=False) as programs:
         settings = some_settings(bootstrap, partitions=8, send_gap=0, session_timeout=30)
         with topics_of(settings):
             figures = asyncio.run(_measure(MailSystem(programs, settings)))

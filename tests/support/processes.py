@@ -1,16 +1,21 @@
 """The real programs, as processes: started with settings, waited for, stopped, killed and paused by their pid."""
 
+import atexit
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 
 from dev.ports import free_port
-from dev.process import Process
+from dev.process import Process, Running
 from mailstream.settings import Settings
+from tests.support.forks import Forks
 from tests.support.system import as_environment
 
 #: From the start of Python to the first ready answer: imports, table, group.
@@ -19,21 +24,46 @@ READY_SECONDS = 40.0
 STOP_SECONDS = 30.0
 
 
+@cache
+def _forks() -> Forks:
+    """One for all tests of this process: imports are paid once, not by every program."""
+    folder = tempfile.TemporaryDirectory(prefix="forks-")
+    forks = Forks(Path(folder.name) / "log").__enter__()
+    atexit.register(folder.cleanup)
+    atexit.register(forks.__exit__)  # called first
+    return forks
+
+
 class Program(Process):
     """One running part of mailstream."""
 
     def __init__(
-        self, name: str, arguments: list[str], settings: Settings, port: int, *, probe: str, folder: Path
+        self,
+        name: str,
+        arguments: list[str],
+        settings: Settings,
+        port: int,
+        *,
+        probe: str,
+        folder: Path,
+        is_forked: bool = True,
     ) -> None:
         self.settings, self.port, self._probe = settings, port, probe
+        self._folder, self._is_forked = folder, is_forked
         self.url = f"http://127.0.0.1:{port}"
+        self._module = ["cli.main", *arguments]
         super().__init__(
             name,
-            [sys.executable, "-m", "cli.main", *arguments],
+            [sys.executable, "-m", *self._module],
             log=folder / "logs" / f"{name}.log",
             env=as_environment(settings),
             cwd=folder,
         )
+
+    def _spawned(self, log: BinaryIO) -> Running:
+        if not self._is_forked:
+            return super()._spawned(log)
+        return _forks().start(self._module, env=as_environment(self.settings), log=self.log, cwd=self._folder)
 
     def is_ready(self) -> bool:
         """Whether its probe says so."""
@@ -49,10 +79,13 @@ class Program(Process):
 
 
 class Programs:
-    """Starts parts of one system. What still runs at the end of the test is stopped."""
+    """Starts parts of one system. What still runs at the end of the test is stopped.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    ``is_forked=False``: as a user starts them, for whoever looks at their memory.
+    """
+
+    def __init__(self, folder: Path, *, is_forked: bool = True) -> None:
+        self.folder, self._is_forked = folder, is_forked
         self.started: list[Program] = []
 
     def api(self, settings: Settings) -> Program:
@@ -79,7 +112,9 @@ class Programs:
                 program.stop(seconds=STOP_SECONDS)
 
     def _start(self, kind: str, arguments: list[str], settings: Settings, port: int, probe: str = "/readyz") -> Program:
-        program = Program(self._name(kind), arguments, settings, port, probe=probe, folder=self.folder)
+        program = Program(
+            self._name(kind), arguments, settings, port, probe=probe, folder=self.folder, is_forked=self._is_forked
+        )
         self.started.append(program)
         program.start()
         return program
@@ -89,9 +124,9 @@ class Programs:
 
 
 @contextmanager
-def programs_in(folder: Path) -> Iterator[Programs]:
+def programs_in(folder: Path, *, is_forked: bool = True) -> Iterator[Programs]:
     """Programs that stop at the end of the block."""
-    programs = Programs(folder)
+    programs = Programs(folder, is_forked=is_forked)
     try:
         yield programs
     finally:
