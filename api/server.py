@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import socket
@@ -40,6 +41,7 @@ def run() -> int:
         found = settings.load()
         logs.set_up(found)
         _allow_many_connections()
+        gc.set_threshold(50_000, 20, 100)  # requests die young by reference counting; what lives long has no cycles
         listener = _listen(found)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(found, listener))
