@@ -151,7 +151,6 @@ async def _stop(parts: Parts) -> None:
     parts.stop_waiting()
     await parts.publisher.close(MESSAGE_SECONDS)
     await parts.lookup.close()
-    await parts.bodies.close()
     await parts.content.close()
 
 

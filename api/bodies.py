@@ -5,10 +5,11 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from mailstream import topics
 from mailstream.codec import Undecodable, decode_requested
+from mailstream.errors import NotCaughtUp
 from mailstream.log.client import connection
 from mailstream.request import Batch, EmailRequest
 from mailstream.settings import Settings
@@ -24,6 +25,8 @@ _CONFIG: Mapping[str, Any] = {
     "queued.max.messages.kbytes": 2048,
 }
 SECONDS = 1.0
+#: What the broker says of a record that is not there, or not any more.
+_GONE = frozenset({KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 #: Emails of which address and subject are in memory.
 REMEMBERED = 10_000
 
@@ -36,12 +39,15 @@ class Shown(NamedTuple):
 
 
 class Bodies:
-    """What was read lately is remembered; beyond that one consumer is asked, one question at a time."""
+    """What was read lately is remembered; beyond that the log is asked, one question at a time.
+
+    Each has a consumer of its own, for 2 ms: one that is kept looks only once a second whether it was given another
+    place to read from (librdkafka 2.16).
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._topic = topics.Naming(settings.topic_prefix).of(topics.REQUESTED)
         self._config = {**_CONFIG, **connection(settings)}
-        self._consumer: Consumer | None = None
         self._shown: OrderedDict[bytes, Shown | None] = OrderedDict()
         self._turn = asyncio.Lock()
 
@@ -59,29 +65,33 @@ class Bodies:
         if status.request is None:
             return None
         async with self._turn:
-            value = await asyncio.to_thread(self._read, status.request)
+            if key in self._shown:  # whoever had the turn before asked the same
+                return self._shown[key]
+            try:
+                value = await asyncio.to_thread(self._read, status.request)
+            except NotCaughtUp:
+                return None
         found = None if value is None else _shown_in(value, status.id)
         self.remember(key, found)
         return found
 
-    async def close(self) -> None:
-        """Let go of the consumer."""
-        async with self._turn:
-            if self._consumer is not None:
-                await asyncio.to_thread(self._consumer.close)
-
     def _read(self, place: Coordinates) -> bytes | None:
-        if self._consumer is None:
-            self._consumer = Consumer(self._config)
+        """The record; None: it is not kept any more. Raises NotCaughtUp when the brokers do not say."""
+        consumer = Consumer(self._config)
         try:
-            self._consumer.assign([TopicPartition(self._topic, place.partition, place.offset)])
-            message = self._consumer.poll(SECONDS)
-            self._consumer.unassign()
-        except KafkaException:
-            return None
-        if message is None or message.error() or message.offset() != place.offset:
-            return None
-        return message.value()
+            consumer.assign([TopicPartition(self._topic, place.partition, place.offset)])
+            message = consumer.poll(SECONDS)
+        except KafkaException as failure:
+            raise NotCaughtUp(f"the brokers do not answer ({failure.args[0].name()})") from None
+        finally:
+            consumer.close()
+        if message is None:
+            raise NotCaughtUp("the brokers do not answer in time")
+        if (error := message.error()) is not None:
+            if error.code() in _GONE:
+                return None
+            raise NotCaughtUp(f"the brokers do not answer ({error.name()})")
+        return message.value() if message.offset() == place.offset else None
 
 
 def _shown_in(value: bytes, email_id: str) -> Shown | None:

@@ -5,7 +5,7 @@ Pure ASGI: a few microseconds for each request.
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import uuid_utils
 from fastapi import FastAPI
@@ -57,7 +57,7 @@ class Edge:
                     message["headers"] += [(name.lower().encode(), value.encode()) for name, value in more.items()]
             await send(message)
 
-        bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope["headers"], self.room)
+        bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope, self.room)
         try:
             if (endpoint := self._hot.find(scope)) is not None:
                 response = await endpoint(Request(scope, bounded))
@@ -83,12 +83,14 @@ class Room:
 class _Bounded:
     """``receive`` that ends with a Problem when a body is too large, counted while it comes, or too slow."""
 
-    def __init__(self, receive: Receive, limit: int, headers: list[tuple[bytes, bytes]], room: Room) -> None:
+    def __init__(self, receive: Receive, limit: int, scope: Scope, room: Room) -> None:
         self._receive, self._limit, self._room = receive, limit, room
         self.read = 0
         self._is_whole = False
         self._deadline: float | None = None
-        self._declared = next((value for name, value in headers if name == b"content-length"), b"0")
+        self._declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        #: whether the whole body has come; the server may not say
+        self._is_here: Callable[[], bool] = scope.get("mailstream.is_whole", bool)
 
     async def __call__(self) -> Message:
         if self._is_whole:
@@ -97,15 +99,8 @@ class _Bounded:
             self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
             if self._declared.isdigit() and int(self._declared) > self._limit:
                 raise self._too_large()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError:
-            raise Problem(
-                Code.TOO_SLOW,
-                f"The body did not arrive within {BODY_SECONDS:.0f} s.",
-                headers={"Connection": "close"},
-            ) from None
+        # A timeout costs as much as all the rest of this: none for a body that need not be waited for.
+        message = await self._receive() if self._is_here() else await self._in_time(self._deadline)
         if size := len(message.get("body", b"")):
             self.read += size
             self._room.used += size
@@ -115,6 +110,17 @@ class _Bounded:
                 raise Problem(Code.SATURATED, "Too many large requests are under way. Nothing was accepted.")
         self._is_whole = not message.get("more_body", False)
         return message
+
+    async def _in_time(self, deadline: float) -> Message:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._receive()
+        except TimeoutError:
+            raise Problem(
+                Code.TOO_SLOW,
+                f"The body did not arrive within {BODY_SECONDS:.0f} s.",
+                headers={"Connection": "close"},
+            ) from None
 
     def _too_large(self) -> Problem:
         return Problem(Code.TOO_LARGE, f"A body may have {self._limit} bytes here.")

@@ -4,6 +4,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from api.joined_writes import JoinedWrites
+
 #: A whole head must have come by then, counted from the connection or from the head's first byte (security.md S6).
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 16 * 1024
@@ -18,11 +20,12 @@ class Protocol(HttpToolsProtocol):
 
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _is_in_head = False
     _linger_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to count the time of the first head."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(JoinedWrites(transport, self.loop))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -32,11 +35,16 @@ class Protocol(HttpToolsProtocol):
             self._linger_timer.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Take what came. As good as always a head comes whole, then its time need not be measured."""
+        super().data_received(data)
+        if self._is_in_head:
+            self._expect_head()
+
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
-        self._head_bytes = 0
-        self._expect_head()
+        self._head_bytes, self._is_in_head = 0, True
         self.scope["mailstream.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
@@ -51,8 +59,11 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        self._is_in_head = False
         self._stop_timer()
         super().on_headers_complete()
+        cycle = self.cycle
+        cycle.scope["mailstream.is_whole"] = lambda: not cycle.more_body  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
         """The body is whole."""

@@ -1,4 +1,4 @@
-"""The queue as a stream: one picture of it, made at most once a second for all who look."""
+"""The queue as a stream: a picture of it at most once a second, as the next turn moves with every look."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,9 +16,13 @@ class QueueEvents:
     def __init__(self, view: QueueView) -> None:
         self._view = view
         self._sent: bytes | None = None
+        self._is_due = True
 
     def take(self) -> bytes:
-        """The queue as it is, unless it is as it was."""
+        """The queue as it is, unless it is as it was, or was told within this second."""
+        if not self._is_due:
+            return b""
+        self._is_due = False
         now = queue(self._view.state())
         seen = now.model_dump_json(exclude={"lanes": {"__all__": {"oldest_age_seconds"}}}).encode()
         if seen == self._sent:
@@ -31,6 +35,7 @@ class QueueEvents:
         loop = asyncio.get_running_loop()
 
         def tick() -> None:
+            self._is_due = True
             wake()
             self._timer = loop.call_later(SECONDS, tick)
 

@@ -112,6 +112,8 @@ class QueueView:
         )
 
     def _started(self, at: float) -> None:
+        if self._last_start is not None and at < self._last_start - RATE_SECONDS:
+            return  # while the view loads most are as old as that
         self._last_start = at if self._last_start is None else max(self._last_start, at)
         second = int(at)
         self._starts[second] = self._starts.get(second, 0) + 1

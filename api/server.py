@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import socket
@@ -23,6 +24,9 @@ _log = structlog.get_logger(__name__)
 #: Below the drain time of a container (libraries.md §3).
 DRAIN_SECONDS = 20
 WATCH_SECONDS = 1.0
+#: Longer than clients and proxies keep a connection (nginx and AWS: 60 s), so that it is they who close: a request that
+#: meets our close is lost, and whether it was taken is not known.
+KEEP_ALIVE_SECONDS = 75
 
 
 class Server(uvicorn.Server):
@@ -40,6 +44,7 @@ def run() -> int:
         found = settings.load()
         logs.set_up(found)
         _allow_many_connections()
+        gc.set_threshold(50_000, 20, 100)  # requests die young by reference counting; what lives long has no cycles
         listener = _listen(found)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(found, listener))
@@ -82,6 +87,7 @@ def server_of(api: Edge) -> Server:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             backlog=4096,
         )
     )

@@ -5,6 +5,7 @@ The canonical form is only for keys, ids, pacing and dedupe: mail goes to the ad
 
 import re
 import unicodedata
+from functools import lru_cache
 
 import idna
 
@@ -16,12 +17,16 @@ _PLAIN = re.compile(
     r"@(?=.{4,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}",
 )
 
+#: Addresses whose form and hash are remembered: each is asked for several times while one email passes.
+_LATELY = 4096
+
 
 def is_plain(address: str) -> bool:
     """Whether the address is of the plain ASCII form that needs no further look."""
     return _PLAIN.fullmatch(address) is not None
 
 
+@lru_cache(maxsize=_LATELY)
 def canonical(address: str) -> str:
     """NFC, the whole address lower-cased, the domain as IDNA A-label.
 
@@ -41,6 +46,7 @@ def canonical(address: str) -> str:
     return unicodedata.normalize("NFC", f"{local}@{domain}".lower())
 
 
+@lru_cache(maxsize=_LATELY)
 def recipient_hash(canonical_address: str) -> int:
     """Kafka's own hash of the key, 31 bits: what Java's default partitioner, aiokafka and Faust compute."""
     return murmur2(canonical_address.encode()) & 0x7FFFFFFF

@@ -119,9 +119,10 @@ async def test_close_misses_share_one_question_to_the_brokers(settings: Settings
 
         api.parts.lookup._ends.last = counted  # type: ignore[method-assign,assignment]
 
-        answers = await asyncio.gather(*(api.see(an_id(f"u{n}")) for n in range(200)))
+        # Not by HTTP: on a starved machine 200 answers take longer than the two seconds after which a miss is a 503.
+        found = await asyncio.gather(*(api.parts.lookup.find(an_id(f"u{n}"), "dev", seconds=30) for n in range(200)))
 
-        assert {answer.status_code for answer in answers} == {404}
+        assert found == [None] * 200
         assert len(questions) <= 10
 
 

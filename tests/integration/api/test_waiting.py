@@ -1,6 +1,7 @@
 """Wait for a final status, follow a timeline, see the queue."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -164,3 +165,16 @@ async def test_the_queue_is_streamed_when_it_changes(settings: Settings) -> None
         after = await asyncio.wait_for(anext(stream), 5)
 
         assert (before["data"]["ready"], after["data"]["ready"]) == (0, 1)
+
+
+async def test_a_queue_in_which_something_waits_is_told_once_a_second_and_not_all_the_time(settings: Settings) -> None:
+    async with a_server(settings) as api:
+        await api.ask()
+        async with api.http.stream("GET", "/v1/queue/stream") as answer:
+            told = 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2.5):
+                    async for _ in events(answer):
+                        told += 1
+
+        assert 2 <= told <= 3
