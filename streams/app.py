@@ -42,6 +42,7 @@ from streams.ownership import Ownership
 from streams.projection import Projection
 from streams.provider.port import Provider
 from streams.provider.sendgrid import SendGrid
+from streams.rebuild import Rebuild
 from streams.rendering import Rendering
 from streams.sending import Sending
 from streams.suppressions import Suppressions
@@ -209,12 +210,16 @@ class Parts:
             clock,
             request_retention=app.request_retention,
         )
+        rebuild = Rebuild(
+            settings, table=self.table, accept=self.accept, feedback=self.feedback, publisher=self.publisher
+        )
         self.ownership = Ownership(
             settings,
             attempts=naming.of(topics.ATTEMPTS),
             status=naming.of(topics.STATUS),
             table=self.table,
             projection=self.projection,
+            rebuild=rebuild,
             gained=self._watch,
             lost=self._lost,
             failed=app.fail,

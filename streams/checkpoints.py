@@ -6,6 +6,7 @@ Kept as committed offsets of a group without members. The metadata say who wrote
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -13,6 +14,10 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from mailstream.log.client import connection
 from mailstream.settings import Settings
 from mailstream.topics import GROUP_CHECKPOINTS, Naming
+
+#: Behind any end of ``email.status``: its records are gone, and being made anew. Until that is done, whoever owns the
+#: partition next begins again.
+IN_REBUILD = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,11 @@ class Checkpoints:
 
     async def write(self, checkpoints: dict[int, Checkpoint]) -> None:
         """Commit checkpoints. A failure only means that more is read again, so it is swallowed."""
+        with suppress(KafkaException):
+            await self.write_surely(checkpoints)
+
+    async def write_surely(self, checkpoints: dict[int, Checkpoint]) -> None:
+        """Commit checkpoints. Raises KafkaException when they may not be there."""
         offsets = []
         for partition, made in checkpoints.items():
             metadata = json.dumps({"writer": made.writer, "status_end": made.status_end})
@@ -54,10 +64,7 @@ class Checkpoints:
         if not offsets:
             return
         async with self._one_at_a_time:
-            try:
-                await asyncio.to_thread(self._consumer.commit, offsets=offsets, asynchronous=False)
-            except KafkaException:
-                return
+            await asyncio.to_thread(self._consumer.commit, offsets=offsets, asynchronous=False)
 
     async def close(self) -> None:
         """Close the client."""

@@ -39,6 +39,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         self._publisher, self._topic, self.partition_count = publisher, topic, partitions
         self._owned: dict[int, _Owned] = {}
         self._in_work: dict[str, EmailStatus] = {}  #: decoded statuses of emails that are being called
+        self._silent: set[int] = set()  #: partitions that are made anew: nothing is written until all is known
         self._unwritten: dict[str, float] = {}  #: emails whose newest status the broker has refused to acknowledge
         self.rebalanced: Callable[[set[TP], int], Any] | None = None  #: awaited at each assignment
 
@@ -82,7 +83,10 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             self._in_work[status.id] = status
         else:
             self._in_work.pop(status.id, None)
-        self._write(status.id, value, partition, then)
+        if partition not in self._silent:
+            self._write(status.id, value, partition, then)
+        elif then is not None:
+            then()
 
     def remember(self, status: EmailStatus, value: bytes) -> None:
         """Show a status that is in the log already."""
@@ -145,6 +149,14 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """A partition is being loaded."""
         self._owned.setdefault(partition, _Owned())
 
+    def silent(self, partition: int) -> None:
+        """Write nothing of this partition until ``loud``, or until it is lost: its statuses are being made anew."""
+        self._silent.add(partition)
+
+    def loud(self, partition: int) -> None:
+        """Write again what changes."""
+        self._silent.discard(partition)
+
     def applied(self, partition: int, next_offset: int) -> None:
         """All records of the partition below this offset are in memory."""
         if (owned := self._owned.get(partition)) is not None:
@@ -155,6 +167,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         lost = set(partitions)
         for partition in lost:
             self._owned.pop(partition, None)
+            self._silent.discard(partition)
         for key in [key for key in self.data.data if partition_in(key.decode(), self.partition_count) in lost]:
             del self.data.data[key]
             self._in_work.pop(key.decode(), None)
