@@ -22,6 +22,7 @@ from mailstream.status import Coordinates, EmailStatus, Status
 from mailstream.topics import GROUP_WORKER, Naming
 from streams.accept import Accept, Done, received
 from streams.bodies import Bodies
+from streams.brokers_clock import BrokersClock
 from streams.claim_log import ClaimLog
 from streams.controls import Controls
 from streams.core.groups import Groups
@@ -111,11 +112,11 @@ class Parts:
     """Everything of a worker that is not Faust."""
 
     def __init__(self, app: MailApp) -> None:
-        settings, clock = app.mailstream_settings, app.clock
+        settings = app.mailstream_settings
         naming = Naming(settings.topic_prefix)
         boot = uuid.uuid4().hex[:16]
         writer = f"{settings.worker_id}/{boot}"
-        self._app, self._settings, self._clock = app, settings, clock
+        self._app, self._settings = app, settings
         self._tasks: set[asyncio.Task[Any]] = set()
         self._partitions: frozenset[int] = frozenset()
         self._generation = 0
@@ -128,6 +129,8 @@ class Parts:
                 "linger.ms": 1
             },  # a claim may take a millisecond more; a request to the broker then holds several records
         )
+        self.clock = clock = BrokersClock(app.clock, self.publisher, naming.of(topics.REQUESTED))
+        self._clock: Clock = clock
         self.table.set_up(self.publisher, naming.of(topics.STATUS), settings.partitions)
         self.table.rebalanced = self._rebalanced
         self.projection = Projection(self.table, writer, self._changed)
@@ -228,7 +231,8 @@ class Parts:
 
     async def start(self) -> None:
         """Load what is no partition's, and begin the work that goes on by itself."""
-        await asyncio.gather(self.suppressions.load(), self.ownership.warm_up())
+        await asyncio.gather(self.suppressions.load(), self.ownership.warm_up(), self.clock.measure())
+        self.spawn(self.clock.run())
         self.spawn(self.holds.run())
         self.spawn(self.ownership.run())
         self.spawn(self._upkeep.run())
@@ -269,7 +273,7 @@ class Parts:
             return "no producer"
         if self._app.membership_age() > self._settings.session_timeout / 3:  # G3: somebody else may own them by now
             return "membership not confirmed"
-        return None
+        return self.clock.why_closed()
 
     # -- changes of a status ------------------------------------------------------------------------------
 
@@ -323,8 +327,14 @@ class Parts:
         not_ready = []
         if self.trouble.reason is not None:
             not_ready.append(f"nothing is sent: {self.trouble.reason} ({self.trouble.detail or 'no reason given'})")
+        if (why := self.clock.why_closed()) is not None:
+            not_ready.append(f"nothing is sent: {why}")
         if (age := self.publisher.oldest_seconds()) > 5:
             not_ready.append(f"Kafka has acknowledged nothing for {age:.0f} s")
+        if (count := self.table.unwritten()) > 0:
+            not_ready.append(f"Kafka does not take {count} statuses: nothing is sent until it does")
+        if self._partitions and (age := self._app.membership_age()) > self._settings.session_timeout / 3:
+            not_ready.append(f"the group coordinator was not heard for {age:.0f} s: Kafka is away, or slow")
         return {
             "not_ready": not_ready,
             "partitions": len(self._partitions),
