@@ -48,6 +48,7 @@ from streams.rendering import Rendering
 from streams.sending import Sending
 from streams.suppressions import Suppressions
 from streams.table import StatusTable
+from streams.topics_watch import TopicsWatch
 from streams.trigger_app import Triggers
 from streams.upkeep import Upkeep
 
@@ -85,7 +86,7 @@ class MailApp(GuardedApp):
 
     async def take(self, stream: Any, settle: Callable[[Received, Done], None]) -> None:
         """Read a stream for an agent: register, wait for room, settle; ack in log order when it is durable."""
-        acks = self.acks
+        acks = self.acks  # of a partition that has lost records nothing more is taken, and all of it comes again
         async for event in stream.noack().events():
             slot = await self._admitted(event)
             if slot is None:
@@ -97,7 +98,10 @@ class MailApp(GuardedApp):
     async def _admitted(self, event: EventT) -> Any:
         try:
             return await self.admit(event.message.tp, event.message.offset)
-        except (OffsetGap, LogLost) as error:
+        except LogLost as error:
+            self.lose_log(event.message.tp, error)
+            return None
+        except OffsetGap as error:
             self.fail(error)
             return None
 
@@ -119,6 +123,7 @@ class Parts:
         self._app, self._settings = app, settings
         self._tasks: set[asyncio.Task[Any]] = set()
         self._partitions: frozenset[int] = frozenset()
+        self.topics_watch = TopicsWatch(settings, app.clock)
         self._generation = 0
         self._had_some = False  #: whether it owned partitions in that generation
         self.table = app.status_table
@@ -233,6 +238,7 @@ class Parts:
         """Load what is no partition's, and begin the work that goes on by itself."""
         await asyncio.gather(self.suppressions.load(), self.ownership.warm_up(), self.clock.measure())
         self.spawn(self.clock.run())
+        self.spawn(self.topics_watch.run())
         self.spawn(self.holds.run())
         self.spawn(self.ownership.run())
         self.spawn(self._upkeep.run())
@@ -273,7 +279,7 @@ class Parts:
             return "no producer"
         if self._app.membership_age() > self._settings.session_timeout / 3:  # G3: somebody else may own them by now
             return "membership not confirmed"
-        return self.clock.why_closed()
+        return self.topics_watch.difference or self.clock.why_closed()
 
     # -- changes of a status ------------------------------------------------------------------------------
 
@@ -309,6 +315,9 @@ class Parts:
     async def _rebalanced(self, assigned: set[TP], generation: int) -> None:
         naming = Naming(self._settings.topic_prefix)
         partitions = frozenset(tp.partition for tp in assigned if tp.topic == naming.of(topics.REQUESTED))
+        if any(partition >= self._settings.partitions for partition in partitions):  # somebody added some just now
+            await self.topics_watch.look()  # before anything is claimed; requests in them are astray, and moved
+            partitions = frozenset(partition for partition in partitions if partition < self._settings.partitions)
         is_unbroken = generation == self._generation + 1 and self._had_some
         await self.ownership.change(set(partitions))
         self._partitions, self._generation, self._had_some = partitions, generation, bool(partitions)
@@ -327,6 +336,9 @@ class Parts:
         not_ready = []
         if self.trouble.reason is not None:
             not_ready.append(f"nothing is sent: {self.trouble.reason} ({self.trouble.detail or 'no reason given'})")
+        if self.topics_watch.difference is not None:
+            not_ready.append(f"nothing is sent: {self.topics_watch.difference}")
+        not_ready += self._app.lost_logs.values()
         if (why := self.clock.why_closed()) is not None:
             not_ready.append(f"nothing is sent: {why}")
         if (age := self.publisher.oldest_seconds()) > 5:

@@ -13,11 +13,12 @@ import structlog
 from confluent_kafka import Message
 
 from mailstream.email_id import partition_in
-from mailstream.errors import NotCaughtUp
+from mailstream.errors import LogLost, NotCaughtUp
 from mailstream.log.ends import LogEnds
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
+from mailstream.topics import GROUP_CHECKPOINTS, Naming
 from streams.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
 from streams.failpoints import failpoint
 from streams.metrics import LOAD_SECONDS, OWNED
@@ -48,6 +49,7 @@ class Ownership:
         failed: Callable[[BaseException], None],
     ) -> None:
         self._attempts, self._status = attempts, status
+        self._group = Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS)
         self._table, self._projection, self._rebuild = table, projection, rebuild
         self._gained, self._lost, self._failed = gained, lost, failed
         self._partitions: set[int] = set()
@@ -135,10 +137,17 @@ class Ownership:
         mark = self._marks.get(partition)
         if mark is None:
             return begin
+        if begin > mark.offset:
+            raise LogLost(
+                f"{self._attempts}/{partition}: the records {mark.offset} to {begin - 1} were deleted before they were read. "
+                "Who was called meanwhile is unknown: restore the topic, or give these records up by deleting the group "
+                f"{self._group} while no worker runs; then an email that was called may be called again. Nothing was sent",
+                records=begin - mark.offset,
+            )
         if any(suspect[1] == partition for suspect in self._suspects):
             log.warning("foreign records behind the checkpoint, the whole log is folded", partition=partition)
             return begin
-        return max(mark.offset, begin)
+        return mark.offset
 
     async def _emptied(self, gained: set[int]) -> set[int]:
         """The partitions whose statuses are gone: the topic was made anew, or a broker lost its newest records."""
