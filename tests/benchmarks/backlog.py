@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
