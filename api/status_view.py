@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 
 from api.brief import Brief, decode_brief
-from api.packed import pack, unpack
 from mailstream.codec import Undecodable, decode_status
+from mailstream.packed import pack, unpack
 from mailstream.status import EmailStatus
 
 

@@ -95,4 +95,8 @@ class OffsetGap(MailstreamError):
 
 
 class LogLost(MailstreamError):
-    """Records that are needed were deleted before they were read."""
+    """Records that are needed were deleted before they were read; how many."""
+
+    def __init__(self, text: str, *, records: int = 0) -> None:
+        super().__init__(text)
+        self.records = records

@@ -18,7 +18,7 @@ from mailstream.log.publish import Position, Publisher
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import OnAmbiguous
 from mailstream.settings import Settings
-from mailstream.status import Coordinates
+from mailstream.status import Coordinates, EmailStatus
 from mailstream.topics import REJECTED, REQUESTED, Naming
 from streams.bodies import Bodies
 from streams.controls import Controls
@@ -125,7 +125,29 @@ class Accept:
                 asked = intake.with_fault(asked, Reason.TEMPLATE_FAILED, str(error))
         return intake.settle(asked, known)
 
-    def _queue(self, asked: Asked, done: Done) -> None:
+    def bear_again(self, record: Received) -> bool:
+        """Remember an email as it was when its record was first taken; True: it was not known.
+
+        For a partition whose statuses are gone: nothing is written, no dead letter, no copy. What was too old when it
+        came was refused then; how old it is now says nothing about what became of it.
+        """
+        ruling: Ruling | New | Known | Carried = intake.read(record, self._rules, record.timestamp_ms / 1000)
+        if isinstance(ruling, Asked):
+            ruling = self._settle_asked(ruling)
+        match ruling:
+            case New(asked):
+                self._table.put(self._first_status(asked), record.partition)
+                return True
+            case Carried(asked) if (known := self._table.get_status(asked.id)) is not None:
+                self._table.put(self._with_copy(known, record), record.partition)
+            case Rejected(letter, email_id) if email_id is not None and self._may_show_rejected(email_id, letter):
+                self._table.put(self._rejected_status(letter, email_id), record.partition)
+                return True
+            case _:
+                pass
+        return False
+
+    def _first_status(self, asked: Asked) -> EmailStatus:
         record = asked.received
         place = Coordinates(record.partition, record.offset)
         status = fold.queued(
@@ -140,6 +162,11 @@ class Accept:
         )
         if record.partition in self._table.owned():
             self._groups.changed(status)  # at once: the next record may belong to the same window
+        return status
+
+    def _queue(self, asked: Asked, done: Done) -> None:
+        record, status = asked.received, self._first_status(asked)
+        place = Coordinates(record.partition, record.offset)
         assert record.value is not None
         self._bodies.keep(place, record.value)
         self._projection.be_born(status, record.partition, partial(self._queued, record.timestamp_ms, asked.id, done))
@@ -155,9 +182,10 @@ class Accept:
         if known is None or not self._table.needs_body(known):
             done()
             return
-        record = asked.received
-        after = fold.carried(known, Coordinates(record.partition, record.offset), moment(record.timestamp_ms / 1000))
-        self._projection.put(after, record.partition, done)
+        self._projection.put(self._with_copy(known, asked.received), asked.received.partition, done)
+
+    def _with_copy(self, known: EmailStatus, record: Received) -> EmailStatus:
+        return fold.carried(known, Coordinates(record.partition, record.offset), moment(record.timestamp_ms / 1000))
 
     async def _reject(self, letter: DeadLetter, email_id: str | None, done: Done) -> None:
         DEAD_LETTERS.labels(letter.reason.value).inc()
@@ -166,14 +194,17 @@ class Accept:
         await self._append_surely(
             self._naming.of(REJECTED), letter.record_value(), letter.key, letter.partition, letter.headers()
         )
-        if (
-            email_id is None
-            or partition_in(email_id, self._partitions) != letter.partition
-            or self._table.get_status(email_id)
-        ):
+        if email_id is None or not self._may_show_rejected(email_id, letter):
             done()
             return
-        status = fold.rejected(
+        self._projection.put(self._rejected_status(letter, email_id), letter.partition, done)
+
+    def _may_show_rejected(self, email_id: str, letter: DeadLetter) -> bool:
+        is_at_home = partition_in(email_id, self._partitions) == letter.partition
+        return is_at_home and self._table.get_status(email_id) is None
+
+    def _rejected_status(self, letter: DeadLetter, email_id: str) -> EmailStatus:
+        return fold.rejected(
             email_id=email_id,
             recipient=email_id[3:11],
             place=Coordinates(letter.partition, letter.offset),
@@ -182,7 +213,6 @@ class Accept:
             detail=letter.detail,
             writer=self._projection.writer,
         )
-        self._projection.put(status, letter.partition, done)
 
     async def _move(self, partition: int, key: bytes, value: bytes, record: Received, done: Done) -> None:
         headers = [(name, content) for name, content in record.headers.items() if name != codec.REKEYED_HEADER]

@@ -22,6 +22,7 @@ from mailstream.status import Coordinates, EmailStatus, Status
 from mailstream.topics import GROUP_WORKER, Naming
 from streams.accept import Accept, Done, received
 from streams.bodies import Bodies
+from streams.brokers_clock import BrokersClock
 from streams.claim_log import ClaimLog
 from streams.controls import Controls
 from streams.core.groups import Groups
@@ -42,10 +43,12 @@ from streams.ownership import Ownership
 from streams.projection import Projection
 from streams.provider.port import Provider
 from streams.provider.sendgrid import SendGrid
+from streams.rebuild import Rebuild
 from streams.rendering import Rendering
 from streams.sending import Sending
 from streams.suppressions import Suppressions
 from streams.table import StatusTable
+from streams.topics_watch import TopicsWatch
 from streams.trigger_app import Triggers
 from streams.upkeep import Upkeep
 
@@ -83,7 +86,7 @@ class MailApp(GuardedApp):
 
     async def take(self, stream: Any, settle: Callable[[Received, Done], None]) -> None:
         """Read a stream for an agent: register, wait for room, settle; ack in log order when it is durable."""
-        acks = self.acks
+        acks = self.acks  # of a partition that has lost records nothing more is taken, and all of it comes again
         async for event in stream.noack().events():
             slot = await self._admitted(event)
             if slot is None:
@@ -95,7 +98,10 @@ class MailApp(GuardedApp):
     async def _admitted(self, event: EventT) -> Any:
         try:
             return await self.admit(event.message.tp, event.message.offset)
-        except (OffsetGap, LogLost) as error:
+        except LogLost as error:
+            self.lose_log(event.message.tp, error)
+            return None
+        except OffsetGap as error:
             self.fail(error)
             return None
 
@@ -110,13 +116,14 @@ class Parts:
     """Everything of a worker that is not Faust."""
 
     def __init__(self, app: MailApp) -> None:
-        settings, clock = app.mailstream_settings, app.clock
+        settings = app.mailstream_settings
         naming = Naming(settings.topic_prefix)
         boot = uuid.uuid4().hex[:16]
         writer = f"{settings.worker_id}/{boot}"
-        self._app, self._settings, self._clock = app, settings, clock
+        self._app, self._settings = app, settings
         self._tasks: set[asyncio.Task[Any]] = set()
         self._partitions: frozenset[int] = frozenset()
+        self.topics_watch = TopicsWatch(settings, app.clock)
         self._generation = 0
         self._had_some = False  #: whether it owned partitions in that generation
         self.table = app.status_table
@@ -127,6 +134,8 @@ class Parts:
                 "linger.ms": 1
             },  # a claim may take a millisecond more; a request to the broker then holds several records
         )
+        self.clock = clock = BrokersClock(app.clock, self.publisher, naming.of(topics.REQUESTED))
+        self._clock: Clock = clock
         self.table.set_up(self.publisher, naming.of(topics.STATUS), settings.partitions)
         self.table.rebalanced = self._rebalanced
         self.projection = Projection(self.table, writer, self._changed)
@@ -209,12 +218,16 @@ class Parts:
             clock,
             request_retention=app.request_retention,
         )
+        rebuild = Rebuild(
+            settings, table=self.table, accept=self.accept, feedback=self.feedback, publisher=self.publisher
+        )
         self.ownership = Ownership(
             settings,
             attempts=naming.of(topics.ATTEMPTS),
             status=naming.of(topics.STATUS),
             table=self.table,
             projection=self.projection,
+            rebuild=rebuild,
             gained=self._watch,
             lost=self._lost,
             failed=app.fail,
@@ -223,7 +236,9 @@ class Parts:
 
     async def start(self) -> None:
         """Load what is no partition's, and begin the work that goes on by itself."""
-        await asyncio.gather(self.suppressions.load(), self.ownership.warm_up())
+        await asyncio.gather(self.suppressions.load(), self.ownership.warm_up(), self.clock.measure())
+        self.spawn(self.clock.run())
+        self.spawn(self.topics_watch.run())
         self.spawn(self.holds.run())
         self.spawn(self.ownership.run())
         self.spawn(self._upkeep.run())
@@ -264,7 +279,7 @@ class Parts:
             return "no producer"
         if self._app.membership_age() > self._settings.session_timeout / 3:  # G3: somebody else may own them by now
             return "membership not confirmed"
-        return None
+        return self.topics_watch.difference or self.clock.why_closed()
 
     # -- changes of a status ------------------------------------------------------------------------------
 
@@ -300,6 +315,9 @@ class Parts:
     async def _rebalanced(self, assigned: set[TP], generation: int) -> None:
         naming = Naming(self._settings.topic_prefix)
         partitions = frozenset(tp.partition for tp in assigned if tp.topic == naming.of(topics.REQUESTED))
+        if any(partition >= self._settings.partitions for partition in partitions):  # somebody added some just now
+            await self.topics_watch.look()  # before anything is claimed; requests in them are astray, and moved
+            partitions = frozenset(partition for partition in partitions if partition < self._settings.partitions)
         is_unbroken = generation == self._generation + 1 and self._had_some
         await self.ownership.change(set(partitions))
         self._partitions, self._generation, self._had_some = partitions, generation, bool(partitions)
@@ -318,8 +336,17 @@ class Parts:
         not_ready = []
         if self.trouble.reason is not None:
             not_ready.append(f"nothing is sent: {self.trouble.reason} ({self.trouble.detail or 'no reason given'})")
+        if self.topics_watch.difference is not None:
+            not_ready.append(f"nothing is sent: {self.topics_watch.difference}")
+        not_ready += self._app.lost_logs.values()
+        if (why := self.clock.why_closed()) is not None:
+            not_ready.append(f"nothing is sent: {why}")
         if (age := self.publisher.oldest_seconds()) > 5:
             not_ready.append(f"Kafka has acknowledged nothing for {age:.0f} s")
+        if (count := self.table.unwritten()) > 0:
+            not_ready.append(f"Kafka does not take {count} statuses: nothing is sent until it does")
+        if self._partitions and (age := self._app.membership_age()) > self._settings.session_timeout / 3:
+            not_ready.append(f"the group coordinator was not heard for {age:.0f} s: Kafka is away, or slow")
         return {
             "not_ready": not_ready,
             "partitions": len(self._partitions),

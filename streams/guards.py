@@ -22,10 +22,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from mailstream.clock import boot_time
+from mailstream.errors import LogLost
 from mailstream.settings import Settings
 from mailstream.topics import Naming
 from streams import drain_loop, holes
 from streams.core.acks import Acks, Slot
+from streams.metrics import LOST_RECORDS
 
 log = structlog.get_logger(__name__)
 AppKind = TypeVar("AppKind", bound="GuardedApp")
@@ -124,6 +126,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.mailstream_settings = settings
         self.acks: Acks[TP] = Acks()
+        self.lost_logs: dict[TP, str] = {}  #: partitions that lost records before they were read, and what to do
         self.is_draining = True  #: start nothing new
         self.heard_at = 0.0  #: boot time of the last heartbeat that the group coordinator answered (G3)
         self.on_drain: list[Callable[[], Awaitable[None]]] = []  #: awaited on revoke and stop, within DRAIN_SECONDS
@@ -137,10 +140,10 @@ class GuardedApp(faust.App):  # type: ignore[misc]
     async def admit(self, tp: TP, offset: int) -> Slot[TP] | None:
         """Register a record before anything is done with it. None: a repeat, or a drain is on; skip it.
 
-        Raises OffsetGap if Faust skipped records, LogLost if retention deleted some before they were read: let it
-        end the process.
+        Raises OffsetGap if Faust skipped records: let it end the process; LogLost if some were deleted before they were
+        read: go on with ``lose_log``.
         """
-        if self.is_draining:
+        if self.is_draining or tp in self.lost_logs:
             return None
         last = self.acks.last(tp)
         expected = self.consumer._committed_offset[tp] if last is None else last + 1
@@ -155,6 +158,12 @@ class GuardedApp(faust.App):  # type: ignore[misc]
                 return None
             self.acks.skip_to(tp, offset)
         return self.acks.add(tp, offset)
+
+    def lose_log(self, tp: TP, error: LogLost) -> None:
+        """Take nothing more of this partition until an operator gives up what it lost: nothing of it is committed."""
+        log.error("requests or events were lost", what=str(error), partition=tp.partition, records=error.records)
+        self.lost_logs[tp] = str(error)
+        LOST_RECORDS.labels(tp.topic, str(tp.partition)).set(error.records)
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
         """Runs on every revoke and on stop, after the flow stopped and the queues were cleared.
@@ -201,6 +210,9 @@ class GuardedApp(faust.App):  # type: ignore[misc]
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.heard_at = boot_time()  # the answer to SyncGroup has just come
         self.acks.forget()
+        for tp in self.lost_logs:
+            LOST_RECORDS.remove(tp.topic, str(tp.partition))
+        self.lost_logs.clear()  # what is still so is found out again
         self.is_draining = False
         if self._commits is None:
             self._commits = asyncio.create_task(self._commit_regularly())

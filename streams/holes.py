@@ -10,6 +10,7 @@ from mailstream.errors import LogLost, OffsetGap
 from mailstream.log import tail
 from mailstream.log.client import connection
 from mailstream.settings import Settings
+from mailstream.topics import GROUP_WORKER, Naming
 
 SECONDS = 30.0
 
@@ -48,9 +49,12 @@ def _look(settings: Settings, tp: TP, first: int, end: int) -> None:
                 continue
             error = message.error()
             if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+                group = Naming(settings.topic_prefix).of(GROUP_WORKER)
                 raise LogLost(
-                    f"{place}: records from {first} on were deleted before they were read; the next one is {end}. "
-                    "Nothing was committed. If they are to be given up, set the group's offset to the next one"
+                    f"{place}: the records {first} to {end - 1} were deleted before they were read. Nothing behind them was "
+                    "taken or committed. Ask for these emails again, or give them up: stop the workers, set the offset of "
+                    f"group {group} for this partition to {end} (kafka-consumer-groups.sh --reset-offsets), start them",
+                    records=end - first,
                 )
             if error is None and (message.offset() or 0) < end:
                 raise OffsetGap(f"{place}: offset {end} followed {first - 1}, yet {message.offset()} is in the log")

@@ -30,6 +30,10 @@ LATE_EVIDENCE = Counter("mailstream_late_evidence", "Ended emails that turned ou
 OWNED = Gauge("mailstream_partitions_owned", "Partitions that this worker owns")
 #: 1 while nothing is sent for this reason.
 PAUSED = Gauge("mailstream_paused", "Nothing is sent, for this reason", ["reason"])
+#: Records that were deleted before they were read. Anything above 0: /readyz names them, and what to do.
+LOST_RECORDS = Gauge("mailstream_lost_records", "Records that were deleted unread", ["topic", "partition"])
+#: How far this machine's clock is off the brokers'. Beyond ±300 nothing is sent: look at NTP.
+CLOCK_ERROR = Gauge("mailstream_clock_error_seconds", "Proven error of the wall clock against the brokers'")
 ACCEPT_SECONDS = Histogram(
     "mailstream_accept_seconds",
     "From a request's time in the log to its durable QUEUED",

@@ -13,15 +13,17 @@ import structlog
 from confluent_kafka import Message
 
 from mailstream.email_id import partition_in
-from mailstream.errors import NotCaughtUp
+from mailstream.errors import LogLost, NotCaughtUp
 from mailstream.log.ends import LogEnds
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
-from streams.checkpoints import Checkpoint, Checkpoints
+from mailstream.topics import GROUP_CHECKPOINTS, Naming
+from streams.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
 from streams.failpoints import failpoint
 from streams.metrics import LOAD_SECONDS, OWNED
 from streams.projection import Foreign, Projection
+from streams.rebuild import Rebuild
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -41,12 +43,14 @@ class Ownership:
         status: str,
         table: StatusTable,
         projection: Projection,
+        rebuild: Rebuild,
         gained: Callable[[EmailStatus, int], None],
         lost: Callable[[set[int]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._attempts, self._status = attempts, status
-        self._table, self._projection = table, projection
+        self._group = Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS)
+        self._table, self._projection, self._rebuild = table, projection, rebuild
         self._gained, self._lost, self._failed = gained, lost, failed
         self._partitions: set[int] = set()
         self._reached: dict[tuple[str, int], int] = {}  #: next offset of each tail
@@ -105,11 +109,20 @@ class Ownership:
         await self._catch_up(self._status, gained)
         failpoint("C13", "")
         begins = await self._ends.first(self._attempts, gained)
-        starts = {p: self._start_of(p, begins[self._attempts, p]) for p in gained}
+        emptied = await self._emptied(gained)
+        if emptied:
+            await self._begin_rebuild(emptied)
+        starts = {
+            p: begins[self._attempts, p] if p in emptied else self._start_of(p, begins[self._attempts, p])
+            for p in gained
+        }
         for partition, start in starts.items():
             self._projection.begin(partition, start)
         await self._tail.follow((self._attempts, p, start) for p, start in starts.items())
         await self._catch_up(self._attempts, gained)
+        if emptied:
+            await self._rebuild.events(emptied)
+            await self._rebuild.write(emptied)
         self.loading -= gained
         for email_id, partition in self._lowered:
             self._table.rewrite(email_id, partition)
@@ -124,10 +137,35 @@ class Ownership:
         mark = self._marks.get(partition)
         if mark is None:
             return begin
+        if begin > mark.offset:
+            raise LogLost(
+                f"{self._attempts}/{partition}: the records {mark.offset} to {begin - 1} were deleted before they were read. "
+                "Who was called meanwhile is unknown: restore the topic, or give these records up by deleting the group "
+                f"{self._group} while no worker runs; then an email that was called may be called again. Nothing was sent",
+                records=begin - mark.offset,
+            )
         if any(suspect[1] == partition for suspect in self._suspects):
             log.warning("foreign records behind the checkpoint, the whole log is folded", partition=partition)
             return begin
-        return max(mark.offset, begin)
+        return mark.offset
+
+    async def _emptied(self, gained: set[int]) -> set[int]:
+        """The partitions whose statuses are gone: the topic was made anew, or a broker lost its newest records."""
+        ends = await self._ends.last(self._attempts, gained)
+        return {p for p in gained if self._is_emptied(p, ends[self._attempts, p])}
+
+    def _is_emptied(self, partition: int, end_of_attempts: int) -> bool:
+        end, mark = self._reached.get((self._status, partition), 0), self._marks.get(partition)
+        if mark is None:  # a checkpoint may also expire: then only if nothing at all is there
+            return end == 0 and end_of_attempts > 0
+        return end < mark.status_end
+
+    async def _begin_rebuild(self, partitions: set[int]) -> None:
+        writer = self._projection.writer
+        await self._checkpoints.write_surely({p: Checkpoint(0, writer, IN_REBUILD) for p in partitions})
+        for partition in partitions:
+            self._table.silent(partition)
+        await self._rebuild.requests(partitions)
 
     # -- following ----------------------------------------------------------------------------------------
 
@@ -197,7 +235,7 @@ class Ownership:
     async def write_checkpoints(self) -> None:
         """Say how far everything is settled, so that the next owner reads less."""
         made = {}
-        for partition in self._partitions:
+        for partition in self._partitions - self.loading:
             offset = self._projection.checkpoint(partition)
             if offset is not None:
                 end = self._reached.get((self._status, partition), 0)

@@ -17,6 +17,7 @@ from mailstream import codec
 from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished
 from mailstream.log.publish import Position, Publisher
+from mailstream.packed import pack, unpack
 from mailstream.status import EmailStatus, Status
 
 log = structlog.get_logger(__name__)
@@ -32,13 +33,18 @@ class _Owned:
 
 
 class StatusTable(faust.Table):  # type: ignore[misc]
-    """Email id to the bytes of its newest status. Only the owner of the partition writes."""
+    """Email id to its newest status, packed. Only the owner of the partition writes.
+
+    The statuses are not in Faust's own store: that one would keep an encoded copy of each id beside ours.
+    """
 
     def set_up(self, publisher: Publisher, topic: str, partitions: int) -> None:
         """Give it its writer; Faust makes tables before there is a loop."""
         self._publisher, self._topic, self.partition_count = publisher, topic, partitions
+        self._kept: dict[str, bytes] = {}  #: packed, by id; the schedule shares the id with it
         self._owned: dict[int, _Owned] = {}
         self._in_work: dict[str, EmailStatus] = {}  #: decoded statuses of emails that are being called
+        self._silent: set[int] = set()  #: partitions that are made anew: nothing is written until all is known
         self._unwritten: dict[str, float] = {}  #: emails whose newest status the broker has refused to acknowledge
         self.rebalanced: Callable[[set[TP], int], Any] | None = None  #: awaited at each assignment
 
@@ -48,15 +54,15 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """What is known of an email, None when it was never asked for."""
         if (status := self._in_work.get(email_id)) is not None:
             return status
-        value = self.data.data.get(email_id.encode())
-        return None if value is None else codec.decode_status(value)
+        packed = self._kept.get(email_id)
+        return None if packed is None else codec.decode_status(unpack(packed))
 
     def statuses(self, partitions: Iterable[int]) -> Iterator[EmailStatus]:
         """Every status of these partitions."""
         wanted = set(partitions)
-        for key, value in list(self.data.data.items()):
-            if partition_in(key.decode(), self.partition_count) in wanted:
-                yield codec.decode_status(value)
+        for email_id in [id_ for id_ in self._kept if partition_in(id_, self.partition_count) in wanted]:
+            if (packed := self._kept.get(email_id)) is not None:  # it may go while the caller gives the loop away
+                yield codec.decode_status(unpack(packed))
 
     def needs_body(self, status: EmailStatus) -> bool:
         """Whether a mail may still be made of its request: its own, or a digest of which it has become a part."""
@@ -77,31 +83,35 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         A write that fails is repeated, with what is newest then, for as long as the partition is owned.
         """
         value = codec.encode(status)
-        self.data.data[status.id.encode()] = value
+        self._kept[status.id] = pack(value)
         if status.status is Status.PROCESSING:
             self._in_work[status.id] = status
         else:
             self._in_work.pop(status.id, None)
-        self._write(status.id, value, partition, then)
+        if partition not in self._silent:
+            self._write(status.id, value, partition, then)
+        elif then is not None:
+            then()
 
     def remember(self, status: EmailStatus, value: bytes) -> None:
         """Show a status that is in the log already."""
         self._in_work.pop(status.id, None)
-        self.data.data[status.id.encode()] = value
+        self._kept[status.id] = pack(value)
 
     def drop(self, key: bytes) -> None:
         """Forget what a tombstone in the log forgets."""
-        self.data.data.pop(key, None)
-        self._in_work.pop(key.decode("utf-8", "replace"), None)
+        email_id = key.decode("utf-8", "replace")
+        self._kept.pop(email_id, None)
+        self._in_work.pop(email_id, None)
 
     def rewrite(self, email_id: str, partition: int) -> None:
         """Write the known status again, over a foreign one that lowers it (K7)."""
-        if (value := self.data.data.get(email_id.encode())) is not None:
-            self._write(email_id, value, partition, None)
+        if (packed := self._kept.get(email_id)) is not None:
+            self._write(email_id, unpack(packed), partition, None)
 
     def forget(self, email_id: str, partition: int) -> None:
         """Write a tombstone: the email was final for STATUS_RETENTION."""
-        self.data.data.pop(email_id.encode(), None)
+        self._kept.pop(email_id, None)
         self._publisher.send(self._topic, None, key=email_id.encode(), partition=partition).add_done_callback(_seen)
 
     def unwritten(self) -> int:
@@ -131,9 +141,9 @@ class StatusTable(faust.Table):  # type: ignore[misc]
                 asyncio.get_running_loop().call_later(REPEAT_SECONDS, again)
 
         def again() -> None:
-            newest = self.data.data.get(email_id.encode())
+            newest = self._kept.get(email_id)
             if newest is not None and is_still_ours():
-                self._write(email_id, newest, partition, then)
+                self._write(email_id, unpack(newest), partition, then)
             else:
                 self._unwritten.pop(email_id, None)
 
@@ -145,6 +155,14 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """A partition is being loaded."""
         self._owned.setdefault(partition, _Owned())
 
+    def silent(self, partition: int) -> None:
+        """Write nothing of this partition until ``loud``, or until it is lost: its statuses are being made anew."""
+        self._silent.add(partition)
+
+    def loud(self, partition: int) -> None:
+        """Write again what changes."""
+        self._silent.discard(partition)
+
     def applied(self, partition: int, next_offset: int) -> None:
         """All records of the partition below this offset are in memory."""
         if (owned := self._owned.get(partition)) is not None:
@@ -155,10 +173,11 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         lost = set(partitions)
         for partition in lost:
             self._owned.pop(partition, None)
-        for key in [key for key in self.data.data if partition_in(key.decode(), self.partition_count) in lost]:
-            del self.data.data[key]
-            self._in_work.pop(key.decode(), None)
-            self._unwritten.pop(key.decode(), None)
+            self._silent.discard(partition)
+        for email_id in [id_ for id_ in self._kept if partition_in(id_, self.partition_count) in lost]:
+            del self._kept[email_id]
+            self._in_work.pop(email_id, None)
+            self._unwritten.pop(email_id, None)
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Tell Faust's recovery what is in memory, so that it reads only what follows."""

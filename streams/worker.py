@@ -8,6 +8,7 @@ import structlog
 import uvloop
 
 from mailstream import logs, topics
+from mailstream.clock import Clock
 from mailstream.errors import WrongSettings
 from mailstream.log import check
 from mailstream.log.client import admin
@@ -18,7 +19,7 @@ from streams.health import Health
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings | None = None) -> int:
+def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
     """Run until SIGTERM or a crash. Returns the exit code: 0 after a drain, 1 after a crash.
 
     Raises WrongSettings, NoKafka, TopicsDiffer before anything is joined or sent.
@@ -31,7 +32,7 @@ def run(settings: Settings | None = None) -> int:
     gc.set_threshold(50_000, 20, 100)  # futures and records die young by reference counting; the rest lives long
     brokers = admin(settings)
     check.require(brokers, settings)
-    app = create_app(settings, request_retention=check.retention_seconds(brokers, settings, topics.REQUESTED))
+    app = create_app(settings, clock, request_retention=check.retention_seconds(brokers, settings, topics.REQUESTED))
     health = Health(
         app,
         host=settings.worker_host,

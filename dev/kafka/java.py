@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from dev.kafka.node import CLUSTER_ID, START_SECONDS, VERSION, Node, takes_records
@@ -71,7 +72,9 @@ def fetch_jars(folder: Path) -> None:
 class JavaBroker:
     """One node as a child process. ``home`` holds its settings and its data, which stay; ``logs`` is beside it."""
 
-    def __init__(self, node: Node, home: Path, *, java: str, jars: Path) -> None:
+    def __init__(self, node: Node, home: Path, *, java: str, jars: Path, options: Sequence[str] = ()) -> None:
+        """``options`` for the JVM come after ours: of two heaps the later counts."""
+        self._options = options
         self.node, self._home, self._java, self._jars = node, home.absolute(), java, jars.absolute()
         self._settings, self._data = self._home / "server.properties", self._home / "data"
         self._process = Process(
@@ -136,7 +139,7 @@ class JavaBroker:
             raise NotStarted(f"Kafka could not format {self._data}: {done.stderr.strip() or done.stdout.strip()}")
 
     def _command(self, *arguments: str) -> list[str]:
-        return [self._java, *JVM_OPTIONS, "-cp", f"{self._jars}/*", *arguments]
+        return [self._java, *JVM_OPTIONS, *self._options, "-cp", f"{self._jars}/*", *arguments]
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 
 from mailstream.errors import NotPublished
 from mailstream.log.client import connection
@@ -56,6 +56,8 @@ class Publisher:
         self._room: deque[asyncio.Future[None]] = deque()
         self._is_scheduled = self._is_stopped = False
         self.is_closing = False  #: takes no more records
+        #: Told the brokers' time of a record, in seconds since 1970, and our monotonic times before and after it.
+        self.stamped: Callable[[float, float, float], None] | None = None
         config = {**SETTINGS, "message.timeout.ms": int(message_seconds * 1000), **extra, **connection(settings)}
         self._producer = Producer({**config, "error_cb": self._on_error})
         self._poller = threading.Thread(target=self._poll, name="delivery-reports", daemon=True)
@@ -151,6 +153,8 @@ class Publisher:
 
     def _drain(self) -> None:
         self._is_scheduled = False
+        if self._reports and self.stamped is not None:
+            self._read_stamp(self._reports[-1], self.stamped)  # the newest of a batch: they were sent together
         while self._reports:
             done, serial, error, message = self._reports.popleft()
             self._pending.pop(serial, None)
@@ -166,3 +170,13 @@ class Publisher:
             if not place.done():
                 place.set_result(None)
                 free -= 1
+
+    def _read_stamp(
+        self,
+        report: "tuple[asyncio.Future[Position], int, KafkaError | None, Message]",
+        stamped: Callable[[float, float, float], None],
+    ) -> None:
+        _, serial, error, message = report
+        kind, milliseconds = message.timestamp()
+        if error is None and kind == TIMESTAMP_LOG_APPEND_TIME and (sent := self._pending.get(serial)) is not None:
+            stamped(milliseconds / 1000, sent, time.monotonic())

@@ -6,7 +6,8 @@ due are called in the order of their requests.
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mailstream.request import Lane
 from mailstream.status import EmailStatus
@@ -16,9 +17,8 @@ from streams.core.lanes import Lanes
 SPARE = 64
 
 
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """One email that waits for its turn. Times are seconds since 1970."""
+class Waiting(Struct, eq=False, gc=False):
+    """One email that waits for its turn. Times are seconds since 1970. A million of them are nothing to the collector."""
 
     id: str
     partition: int

@@ -32,7 +32,7 @@ PAUSE_SECONDS = 20.0
     "is_static",
     [
         pytest.param(False, id="members that leave"),
-        pytest.param(True, id="static members", marks=pytest.mark.long),  # not the default (ADR-0013)
+        pytest.param(True, id="static members", marks=pytest.mark.long),  # not the default (ADR-0015)
     ],
 )
 async def test_a_rolling_restart_leaves_nothing_held(

@@ -366,6 +366,7 @@ def _exported() -> set[str]:
     """The names under which worker and API show their metrics."""
     importlib.import_module("streams.metrics")
     importlib.import_module("streams.trigger_metrics")
+    importlib.import_module("streams.group_reader")
     families = [*REGISTRY.collect(), *Metrics().registry.collect()]
     endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
     return {family.name + ending for family in families for ending in endings.get(family.type, ())}

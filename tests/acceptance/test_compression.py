@@ -1,0 +1,50 @@
+"""Other services compress their records as they like; the worker reads all of Kafka's ways."""
+
+from confluent_kafka import Producer
+
+from mailstream import codec, email_id, topics
+from mailstream.log.client import connection
+from mailstream.log.publish import SETTINGS
+from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.request import Address, EmailRequest
+from mailstream.settings import Settings
+from mailstream.topics import Naming
+from tests.support.eventually import eventually
+from tests.support.mail_system import MailSystem, an_address
+from tests.support.processes import Programs
+
+
+async def test_requests_compressed_in_each_of_kafkas_ways_are_sent(programs: Programs, settings: Settings) -> None:
+    system = MailSystem(programs, settings, send_gap=0, session_timeout=6)
+    asked = {kind: _ask(system.settings, kind) for kind in ("none", "gzip", "snappy", "lz4", "zstd")}
+
+    system.add_workers(1)
+
+    await eventually(
+        lambda: {call["id"] for call in system.ledger()} >= {*asked.values()},
+        within_seconds=20,
+        waiting_for=f"the mail of each of {asked}",
+    )
+
+
+def _ask(settings: Settings, compression: str) -> str:
+    recipient = canonical(an_address())
+    request = EmailRequest(
+        id=email_id.new(recipient),
+        to=Address(recipient),
+        tenant="dev",
+        source="test",
+        subject="Hello",
+        text="Hello " * 200,  # what would not shrink is sent as it is
+    )
+    producer = Producer({**SETTINGS, **connection(settings), "compression.type": compression})
+    producer.produce(
+        Naming(settings.topic_prefix).of(topics.REQUESTED),
+        codec.encode(request),
+        recipient.encode(),
+        partition_of(recipient_hash(recipient), settings.partitions),
+        headers=list(codec.headers_of(request)),
+    )
+    assert producer.flush(10) == 0
+    assert request.id is not None
+    return request.id

@@ -1,0 +1,121 @@
+"""``email.status`` is deleted beside full logs: all statuses come back from them, and nobody gets a mail twice."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka import Message
+
+from mailstream import topics
+from mailstream.log import client
+from mailstream.log.publish import Publisher
+from mailstream.settings import Settings
+from mailstream.topics import Naming
+from streams.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
+from tests.support.mail_system import KEY, MailSystem, twice
+from tests.support.processes import Programs, command
+from tests.support.whole_topic import whole_topic
+
+pytestmark = pytest.mark.long
+
+#: Until the emails that wait are due: everything else happens before.
+WAIT_SECONDS = 20.0
+#: What a look-up says that must be the same afterwards. Not the history of the timeline: who wrote it may differ.
+SHOWN = ("status", "final", "attempts", "send_at", "created_at", "reference", "provider")
+
+
+@pytest.mark.parametrize(
+    "is_half_done",
+    [
+        pytest.param(False, id="the topic is empty"),
+        pytest.param(True, id="a worker was killed while it made the statuses anew"),
+    ],
+)
+@pytest.mark.timeout(120)
+async def test_statuses_that_were_deleted_come_back_and_nothing_is_sent_again(
+    programs: Programs, settings: Settings, tmp_path: Path, *, is_half_done: bool
+) -> None:
+    system = MailSystem(programs, settings, send_gap=0.02, session_timeout=6)
+    key = httpx.get(f"{system.emulator.url}/webhook-key", timeout=10).text
+    system.settings = system.settings.model_copy(update={"sendgrid_webhook_keys": (key,)})
+    system.start()
+    assert system.api is not None
+    system.order(webhook={"url": f"{system.api.url}/v1/events/sendgrid", "delay_seconds": 0.1})
+    due_at = datetime.now(UTC) + timedelta(seconds=WAIT_SECONDS)
+    waiting = [system.ask(send_at=due_at.isoformat()) for _ in range(3)]
+    cancelled = system.ask(send_at=due_at.isoformat())
+    assert httpx.post(f"{system.api.url}/v1/emails/{cancelled}/cancel", headers=KEY, timeout=10).status_code == 200
+    refused, lost = system.ask("status-400@example.com"), system.ask("reset@example.com")
+    delivered = [system.ask(reference=f"order-{n}") for n in range(10)]
+    await system.all_have(delivered, "DELIVERED", within_seconds=20)
+    await system.all_have([refused], "FAILED", within_seconds=10)
+    await system.all_have([lost], "HELD", within_seconds=10)
+    everyone = [*waiting, cancelled, refused, lost, *delivered]
+    before = {id_: _shown(system, id_) for id_ in everyone}
+    calls = system.ledger(refused=True)
+
+    older = next(m for m in whole_topic(system.settings, topics.STATUS) if m.key() == delivered[0].encode())
+    for program in (*system.workers, system.api):
+        program.stop()
+    _delete_statuses(system.settings)
+    applied = command("topics", "apply", settings=system.settings, folder=tmp_path)
+    assert applied.returncode == 0, applied.stderr
+    if is_half_done:
+        await _begin_and_die(system.settings, older)
+    system.start()
+
+    assert {id_: _shown(system, id_) for id_ in everyone} == before
+    assert system.ledger(refused=True) == calls, "no call while they were made anew"
+    assert datetime.now(UTC) < due_at, "too slow to have seen what waits"
+    await system.all_have(waiting, "SENT", within_seconds=30)  # events still go to where the first API was
+    assert not twice(system.ledger())
+    assert len(system.ledger(refused=True)) == len(calls) + len(waiting)
+
+    # on the live system the audit reads all of it and asks nobody
+    calls = system.ledger(refused=True)
+    audited = command("audit", "verify", settings=system.settings, folder=tmp_path)
+    assert audited.returncode == 0, audited.stdout + audited.stderr
+    assert system.ledger(refused=True) == calls
+
+
+async def test_a_second_start_trusts_what_was_made_anew(programs: Programs, settings: Settings, tmp_path: Path) -> None:
+    system = MailSystem(programs, settings, send_gap=0, session_timeout=6).start()
+    ids = [system.ask() for _ in range(5)]
+    await system.all_have(ids, "SENT", within_seconds=20)
+    system.workers[0].stop()
+    _delete_statuses(system.settings)
+    command("topics", "apply", settings=system.settings, folder=tmp_path)
+
+    (first,) = system.add_workers(1)
+    first.stop()
+    assert "made anew" in first.log.read_text()
+    records = len(list(whole_topic(system.settings, topics.STATUS)))
+    (second,) = system.add_workers(1)
+
+    assert "made anew" not in second.log.read_text()
+    assert len(list(whole_topic(system.settings, topics.STATUS))) == records == len(ids)
+    assert len(system.ledger(refused=True)) == len(ids)
+
+
+def _shown(system: MailSystem, id_: str) -> dict[str, Any]:
+    found = system.status(id_)
+    steps = [fact["status"] for fact in found["timeline"] if fact.get("status")]
+    return {name: found.get(name) for name in SHOWN} | {"steps": steps}
+
+
+def _delete_statuses(settings: Settings) -> None:
+    name = Naming(settings.topic_prefix).of(topics.STATUS)
+    client.admin(settings).delete_topics([name], operation_timeout=10)[name].result(10)
+
+
+async def _begin_and_die(settings: Settings, older: Message) -> None:
+    """Leave what a worker leaves that dies in the middle: its mark, and a status that is not the newest."""
+    naming, publisher = Naming(settings.topic_prefix), Publisher(settings)
+    checkpoints = Checkpoints(settings, naming.of(topics.ATTEMPTS))
+    await checkpoints.write_surely({p: Checkpoint(0, "dead", IN_REBUILD) for p in range(settings.partitions)})
+    await checkpoints.close()
+    key, partition = older.key(), older.partition() or 0
+    await publisher.publish(naming.of(topics.STATUS), older.value(), key=key, partition=partition)
+    await publisher.close()
