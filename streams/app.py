@@ -122,6 +122,8 @@ class Parts:
         writer = f"{settings.worker_id}/{boot}"
         self._app, self._settings = app, settings
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._change: asyncio.Future[None] | None = None  #: of the partitions, while one is under way
+        self._is_closing = False
         self._partitions: frozenset[int] = frozenset()
         self.topics_watch = TopicsWatch(settings, app.clock)
         self._generation = 0
@@ -245,10 +247,14 @@ class Parts:
 
     async def close(self) -> None:
         """End in the order of need: no more starts, last checkpoints, last records."""
+        self._is_closing = True
         self.dispatch.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        unfinished: list[asyncio.Future[Any]] = [*self._tasks]
+        if self._change is not None:  # an assignment that came while the worker stops: what it loads is another's
+            unfinished.append(self._change)
+        for work in unfinished:
+            work.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
         await self.ownership.close()
         await self.suppressions.close()
         await self.bodies.close()
@@ -319,7 +325,15 @@ class Parts:
             await self.topics_watch.look()  # before anything is claimed; requests in them are astray, and moved
             partitions = frozenset(partition for partition in partitions if partition < self._settings.partitions)
         is_unbroken = generation == self._generation + 1 and self._had_some
-        await self.ownership.change(set(partitions))
+        if self._is_closing:
+            return
+        self._change = asyncio.ensure_future(self.ownership.change(set(partitions)))
+        try:
+            await self._change
+        except asyncio.CancelledError:
+            if not self._is_closing:
+                raise
+            return
         self._partitions, self._generation, self._had_some = partitions, generation, bool(partitions)
         self.pace.owns(partitions, look(), without_break=is_unbroken)
         self.dispatch.wake()

@@ -70,7 +70,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def _drain_messages(self, fetcher: Any) -> None:
         is_stopped, is_fetcher_stopped = self._stopped.is_set, fetcher._stopped.is_set
-        read_offset = self._read_offset
+        read_offset, owned = self._read_offset, self.app.topics._tp_to_callback
         since_yield = 0
         try:
             while not (is_stopped() or is_fetcher_stopped()):
@@ -87,6 +87,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                     last = read_offset[tp]
                     if last is not None and message.offset < last:
                         continue  # already read
+                    if tp not in owned:  # it came just before the partition went: its next owner reads it; stock crashes
+                        continue
                     await self._deliver(message)
                     read_offset[tp] = message.offset
                 self.diag.unset_flag(CONSUMER_FETCHING)

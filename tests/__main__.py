@@ -15,9 +15,8 @@ from tests.support import broker
 
 GAP = "tests/acceptance/test_the_gap.py"
 PHASES = (
-    ("-n", "2", "tests/unit"),
-    ("-n", "3", "tests/contract", "tests/integration"),
-    ("-n", "3", "tests/acceptance", f"--ignore={GAP}"),
+    ("-n", "3", "tests/unit", "tests/contract", "tests/integration"),
+    ("-n", "4", "tests/acceptance", f"--ignore={GAP}"),
     ("-n", "2", GAP),
 )
 
@@ -30,7 +29,7 @@ def main() -> int:
             env = os.environ | {broker.BOOTSTRAP_VARIABLE: kafka.bootstrap}
             for phase in PHASES:
                 if code := subprocess.run(
-                    [sys.executable, "-m", "pytest", "-q", "--dist", "worksteal", *phase], env=env
+                    [sys.executable, "-m", "pytest", "-q", "--maxschedchunk", "1", *phase], env=env
                 ).returncode:
                     return code
     except NoKafka as error:

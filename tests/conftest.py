@@ -25,6 +25,17 @@ def pytest_report_header() -> str:
     return f"kafka: {broker.expected()}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest (it has a time limit of its own), each beside a short one: xdist deals by twos."""
+    limits = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("timeout"))}
+    short = [item for item in items if item not in limits]
+    mixed = []
+    for item in sorted(limits, key=lambda item: -limits[item]):
+        mixed += [item, *short[:1]]
+        del short[:1]
+    items[:] = mixed + short
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

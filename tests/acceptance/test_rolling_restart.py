@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import signal
 import time
 from collections import defaultdict
@@ -23,6 +24,7 @@ from tests.support.run_log import KafkaCaller, RunLog, all_calls
 ASK_SECONDS = 0.02
 LATENCY_SECONDS = 0.5  #: of a call: some are under way at every stop
 STOP_SECONDS = 30.0
+STOPS = 40  #: of three workers each
 #: Longest that a partition may go without a call: the drain, two assignments, a start; on a busy machine.
 PAUSE_SECONDS = 20.0
 
@@ -75,18 +77,41 @@ async def test_a_rolling_restart_leaves_nothing_held(
     assert max(pauses.values()) < PAUSE_SECONDS
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_workers_that_stop_while_their_group_is_assigned_end_in_order(
+    programs: Programs, settings: Settings, tmp_path: Path
+) -> None:
+    system = MailSystem(programs, settings, send_gap=0.1, session_timeout=3)
+    system.order(latency_seconds=(0.0, 2.0))
+    settings, dice = system.settings, random.Random(7)
+    with Nursery(tmp_path) as nursery:
+        traffic = asyncio.create_task(_ask_on(settings, RunLog(), seconds=0.2))
+        for number in range(STOPS):
+            workers = [nursery.worker(settings, name=f"worker-{name}") for name in range(3)]
+            await asyncio.sleep(dice.uniform(1.5, 4.5))  # joining, loading, just loaded
+            for worker in workers:
+                await asyncio.sleep(dice.choice([0, 0, dice.uniform(0, 0.3)]))
+                worker.send(signal.SIGTERM)
+            codes = [await asyncio.to_thread(worker.wait, STOP_SECONDS) for worker in workers]
+            assert codes == [0, 0, 0], f"stop {number}: {codes}"
+        traffic.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await traffic
+
+
 async def _ready(workers: list[Child]) -> None:
     await eventually(
         lambda: all(worker.is_ready() for worker in workers), within_seconds=60, waiting_for="ready workers"
     )
 
 
-async def _ask_on(settings: Settings, log: RunLog) -> None:
+async def _ask_on(settings: Settings, log: RunLog, *, seconds: float = ASK_SECONDS) -> None:
     caller = KafkaCaller(settings, log)
     try:
         while True:
             await caller.ask()
-            await asyncio.sleep(ASK_SECONDS)
+            await asyncio.sleep(seconds)
     finally:
         await caller.close()
 
