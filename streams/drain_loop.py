@@ -87,7 +87,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                     last = read_offset[tp]
                     if last is not None and message.offset < last:
                         continue  # already read
-                    if tp not in owned:  # it came just before the partition went: its next owner reads it; stock crashes
+                    if tp not in owned:  # not assigned yet: it is read again then; stock crashes
                         continue
                     await self._deliver(message)
                     read_offset[tp] = message.offset
