@@ -30,8 +30,9 @@ CLAIMED_NOT_CALLED = ("C3", "C4", "C5", "C6")
 CALLED_NOT_RECORDED = ("C7", "C8", "C9")
 RECORDED = ("C10", "C11", "C12")
 SESSION_SECONDS = 2
-#: A dead worker's open claim is HELD after 18 s (G1). The provider's event comes after that, and then the policy acts.
-EVENT_SECONDS, HOLD_SECONDS = 20.0, 10.0
+#: A dead worker's open claim is HELD after 18 s (G1), by whoever is up then: the next victim may not be, for some seconds.
+#: The provider's event comes after that, and then the policy acts.
+EVENT_SECONDS, HOLD_SECONDS = 28.0, 14.0
 RESOLVED_SECONDS = 5.0
 #: A worker that was killed is started again only when its death is known; that start belongs to its recovery.
 START_SECONDS = 20.0

@@ -21,7 +21,7 @@ from tests.support.whole_topic import whole_topic
 pytestmark = pytest.mark.long
 
 #: Until the emails that wait are due: everything else happens before.
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 30.0
 #: What a look-up says that must be the same afterwards. Not the history of the timeline: who wrote it may differ.
 SHOWN = ("status", "final", "attempts", "send_at", "created_at", "reference", "provider")
 
@@ -67,8 +67,9 @@ async def test_statuses_that_were_deleted_come_back_and_nothing_is_sent_again(
     system.start()
 
     assert {id_: _shown(system, id_) for id_ in everyone} == before
-    assert system.ledger(refused=True) == calls, "no call while they were made anew"
-    assert datetime.now(UTC) < due_at, "too slow to have seen what waits"
+    later = system.ledger(refused=True)[len(calls) :]  # on a slow machine what waits may be due by now
+    assert {call["id"] for call in later} <= {*waiting}, "nothing is called again"
+    assert all(call["at"] >= due_at.timestamp() for call in later)
     await system.all_have(waiting, "SENT", within_seconds=30)  # events still go to where the first API was
     assert not twice(system.ledger())
     assert len(system.ledger(refused=True)) == len(calls) + len(waiting)
