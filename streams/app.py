@@ -342,8 +342,13 @@ class Parts:
         for email in list(self.schedule):
             if email.partition in partitions:
                 self.schedule.remove(email.id)
+
+        def is_lost(email_id: str) -> bool:
+            return partition_in(email_id, self._settings.partitions) in partitions
+
         self.holds.lose(partitions)
-        self.groups.lose(lambda email_id: partition_in(email_id, self._settings.partitions) in partitions)
+        self.groups.lose(is_lost)
+        self.webhook_health.lose(is_lost)
 
     def report(self) -> dict[str, Any]:
         """What the sending side has to say, for probes."""

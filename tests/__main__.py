@@ -15,7 +15,7 @@ from tests.support import broker
 
 GAP = "tests/acceptance/test_the_gap.py"
 PHASES = (
-    ("-n", "3", "tests/unit", "tests/contract", "tests/integration"),
+    ("-n", "4", "tests/unit", "tests/contract", "tests/integration"),
     ("-n", "4", "tests/acceptance", f"--ignore={GAP}"),
     ("-n", "2", GAP),
 )

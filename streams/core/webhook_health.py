@@ -1,6 +1,7 @@
 """Do the provider's events arrive? While they do not, the clock of HOLD_TIMEOUT stands still (guarantees §3)."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 YOUNGEST, OLDEST = 120.0, 3600.0  #: seconds after SENT in which an event must have come
 SHARE = 0.99
@@ -27,6 +28,11 @@ class WebhookHealth:
         """An event about the email came."""
         if (watched := self._sent.get(email_id)) is not None:
             self._sent[email_id] = (watched[0], True)
+
+    def lose(self, is_lost: Callable[[str], bool]) -> None:
+        """Forget emails whose events another worker hears now: their silence here says nothing."""
+        for email_id in [email_id for email_id in self._sent if is_lost(email_id)]:
+            del self._sent[email_id]
 
     def is_healthy(self, now: float) -> bool:
         """Whether nearly all emails SENT between 2 and 60 minutes ago have an event."""

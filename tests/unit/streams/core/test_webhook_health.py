@@ -50,6 +50,15 @@ def test_an_event_about_an_email_that_is_not_watched_changes_nothing() -> None:
     assert not health.is_healthy(NOW)
 
 
+def test_emails_whose_partition_went_owe_their_events_to_another_worker() -> None:
+    health = watching(100, 90)
+    assert not health.is_healthy(NOW)
+
+    health.lose(lambda email_id: int(email_id[1:]) >= 90)
+
+    assert health.is_healthy(NOW)
+
+
 def test_an_email_is_watched_from_its_first_acceptance() -> None:
     health = watching(FEW, FEW)
 
