@@ -74,5 +74,5 @@ def pack(value: bytes) -> bytes:
 
 
 def unpack(packed: bytes) -> bytes:
-    """The bytes that were packed."""
-    return _UNPACKER.decompress(packed)
+    """The bytes that were packed; a record that was kept as it is stays so."""
+    return packed if packed.startswith(b"{") else _UNPACKER.decompress(packed)

@@ -83,10 +83,11 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         A write that fails is repeated, with what is newest then, for as long as the partition is owned.
         """
         value = codec.encode(status)
-        self._kept[status.id] = pack(value)
         if status.status is Status.PROCESSING:
+            self._kept[status.id] = value  # for the time of a call: not worth packing
             self._in_work[status.id] = status
         else:
+            self._kept[status.id] = pack(value)
             self._in_work.pop(status.id, None)
         if partition not in self._silent:
             self._write(status.id, value, partition, then)
