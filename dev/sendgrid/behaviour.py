@@ -74,6 +74,7 @@ class WebhookOrders(Struct, forbid_unknown_fields=True, kw_only=True):
     """Where events go and what goes wrong with them on the way. Faults are off by default."""
 
     url: str | None = None  #: None: no events are made
+    is_held: bool = False  #: nothing is posted until it is false again; what is due waits
     every_seconds: float = 0.2  #: how often what is due is posted (SendGrid: 30)
     batch: int = 500  #: events in one post, at most
     delay_seconds: Seconds = 0.0  #: from acceptance to ``processed``; ``delivered`` follows as much later again

@@ -121,7 +121,7 @@ class Webhook:
                 self._news.clear()
                 await self._news.wait()
             orders = self._behaviour.webhook
-            if (due := self._due(orders.batch)) and orders.url is not None:
+            if orders.url is not None and not orders.is_held and (due := self._due(orders.batch)):
                 await self._post(session, orders, orders.url, due)
                 if len(due) == orders.batch:
                     continue

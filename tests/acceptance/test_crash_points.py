@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -30,9 +31,9 @@ CLAIMED_NOT_CALLED = ("C3", "C4", "C5", "C6")
 CALLED_NOT_RECORDED = ("C7", "C8", "C9")
 RECORDED = ("C10", "C11", "C12")
 SESSION_SECONDS = 2
-#: A dead worker's open claim is HELD after 18 s (G1), by whoever is up then: the next victim may not be, for some seconds.
-#: The provider's event comes after that, and then the policy acts.
-EVENT_SECONDS, HOLD_SECONDS = 28.0, 14.0
+#: No event comes before every doubt was shown as HELD, which takes 18 s (G1). After HOLD_SECONDS more the policy acts; an
+#: event that comes later still counts.
+HOLD_SECONDS = 10.0
 RESOLVED_SECONDS = 5.0
 #: A worker that was killed is started again only when its death is known; that start belongs to its recovery.
 START_SECONDS = 20.0
@@ -74,7 +75,7 @@ async def _kill_at_every_point(
             update={"sendgrid_webhook_keys": (httpx.get(f"{url}/webhook-key", timeout=10).text,)}
         )
         api = programs.api(heard).ready()
-        system.order(webhook={"url": f"{api.url}/v1/events/sendgrid", "delay_seconds": EVENT_SECONDS})
+        system.order(webhook={"url": f"{api.url}/v1/events/sendgrid", "is_held": True})
         with_events = CrashRun(nursery, heard, RunLog(), "heard")
         without = CrashRun(nursery, deaf.model_copy(update={"sendgrid_url": url}), RunLog(), "deaf")
 
@@ -82,7 +83,9 @@ async def _kill_at_every_point(
             with_events.kill_at((*RECORDED, *CALLED_NOT_RECORDED, "C0"), rounds=rounds, policies=(HOLD,)),
             without.kill_at((*CLAIMED_NOT_CALLED, *BEFORE_THE_CLAIM[1:]), rounds=rounds, policies=(HOLD, RESEND)),
         )
-        await asyncio.gather(_settle(with_events), _settle(without))
+        await asyncio.gather(
+            _settle(with_events, release=lambda: system.order(webhook={"is_held": False})), _settle(without)
+        )
 
         for run in (with_events, without):
             history = _history(run, url)
@@ -90,14 +93,22 @@ async def _kill_at_every_point(
             print(f"{Counter(victim.point for victim in run.victims)}: {verdict}")
             assert verdict.holds, f"{verdict}"
             for victim in run.victims:
-                _judge(victim, history, since=run.undisturbed_since)
+                _judge(victim, history)
             clean = Counter(victim.point for victim in run.victims if not _was_caught_again(victim, history))
             assert clean.keys() == {victim.point for victim in run.victims}, f"of some points nothing was seen: {clean}"
 
 
-async def _settle(run: CrashRun) -> None:
-    """A last worker brings every email to its end, and leaves in order."""
+async def _settle(run: CrashRun, *, release: Callable[[], None] | None = None) -> None:
+    """A last worker brings every email to its end, and leaves in order; ``release`` lets the provider's events come."""
     worker = await run.go_on()
+    if release is not None:
+        await eventually(
+            lambda: _doubtful(run) <= _shown_as_held(run),
+            within_seconds=60,
+            waiting_for="HELD for every email whose call nobody recorded",
+            every_seconds=1.0,
+        )
+        release()
     await eventually(
         lambda: all(status.final for status in run.log.history(run.settings, ()).final.values()),
         within_seconds=120,
@@ -106,6 +117,16 @@ async def _settle(run: CrashRun) -> None:
     )
     worker.send(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait, 30) == 0, worker.last_lines(20)
+
+
+def _doubtful(run: CrashRun) -> set[str]:
+    """Whom the provider took while the log does not say so. (At C9 the outcome may have got there.)"""
+    return {victim.id for victim in run.victims if victim.point in ("C7", "C8")}
+
+
+def _shown_as_held(run: CrashRun) -> set[str]:
+    statuses = run.log.history(run.settings, ()).statuses
+    return {id_ for id_, all_ in statuses.items() if any(status.status is Status.HELD for _, status in all_)}
 
 
 def _history(run: CrashRun, url: str) -> History:
@@ -117,7 +138,7 @@ def _history(run: CrashRun, url: str) -> History:
     )
 
 
-def _judge(victim: Victim, history: History, *, since: float) -> None:
+def _judge(victim: Victim, history: History) -> None:
     calls = history.accepted.get(victim.id, [])
     shown = {status.status for _, status in history.statuses[victim.id]}
     stands = history.final[victim.id].status
@@ -142,11 +163,9 @@ def _judge(victim: Victim, history: History, *, since: float) -> None:
         assert history.claims[calls[0].nonce or ""].possible_duplicate, f"unmarked: {what}"
     if victim.point in ("C10", "C11"):
         assert Status.HELD not in shown, what
-    if victim.point in ("C7", "C8"):
-        assert Status.HELD in shown, what
     if Status.HELD in shown and victim.point in (*CALLED_NOT_RECORDED, *RECORDED):
         told, resolved = _event_and_answer(victim.id, history)
-        assert resolved - told <= RESOLVED_SECONDS or told < since, f"resolved {resolved - told:.1f} s late: {what}"
+        assert resolved - told <= RESOLVED_SECONDS, f"resolved {resolved - told:.1f} s late: {what}"
 
 
 def _claimed_at(id_: str, history: History) -> list[float]:

@@ -349,6 +349,21 @@ async def sent_with_events(posts: Posts, *tos: str, events: int, **webhook: Any)
         return await posts.until(events)
 
 
+async def test_events_wait_for_as_long_as_they_are_held_back() -> None:
+    posts = Posts()
+    server = await asyncio.start_server(posts, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/events/sendgrid"
+    async with server, an_emulator(url) as emulator:
+        await emulator.order(webhook={"every_seconds": 0.02, "is_held": True})
+        assert (await post(emulator, a_mail(custom_args={"ms_id": "em_1"}))).status_code == 202
+        await asyncio.sleep(0.2)
+        assert not posts.events
+
+        await emulator.order(webhook={"is_held": False})
+
+        assert [event["event"] for event in await posts.until(2)] == ["processed", "delivered"]
+
+
 async def test_events_come_signed_as_sendgrid_signs_them() -> None:
     posts = Posts()
 

@@ -35,7 +35,6 @@ class CrashRun:
     def __init__(self, nursery: Nursery, settings: Settings, log: RunLog, name: str) -> None:
         self.settings, self.log = settings, log
         self.victims: list[Victim] = []
-        self.undisturbed_since = 0.0  #: from when on nobody is killed any more
         self._nursery, self._name = nursery, name
         self._caller = KafkaCaller(settings, log)
 
@@ -67,7 +66,6 @@ class CrashRun:
         await self._caller.close()
         worker = self._worker(REAL)
         await eventually(worker.is_ready, within_seconds=DEATH_SECONDS, waiting_for="the last worker to be ready")
-        self.undisturbed_since = time.time()
         return worker
 
     def _worker(self, program: Sequence[str]) -> Child:
