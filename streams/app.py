@@ -1,61 +1,33 @@
-"""The one place where the worker is put together: Faust app, agents, table, and everything behind them."""
+"""The Faust app of the worker: its agents and its table. What stands behind them is in ``parts.py``."""
 
 import asyncio
 import math
-import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
-from faust.types import TP, EventT
+from faust.types import EventT
 from mode import CrashingSupervisor
 
 from mailstream import topics
 from mailstream.clock import Clock, SystemClock
-from mailstream.email_id import partition_in
-from mailstream.errors import LogLost, OffsetGap, WrongSettings
-from mailstream.log.publish import Publisher
+from mailstream.errors import LogLost, OffsetGap
 from mailstream.settings import Settings
-from mailstream.status import Coordinates, EmailStatus, Status
+from mailstream.templates import Templates
 from mailstream.topics import GROUP_WORKER, Naming
-from streams.accept import Accept, Done, received
-from streams.bodies import Bodies
-from streams.brokers_clock import BrokersClock
-from streams.claim_log import ClaimLog
-from streams.controls import Controls
-from streams.core.groups import Groups
+from streams import trigger_files
+from streams.accept import Done, received
 from streams.core.intake import Received
-from streams.core.pace import Pace
-from streams.core.rules import Rules, parse, require_usable
-from streams.core.schedule import Schedule
-from streams.core.trouble import Trouble
-from streams.core.webhook_health import WebhookHealth
-from streams.digests import Digests
-from streams.dispatch import Dispatch
-from streams.failpoints import failpoint
-from streams.feedback import Feedback
-from streams.gate import Gate, look
+from streams.core.rules import Rules
 from streams.guards import GuardedApp, make_app
-from streams.holds import Holds
-from streams.ownership import Ownership
-from streams.projection import Projection
-from streams.provider.port import Provider
-from streams.provider.sendgrid import SendGrid
-from streams.rebuild import Rebuild
+from streams.parts import Parts
 from streams.rendering import Rendering
-from streams.sending import Sending
-from streams.suppressions import Suppressions
 from streams.table import StatusTable
-from streams.topics_watch import TopicsWatch
-from streams.trigger_app import Triggers
-from streams.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
 
 MOST_UNACKED = 4000  #: records between intake and ack, per worker: bounds memory
-READ_AHEAD = 2000  #: bodies of due emails that are read together
 
 
 class MailApp(GuardedApp):
@@ -65,12 +37,19 @@ class MailApp(GuardedApp):
     status_table: StatusTable
     request_retention: float  #: seconds that the broker keeps a record of email.requested
     rendering: Rendering
-    rules: Rules | None
-    parts: "Parts"
+    rules: tuple[Rules, Templates] | None
+    parts: Parts
 
     async def on_start(self) -> None:
         """Make the parts, then let Faust join the group."""
-        self.parts = Parts(self)
+        self.parts = Parts(
+            self,
+            clock=self.clock,
+            table=self.status_table,
+            rendering=self.rendering,
+            rules=self.rules,
+            request_retention=self.request_retention,
+        )
         if self.parts.triggers is not None:
             self.add_dependency(self.parts.triggers)
         await self.parts.start()
@@ -105,276 +84,6 @@ class MailApp(GuardedApp):
             self.fail(error)
             return None
 
-    def fail(self, error: BaseException) -> None:
-        """End the process with exit 1 because of a bug or a lost log; everything is crash-safe."""
-        log.error("the worker ends", error=str(error) or repr(error), exc_info=error)
-        self.is_draining = True
-        self.add_future(self.crash(error))
-
-
-class Parts:
-    """Everything of a worker that is not Faust."""
-
-    def __init__(self, app: MailApp) -> None:
-        settings = app.mailstream_settings
-        naming = Naming(settings.topic_prefix)
-        boot = uuid.uuid4().hex[:16]
-        writer = f"{settings.worker_id}/{boot}"
-        self._app, self._settings = app, settings
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._change: asyncio.Future[None] | None = None  #: of the partitions, while one is under way
-        self._is_closing = False
-        self._partitions: frozenset[int] = frozenset()
-        self.topics_watch = TopicsWatch(settings, app.clock)
-        self._generation = 0
-        self._had_some = False  #: whether it owned partitions in that generation
-        self.table = app.status_table
-        self.publisher = Publisher(
-            settings,
-            message_seconds=min(10.0, settings.session_timeout / 3),
-            **{
-                "linger.ms": 1
-            },  # a claim may take a millisecond more; a request to the broker then holds several records
-        )
-        self.clock = clock = BrokersClock(app.clock, self.publisher, naming.of(topics.REQUESTED))
-        self._clock: Clock = clock
-        self.table.set_up(self.publisher, naming.of(topics.STATUS), settings.partitions)
-        self.table.rebalanced = self._rebalanced
-        self.projection = Projection(self.table, writer, self._changed)
-        self.claim_log = ClaimLog(
-            self.publisher, naming.of(topics.ATTEMPTS), self.projection, clock, worker=writer, boot=boot
-        )
-        self.schedule = Schedule(recipient_gap=settings.recipient_gap)
-        self.pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
-        self.trouble, self.webhook_health = Trouble(), WebhookHealth()
-        self.bodies = Bodies(settings, naming.of(topics.REQUESTED))
-        self.bodies.due_next = self._due_next
-        self.groups = Groups()
-        self.suppressions = Suppressions(settings, naming.of(topics.SUPPRESSIONS))
-        rendering = app.rendering
-        assert settings.sendgrid_api_key is not None
-        self.provider: Provider = SendGrid(settings.sendgrid_url, settings.sendgrid_api_key, sender=settings.sender)
-        self.sending = Sending(
-            settings,
-            table=self.table,
-            bodies=self.bodies,
-            rendering=rendering,
-            suppressions=self.suppressions,
-            groups=self.groups,
-            digests=Digests(self.groups, self.table, self.bodies, rendering, self.claim_log, self.schedule, clock),
-            claim_log=self.claim_log,
-            pace=self.pace,
-            gate=Gate(self.pace, self.closed),
-            provider=self.provider,
-            trouble=self.trouble,
-            clock=clock,
-        )
-        self.dispatch = Dispatch(
-            settings,
-            schedule=self.schedule,
-            pace=self.pace,
-            sending=self.sending,
-            claim_log=self.claim_log,
-            table=self.table,
-            bodies=self.bodies,
-            publisher=self.publisher,
-            trouble=self.trouble,
-            clock=clock,
-            closed=self.closed,
-            failed=app.fail,
-        )
-        self.holds = Holds(settings, self.table, self.claim_log, clock, self.webhook_health, self.dispatch.resend)
-        controls = Controls(
-            self.table,
-            self.projection,
-            self.claim_log,
-            clock,
-            give_back=self.sending.give_back,
-            resend=self.dispatch.resend,
-            bar=self.dispatch.bar,
-            unbar=self.dispatch.unbar,
-            groups=self.groups,
-        )
-        self.accept = Accept(
-            settings,
-            publisher=self.publisher,
-            table=self.table,
-            projection=self.projection,
-            bodies=self.bodies,
-            rendering=rendering,
-            controls=controls,
-            groups=self.groups,
-            clock=clock,
-            spawn=self.spawn,
-        )
-        self.triggers: Triggers | None = None
-        if app.rules is not None and rendering.templates is not None:
-            self.triggers = Triggers(settings, self.publisher, app.rules, rendering.templates, clock)
-        self.feedback = Feedback(self.table, self.projection, self.webhook_health, clock)
-        self._upkeep = Upkeep(
-            settings,
-            self.table,
-            self.bodies,
-            self.publisher,
-            self.groups,
-            clock,
-            request_retention=app.request_retention,
-        )
-        rebuild = Rebuild(
-            settings, table=self.table, accept=self.accept, feedback=self.feedback, publisher=self.publisher
-        )
-        self.ownership = Ownership(
-            settings,
-            attempts=naming.of(topics.ATTEMPTS),
-            status=naming.of(topics.STATUS),
-            table=self.table,
-            projection=self.projection,
-            rebuild=rebuild,
-            gained=self._watch,
-            lost=self._lost,
-            failed=app.fail,
-        )
-        app.on_drain.append(self._drain)
-
-    async def start(self) -> None:
-        """Load what is no partition's, and begin the work that goes on by itself."""
-        await asyncio.gather(self.suppressions.load(), self.ownership.warm_up(), self.clock.measure())
-        self.spawn(self.clock.run())
-        self.spawn(self.topics_watch.run())
-        self.spawn(self.holds.run())
-        self.spawn(self.ownership.run())
-        self.spawn(self._upkeep.run())
-
-    async def close(self) -> None:
-        """End in the order of need: no more starts, last checkpoints, last records."""
-        self._is_closing = True
-        self.dispatch.stop()
-        unfinished: list[asyncio.Future[Any]] = [*self._tasks]
-        if self._change is not None:  # an assignment that came while the worker stops: what it loads is another's
-            unfinished.append(self._change)
-        for work in unfinished:
-            work.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
-        await self.ownership.close()
-        await self.suppressions.close()
-        await self.bodies.close()
-        await self.provider.close()
-        await self.publisher.close(seconds=5.0)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run work whose failure ends the process."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._spawned)
-
-    def _spawned(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._app.fail(error)
-
-    # -- may anything start -------------------------------------------------------------------------------
-
-    def closed(self) -> str | None:
-        """Why no call may be claimed or started now; None: it may."""
-        if self._app.is_draining:
-            return "draining"
-        if not self._partitions:
-            return "no partition"
-        if self.publisher.fatal is not None:
-            self._app.fail(RuntimeError(f"the Kafka producer gave up: {self.publisher.fatal.str()}"))
-            return "no producer"
-        if self._app.membership_age() > self._settings.session_timeout / 3:  # G3: somebody else may own them by now
-            return "membership not confirmed"
-        return self.topics_watch.difference or self.clock.why_closed()
-
-    # -- changes of a status ------------------------------------------------------------------------------
-
-    def _changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
-        if partition in self.ownership.loading:
-            return  # what is live is looked at when the partition is whole
-        is_sent_now = after.status is Status.SENT and (before is None or before.status is not Status.SENT)
-        if is_sent_now and not after.test:  # the sandbox sends no events
-            self.webhook_health.sent(after.id, self._clock.now())
-        self._watch(after, partition)
-
-    def _watch(self, status: EmailStatus, partition: int) -> None:
-        self.groups.changed(status)
-        self.dispatch.changed(status, partition)
-        self.holds.changed(status, partition)
-
-    def _due_next(self) -> list[Coordinates]:
-        statuses = (self.table.get_status(email.id) for email in self.schedule.due_next(READ_AHEAD))
-        return [status.request for status in statuses if status is not None and status.request is not None]
-
-    # -- partitions ---------------------------------------------------------------------------------------
-
-    async def _drain(self) -> None:
-        """On revoke and stop: start nothing, give back what was not called; on a stop wait for calls too."""
-        failpoint("C12", "")
-        self._partitions = frozenset()  # nothing may start until what comes is loaded
-        self.pace.owns((), look())
-        await self.dispatch.drain(calls_too=self._app.should_stop)
-        while self.publisher.pending():
-            await asyncio.sleep(0.01)
-        await self.ownership.write_checkpoints()
-
-    async def _rebalanced(self, assigned: set[TP], generation: int) -> None:
-        naming = Naming(self._settings.topic_prefix)
-        partitions = frozenset(tp.partition for tp in assigned if tp.topic == naming.of(topics.REQUESTED))
-        if any(partition >= self._settings.partitions for partition in partitions):  # somebody added some just now
-            await self.topics_watch.look()  # before anything is claimed; requests in them are astray, and moved
-            partitions = frozenset(partition for partition in partitions if partition < self._settings.partitions)
-        is_unbroken = generation == self._generation + 1 and self._had_some
-        if self._is_closing:
-            return
-        self._change = asyncio.ensure_future(self.ownership.change(set(partitions)))
-        try:
-            await self._change
-        except asyncio.CancelledError:
-            if not self._is_closing:
-                raise
-            return
-        self._partitions, self._generation, self._had_some = partitions, generation, bool(partitions)
-        self.pace.owns(partitions, look(), without_break=is_unbroken)
-        self.dispatch.wake()
-
-    def _lost(self, partitions: set[int]) -> None:
-        for email in list(self.schedule):
-            if email.partition in partitions:
-                self.schedule.remove(email.id)
-
-        def is_lost(email_id: str) -> bool:
-            return partition_in(email_id, self._settings.partitions) in partitions
-
-        self.holds.lose(partitions)
-        self.groups.lose(is_lost)
-        self.webhook_health.lose(is_lost)
-
-    def report(self) -> dict[str, Any]:
-        """What the sending side has to say, for probes."""
-        not_ready = []
-        if self.trouble.reason is not None:
-            not_ready.append(f"nothing is sent: {self.trouble.reason} ({self.trouble.detail or 'no reason given'})")
-        if self.topics_watch.difference is not None:
-            not_ready.append(f"nothing is sent: {self.topics_watch.difference}")
-        not_ready += self._app.lost_logs.values()
-        if (why := self.clock.why_closed()) is not None:
-            not_ready.append(f"nothing is sent: {why}")
-        if (age := self.publisher.oldest_seconds()) > 5:
-            not_ready.append(f"Kafka has acknowledged nothing for {age:.0f} s")
-        if (count := self.table.unwritten()) > 0:
-            not_ready.append(f"Kafka does not take {count} statuses: nothing is sent until it does")
-        if self._partitions and (age := self._app.membership_age()) > self._settings.session_timeout / 3:
-            not_ready.append(f"the group coordinator was not heard for {age:.0f} s: Kafka is away, or slow")
-        return {
-            "not_ready": not_ready,
-            "partitions": len(self._partitions),
-            "pace": self.pace.mode.value,
-            "unreadable_topics": self.triggers.unreadable if self.triggers else {},
-            "waiting": len(self.schedule),
-            "in_work": self.dispatch.in_work(),
-        }
-
 
 def create_app(settings: Settings, clock: Clock | None = None, *, request_retention: float = math.inf) -> MailApp:
     """The app with its topics, table and agents, not started.
@@ -386,7 +95,7 @@ def create_app(settings: Settings, clock: Clock | None = None, *, request_retent
     app.clock = clock or SystemClock()
     app.request_retention = request_retention
     app.rendering = Rendering(settings)
-    app.rules = _rules(settings, app.rendering)
+    app.rules = trigger_files.load(settings)
     raw: dict[str, Any] = {
         "key_type": bytes,
         "value_type": bytes,
@@ -419,17 +128,3 @@ def create_app(settings: Settings, clock: Clock | None = None, *, request_retent
         await app.take(stream, lambda record, done: app.parts.feedback.settle(record, done))
 
     return app
-
-
-def _rules(settings: Settings, rendering: Rendering) -> Rules | None:
-    if settings.triggers_file is None:
-        return None
-    if rendering.templates is None:
-        raise WrongSettings("MAILSTREAM_TEMPLATES_DIR: is needed when MAILSTREAM_TRIGGERS_FILE is set")
-    try:
-        text = Path(settings.triggers_file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongSettings(f"MAILSTREAM_TRIGGERS_FILE: cannot be read ({type(error).__name__})") from None
-    rules = parse(text, Path(settings.triggers_file).name)
-    require_usable(rules, rendering.templates, settings)
-    return rules

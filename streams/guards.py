@@ -219,11 +219,16 @@ class GuardedApp(faust.App):  # type: ignore[misc]
             self._commits.add_done_callback(self.end_on_error)
         await super()._on_partitions_assigned(assigned, generation_id)
 
+    def fail(self, error: BaseException) -> None:
+        """End the process with exit 1 because of a bug or a lost log; everything is crash-safe."""
+        log.error("the worker ends", error=str(error) or repr(error), exc_info=error)
+        self.is_draining = True
+        self.add_future(self.crash(error))
+
     def end_on_error(self, task: "asyncio.Task[Any]") -> None:
         """Done callback of work whose failure must end the process (exit 1): never swallow and go on."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("work failed, the process ends", error=repr(error), exc_info=error)
-            self.add_future(self.crash(error))
+            self.fail(error)
 
     async def on_stop(self) -> None:
         """Stop within STOP_SECONDS: Faust and aiokafka wait for an absent broker without limit."""

@@ -1,10 +1,11 @@
 """Real processes of our programs that start in a tenth of a second, so that hundreds of them can be started and killed.
 
-``python -m tests.support.forks`` imports what every program needs once (2 s of CPU) and forks a process for each order on
+``python -m tests.support.forks`` imports what every program needs once (a second of CPU) and forks a process for each order on
 its standard input. Each runs a module as ``python -m`` would, in a session of its own, with a pid to kill and pause.
 Who ended is reported on standard output.
 """
 
+import atexit
 import faulthandler
 import gc
 import importlib
@@ -16,8 +17,10 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -116,6 +119,16 @@ class Forks:
                 fork = living.pop(int(numbers[0]))
                 fork.code = int(numbers[1])
                 fork.ended.set()
+
+
+@cache
+def shared_forks() -> Forks:
+    """One for all tests of this process: imports are paid once, not by every program."""
+    folder = tempfile.TemporaryDirectory(prefix="forks-")
+    forks = Forks(Path(folder.name) / "log").__enter__()
+    atexit.register(folder.cleanup)
+    atexit.register(forks.__exit__)  # called first
+    return forks
 
 
 # -- the process itself -----------------------------------------------------------------------------------

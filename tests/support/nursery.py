@@ -10,7 +10,7 @@ import httpx
 
 from dev.ports import free_port
 from mailstream.settings import Settings
-from tests.support.forks import Fork, Forks
+from tests.support.forks import Fork, shared_forks
 from tests.support.system import as_environment
 
 #: The real thing, as `mailstream worker` runs it.
@@ -80,15 +80,12 @@ class Nursery:
         self.children: list[Child] = []
 
     def __enter__(self) -> Self:
-        logs = self.folder / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        self._forks = Forks(logs / "forks.log").__enter__()
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         for child in self.children:
             child.kill()
-        self._forks.__exit__()
 
     def worker(self, settings: Settings, program: Sequence[str] = REAL, *, name: str | None = None) -> Child:
         """Start a worker and return at once. ``program`` is a module of ours and its arguments.
@@ -100,7 +97,7 @@ class Nursery:
         port = before.port if before else free_port()
         log = self.folder / "logs" / f"{name}.log"
         mine = settings.model_copy(update={"worker_id": name, "worker_port": port, "data_dir": str(self.folder)})
-        fork = self._forks.start(program, env=as_environment(mine), log=log, cwd=self.folder)
+        fork = shared_forks().start(program, env=as_environment(mine), log=log, cwd=self.folder)
         child = Child(fork, name, port, log)
         self.children.append(child)
         return child

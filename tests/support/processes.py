@@ -1,12 +1,9 @@
 """The real programs, as processes: started with settings, waited for, stopped, killed and paused by their pid."""
 
-import atexit
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,23 +12,13 @@ import httpx
 from dev.ports import free_port
 from dev.process import Process, Running
 from mailstream.settings import Settings
-from tests.support.forks import Forks
+from tests.support.forks import shared_forks
 from tests.support.system import as_environment
 
 #: From the start of Python to the first ready answer: imports, table, group.
 READY_SECONDS = 40.0
 #: Longer than the drain that contract and guarantees allow.
 STOP_SECONDS = 30.0
-
-
-@cache
-def _forks() -> Forks:
-    """One for all tests of this process: imports are paid once, not by every program."""
-    folder = tempfile.TemporaryDirectory(prefix="forks-")
-    forks = Forks(Path(folder.name) / "log").__enter__()
-    atexit.register(folder.cleanup)
-    atexit.register(forks.__exit__)  # called first
-    return forks
 
 
 class Program(Process):
@@ -63,7 +50,7 @@ class Program(Process):
     def _spawned(self, log: BinaryIO) -> Running:
         if not self._is_forked:
             return super()._spawned(log)
-        return _forks().start(self._module, env=as_environment(self.settings), log=self.log, cwd=self._folder)
+        return shared_forks().start(self._module, env=as_environment(self.settings), log=self.log, cwd=self._folder)
 
     def is_ready(self) -> bool:
         """Whether its probe says so."""
