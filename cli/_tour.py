@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -59,11 +61,19 @@ Open
   {system.logs}/          the logs
 
 Ask for one more
-  MAILSTREAM_DEV=1 mailstream send --to you@example.com --subject Hello --text Hello --wait
+  MAILSTREAM_DEV=1 {_program()} send --to you@example.com --subject Hello --text Hello --wait
 
 Ctrl-C stops all of this and nothing else; the data are kept for the next time (`make clean` removes them).""",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _program() -> str:
+    """How this program is called from here: it is on nobody's PATH unless its environment is active."""
+    path = Path(sys.executable).with_name("mailstream")
+    if shutil.which("mailstream") == str(path):
+        return "mailstream"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 async def _both(system: LocalSystem, console: Console) -> bool:
