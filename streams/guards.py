@@ -147,11 +147,11 @@ class GuardedApp(faust.App):  # type: ignore[misc]
             return None
         last = self.acks.last(tp)
         expected = self.consumer._committed_offset[tp] if last is None else last + 1
-        if not expected and offset:  # nothing was committed yet: then the first one to come is the first that is kept
+        if not expected and offset:  # nothing was committed yet: then reading begins with the first that is kept
             expected = await holes.first_kept(self.mailstream_settings, tp)
             if self.is_draining:
                 return None
-        if expected and offset > expected:
+        if expected is not None and offset > expected:
             # markers of transactions and compacted records leave holes that nobody ever reads (amendment 18)
             await holes.require_empty(self.mailstream_settings, tp, expected, offset)
             if self.is_draining:

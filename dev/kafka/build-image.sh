@@ -5,9 +5,9 @@
 #
 # The same broker behind the same settings as Apache's image, and not Apache's image: hence the name.
 set -euo pipefail
-jars=$1 image=local/apache/kafka:4.3.1 here=$(cd "$(dirname "$0")" && pwd)
-root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
+jars=$(cd "$1" && pwd) image=local/apache/kafka:4.3.1 here=$(cd "$(dirname "$0")" && pwd)
+root=$(mktemp -d) natives=$(mktemp -d)
+trap 'rm -rf "$root" "$natives"' EXIT
 chmod 755 "$root"
 
 mkdir -p "$root"/{bin,opt/kafka/libs,var/lib/kafka/data,etc,tmp,proc,sys,dev}
@@ -17,9 +17,13 @@ modules+=,java.security.sasl,java.sql,java.xml,jdk.crypto.ec,jdk.management,jdk.
 jlink --add-modules "$modules" --strip-java-debug-attributes --no-header-files --no-man-pages --output "$root/opt/java"
 "$root/opt/java/bin/java" -XX:+UseSerialGC -Xshare:dump >/dev/null # from outside: java needs /proc
 
-# the C libraries that this Java is linked to, where it looks for them
-find "$root/opt/java" -type f \( -name '*.so' -o -name java \) -exec ldd {} + | grep -o '/[^ ]*\.so[^ ]*' |
-  grep -v "^$root" | sort -u | while IFS= read -r library; do
+# the C libraries that this Java is linked to, and what the jars bring for their compressions, where they look for them
+# (the jars bring libraries of other machines too, which ldd refuses)
+for jar in "$jars"/{zstd-jni,snappy-java,lz4-java}-*.jar; do
+  (cd "$natives" && jar xf "$jar")
+done
+{ find "$root/opt/java" "$natives" -type f \( -name '*.so' -o -name java \) -exec ldd {} + 2>/dev/null || true; } |
+  grep -o '/[^ ]*\.so[^ ]*' | grep -v -e "^$root" -e "^$natives" | sort -u | while IFS= read -r library; do
     [ -e "$library" ] && mkdir -p "$root${library%/*}" && cp -L "$library" "$root$library"
   done
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import docker
 import psutil
-from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import get_docker_host
@@ -178,8 +178,11 @@ def remove_leftovers(client: Any) -> None:
     for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}):
         pid, _, created = container.labels[OWNER_LABEL].partition(" ")
         if not psutil.pid_exists(int(pid)) or _owner(int(pid)) != f"{pid} {created}":
-            with contextlib.suppress(NotFound):  # another start was faster
+            try:
                 container.remove(force=True, v=True)
+            except APIError as error:
+                if error.status_code not in (404, 409):  # another start has removed it, or is removing it
+                    raise
 
 
 def remove_volume(client: Any, volume: str) -> None:

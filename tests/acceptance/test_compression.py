@@ -1,7 +1,7 @@
 """Other services compress their records as they like; the worker reads all of Kafka's ways."""
 
 import httpx
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 from mailstream import codec, email_id, topics
 from mailstream.log.client import connection
@@ -40,6 +40,7 @@ def _ask(settings: Settings, compression: str) -> str:
         subject="Hello",
         text="Hello " * 200,  # what would not shrink is sent as it is
     )
+    refused: list[KafkaError] = []
     producer = Producer({**SETTINGS, **connection(settings), "compression.type": compression})
     producer.produce(
         Naming(settings.topic_prefix).of(topics.REQUESTED),
@@ -47,7 +48,9 @@ def _ask(settings: Settings, compression: str) -> str:
         recipient.encode(),
         partition_of(recipient_hash(recipient), settings.partitions),
         headers=list(codec.headers_of(request)),
+        on_delivery=lambda error, _: refused.append(error) if error else None,
     )
     assert producer.flush(10) == 0
+    assert not refused, f"the broker took nothing compressed by {compression}"
     assert request.id is not None
     return request.id
