@@ -8,6 +8,7 @@ import structlog
 from api import keys
 from api.keys import Keys
 from mailstream.errors import WrongSettings
+from mailstream.file_state import state_of
 from mailstream.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -19,10 +20,10 @@ async def follow(settings: Settings, callers: Keys) -> None:
     if settings.api_keys_file is None:
         return
     path = Path(settings.api_keys_file)
-    seen = _state_of(path)
+    seen = state_of(path)
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        now = await asyncio.to_thread(_state_of, path)
+        now = await asyncio.to_thread(state_of, path)
         if now == seen:
             continue
         seen = now
@@ -33,12 +34,3 @@ async def follow(settings: Settings, callers: Keys) -> None:
         else:
             callers.replace(found)
             _log.info("keys.read", keys=len(found))
-
-
-def _state_of(path: Path) -> tuple[int, int, int] | None:
-    """What changes when the file does; mounted secrets are replaced as a whole, so the inode counts too."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from faust.types import TP
+from pydantic import SecretStr
 
 from mailstream import topics
 from mailstream.clock import Clock
@@ -15,6 +16,7 @@ from mailstream.log.publish import Publisher
 from mailstream.status import Coordinates, EmailStatus, Status
 from mailstream.templates import Templates
 from mailstream.topics import Naming
+from streams import sendgrid_key
 from streams.accept import Accept
 from streams.bodies import Bodies
 from streams.brokers_clock import BrokersClock
@@ -192,6 +194,7 @@ class Parts:
         self.spawn(self.holds.run())
         self.spawn(self.ownership.run())
         self.spawn(self._upkeep.run())
+        self.spawn(sendgrid_key.follow(self._settings, self._use_key))
 
     async def close(self) -> None:
         """End in the order of need: no more starts, last checkpoints, last records."""
@@ -219,6 +222,11 @@ class Parts:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._app.fail(error)
+
+    def _use_key(self, key: SecretStr) -> None:
+        self.provider.use_key(key)
+        self.trouble.change_key(self._clock.monotonic())
+        self.dispatch.wake()
 
     # -- may anything start -------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class Emulator:
 
         @app.post("/behaviour")
         async def order(request: Request) -> Response:
-            """Set what is named: ``seed, latency_seconds, rules, verified_senders, webhook``."""
+            """Set what is named: ``seed, latency_seconds, rules, verified_senders, api_keys, webhook``."""
             try:
                 self._behaviour.order(await request.body())
             except (msgspec.DecodeError, UnicodeDecodeError) as error:

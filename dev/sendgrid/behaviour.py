@@ -93,6 +93,7 @@ class Orders(Struct, forbid_unknown_fields=True, kw_only=True):
     latency_seconds: Seconds | UnsetType = UNSET
     rules: list[Rule] | UnsetType = UNSET
     verified_senders: list[str] | UnsetType | None = UNSET
+    api_keys: list[str] | UnsetType | None = UNSET
     webhook: dict[str, Any] | UnsetType = UNSET
 
 
@@ -110,6 +111,7 @@ class Behaviour:
         self.latency_seconds: Seconds = 0.0
         self.rules: list[Rule] = []
         self.verified_senders: list[str] | None = None  #: None: everyone may be the sender
+        self.api_keys: list[str] | None = None  #: None: every key is good
         self.webhook = WebhookOrders(url=self._webhook_url)
 
     def order(self, body: bytes) -> None:
@@ -128,6 +130,8 @@ class Behaviour:
             self.rules = orders.rules
         if orders.verified_senders is not UNSET:
             self.verified_senders = orders.verified_senders
+        if orders.api_keys is not UNSET:
+            self.api_keys = orders.api_keys
 
     def shown(self) -> dict[str, Any]:
         """The orders as they stand, used-up rules left out."""
@@ -136,6 +140,7 @@ class Behaviour:
             "latency_seconds": self.latency_seconds,
             "rules": self.rules,
             "verified_senders": self.verified_senders,
+            "api_keys": self.api_keys,
             "webhook": self.webhook,
         }
 

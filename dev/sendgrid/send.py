@@ -62,7 +62,8 @@ class MailSendRoute:
         """The mail, as far as it can be read, and the answer that refuses it, if SendGrid would."""
         headers = dict(scope["headers"])
         kind, _, key = headers.get(b"authorization", b"").partition(b" ")
-        if kind.lower() != b"bearer" or not key.strip():
+        good = self._behaviour.api_keys
+        if kind.lower() != b"bearer" or not key.strip() or (good is not None and key.decode("latin-1") not in good):
             return None, _UNAUTHORIZED
         if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
             return None, _NOT_JSON

@@ -45,6 +45,11 @@ class Trouble:
         if self.reason is None or is_worse:  # other calls that were under way do not move the probe
             self.reason, self.detail, self._probe_at = reason, detail, probe_at
 
+    def change_key(self, now: float) -> None:
+        """Another key is in use: ask with it at once, if the account was at fault."""
+        if self.reason is Reason.ACCOUNT_FAULT:
+            self._probe_at = now
+
     def probe_in(self, now: float) -> float | None:
         """Seconds until the next probe; None while there is no trouble."""
         return None if self.reason is None else max(0.0, self._probe_at - now)

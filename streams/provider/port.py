@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from pydantic import SecretStr
+
 from mailstream.request import EmailRequest
 from streams.core.outcome import Answer, CutOff, Garbled, NeverLeft, RateHints, Responded, TimedOut, Withheld
 
@@ -45,6 +47,9 @@ class Provider(Protocol):
 
     async def probe(self, sender: str | None = None) -> Answer:
         """Ask whether the account works, without sending anything; 200 is healthy. ``sender``: try this from."""
+
+    def use_key(self, api_key: SecretStr) -> None:
+        """Use this key from the next call on: a rotation needs no restart."""
 
     async def close(self) -> None:
         """End all connections; calls under way are cut off."""

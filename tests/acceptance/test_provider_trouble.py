@@ -122,3 +122,30 @@ async def test_answers_that_do_not_end_hold_their_mail_at_the_deadline_and_delay
         await system.all_have([system.ask() for _ in range(20)], "SENT", within_seconds=10)
         assert statuses(system, endless) == {"PROCESSING"}
         await system.all_have(endless, "HELD", within_seconds=DEADLINE_SECONDS + 10)
+
+
+async def test_a_new_key_in_its_file_is_used_without_a_restart(
+    programs: Programs, settings: Settings, tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    file = secrets / "MAILSTREAM_SENDGRID_API_KEY"
+    file.write_text("SG.old")
+    system = MailSystem(programs, settings, send_gap=0, secrets_dir=str(secrets)).start()
+    [worker] = system.workers
+    system.order(api_keys=["SG.old"])
+    await system.all_have([system.ask()], "SENT", within_seconds=10)
+
+    system.order(api_keys=["SG.new"])
+    id_ = system.ask()
+    await eventually(
+        lambda: "account_fault" in httpx.get(f"{worker.url}/readyz").text,
+        within_seconds=10,
+        waiting_for="a worker that says why it pauses",
+    )
+    file.write_text("SG.new")
+
+    await system.all_have([id_], "SENT", within_seconds=10)  # a probe a minute would come too late
+    assert worker.is_running()
+    assert "SG." not in worker.log.read_text()
+    assert not twice(system.ledger())

@@ -286,7 +286,7 @@ async def test_a_reset_forgets_all_orders() -> None:
     async with an_emulator() as emulator:
         before = (await emulator.http.get("/behaviour")).json()
         await emulator.order(
-            seed=1, latency_seconds=9, rules=[{"do": "drop"}], verified_senders=[], webhook={"batch": 1}
+            seed=1, latency_seconds=9, rules=[{"do": "drop"}], verified_senders=[], api_keys=[], webhook={"batch": 1}
         )
 
         await emulator.http.delete("/behaviour")

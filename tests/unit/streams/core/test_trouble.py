@@ -88,3 +88,21 @@ def test_whatever_comes_in_meanwhile_there_is_no_more_than_one_probe_in_its_time
     for (earlier, before), (later, reason) in pairwise(probes):
         least = ACCOUNT_PROBE_SECONDS if reason is before is Reason.ACCOUNT_FAULT else BREAKER_PROBE_SECONDS
         assert later - earlier >= least
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "seconds"),
+    [
+        pytest.param((), None, id="nothing to ask"),
+        pytest.param((Outcome.ACCOUNT_FAULT,), 0.0, id="the account was at fault: asked at once"),
+        pytest.param(UNKNOWNS, BREAKER_PROBE_SECONDS - 1, id="the provider fails: no key helps"),
+    ],
+)
+def test_another_key_is_tried_at_once_where_a_key_may_help(
+    outcomes: tuple[Outcome, ...], seconds: float | None
+) -> None:
+    trouble = after(*outcomes)
+
+    trouble.change_key(101.0)
+
+    assert trouble.probe_in(101.0) == seconds
