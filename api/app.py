@@ -47,9 +47,10 @@ from api.submit import Submit
 from api.suppressions import Suppressions, SuppressionView
 from api.webhook import Webhook
 from mailstream import topics
-from mailstream.clock import SystemClock
+from mailstream.clock import Clock, SystemClock
 from mailstream.errors import NotCaughtUp
 from mailstream.log import check
+from mailstream.log.brokers_clock import BrokersClock
 from mailstream.log.client import admin
 from mailstream.log.publish import Publisher
 from mailstream.mistakes import Mistake, pointer_to
@@ -65,18 +66,22 @@ BATCH_BYTES = 16 * MIB
 MESSAGE_SECONDS = 2.0
 
 
-def create_api(settings: Settings) -> Edge:
+def create_api(settings: Settings, clock: Clock | None = None) -> Edge:
     """The API; its parts are made when it starts. Starting raises WrongSettings, TopicsDiffer."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.parts = parts = await _start(settings, metrics)
-        following = asyncio.create_task(key_file.follow(settings, parts.keys))
+        app.state.parts = parts = await _start(settings, metrics, clock or SystemClock())
+        following = [
+            asyncio.create_task(key_file.follow(settings, parts.keys)),
+            asyncio.create_task(parts.clock.run()),
+        ]
         try:
             yield
         finally:
-            following.cancel()
+            for task in following:
+                task.cancel()
             await _stop(parts)
 
     app = FastAPI(
@@ -112,12 +117,19 @@ def create_api(settings: Settings) -> Edge:
     return Edge(app, HotRoutes(emails.router, HOT), metrics, {"/v1/emails/batch": BATCH_BYTES})
 
 
-async def _start(settings: Settings, metrics: Metrics) -> Parts:
+async def _start(settings: Settings, metrics: Metrics, machines: Clock) -> Parts:
     callers, content = Keys(keys.load(settings)), Content(settings)
     brokers = admin(settings)
-    clock = SystemClock()
     naming = topics.Naming(settings.topic_prefix)
     suppressed, suppressed_topic = SuppressionView(), naming.of(topics.SUPPRESSIONS)
+    publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
+    clock = BrokersClock(
+        machines,
+        publisher,
+        naming.of(topics.REQUESTED),
+        alarm="the brokers' time is used instead of this machine's",
+        looked=lambda seconds, _: metrics.clock_error_seconds.set(seconds),
+    )
     bodies = Bodies(settings)
     lookup = Lookup(settings, clock, metrics, bodies=bodies, also={suppressed_topic: suppressed.apply})
     listing, waiting = Listing(lookup.has), QueueView(settings, clock)
@@ -125,7 +137,6 @@ async def _start(settings: Settings, metrics: Metrics) -> Parts:
     for follower in (listing, waiting, quota):
         lookup.follow(follower)
     await lookup.start(lambda: check.require(brokers, settings))
-    publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
     append = Append(publisher, lookup)
     return Parts(
         settings=settings,

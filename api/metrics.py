@@ -37,6 +37,11 @@ class Metrics:
             registry=registry,
         )
         self.view_emails = Gauge("mailstream_view_emails", "statuses in the view: its memory", registry=registry)
+        self.clock_error_seconds = Gauge(
+            "mailstream_clock_error_seconds",
+            "proven error of the wall clock against the brokers'; a rise: no NTP here, or there",
+            registry=registry,
+        )
         self.unread = Gauge(
             "mailstream_unread_requests",
             "accepted emails that no worker has read yet; a rise: no worker runs",

@@ -17,7 +17,7 @@ from api.rates import Rates
 from api.submit import Submit
 from api.suppressions import Suppressions
 from api.webhook import Webhook
-from mailstream.clock import Clock
+from mailstream.log.brokers_clock import BrokersClock
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
 from mailstream.unsubscribe import Unsubscribe
@@ -28,7 +28,7 @@ class Parts:
     """The parts of one API process."""
 
     settings: Settings
-    clock: Clock
+    clock: BrokersClock
     metrics: Metrics
     keys: Keys
     rates: Rates

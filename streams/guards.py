@@ -3,7 +3,7 @@
 Private API in use, hence the exact pins of faust-streaming, mode-streaming and aiokafka:
 ``App._consumer_wait_empty``, ``App._on_partitions_assigned``, ``Consumer._committed_offset``,
 ``Consumer._unacked_messages``, ``AIOKafkaConsumerThread._create_worker_consumer`` and ``_commit``,
-aiokafka's ``_coordinator._do_heartbeat``, ``_isolation_level`` and ``_fetch_max_wait_ms``.
+aiokafka's ``_coordinator._do_heartbeat``, ``_client._metadata_update``, ``_isolation_level`` and ``_fetch_max_wait_ms``.
 """
 
 import asyncio
@@ -38,6 +38,23 @@ STOP_SECONDS = 25.0  #: for a whole stop, drain included; then the process ends 
 REBALANCE_SECONDS = 60.0
 METADATA_MS = 5_000
 FETCH_WAIT_MS = 100
+VAIN_SECONDS = 0.25  #: after no broker answered, until the next one is asked
+
+
+def be_patient(client: Any) -> None:
+    """Let an aiokafka client rest between two vain questions for metadata.
+
+    Stock asks again at once while a partition is known to have no leader: a broker that was shut down, and refuses
+    connections now, took half a core.
+    """
+    ask: Callable[[Any, Any], Awaitable[bool]] = client._metadata_update
+
+    async def ask_patiently(cluster: Any, topics: Any) -> bool:
+        if not (is_answered := await ask(cluster, topics)):
+            await asyncio.sleep(VAIN_SECONDS)
+        return is_answered
+
+    client._metadata_update = ask_patiently
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -55,6 +72,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Start the consumer, then listen to its heartbeats."""
         await super().on_start()
+        be_patient(self._ensure_consumer()._client)
         coordinator = self._ensure_consumer()._coordinator
         beat: Callable[[], Awaitable[bool]] | None = getattr(coordinator, "_do_heartbeat", None)
         if beat is None:

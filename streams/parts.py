@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from mailstream import topics
 from mailstream.clock import Clock
 from mailstream.email_id import partition_in
+from mailstream.log.brokers_clock import BrokersClock
 from mailstream.log.publish import Publisher
 from mailstream.status import Coordinates, EmailStatus, Status
 from mailstream.templates import Templates
@@ -19,7 +20,6 @@ from mailstream.topics import Naming
 from streams import sendgrid_key
 from streams.accept import Accept
 from streams.bodies import Bodies
-from streams.brokers_clock import BrokersClock
 from streams.claim_log import ClaimLog
 from streams.controls import Controls
 from streams.core.groups import Groups
@@ -35,6 +35,7 @@ from streams.feedback import Feedback
 from streams.gate import Gate, look
 from streams.guards import GuardedApp
 from streams.holds import Holds
+from streams.metrics import CLOCK_ERROR, PAUSED
 from streams.ownership import Ownership
 from streams.projection import Projection
 from streams.provider.port import Provider
@@ -51,6 +52,11 @@ from streams.upkeep import Upkeep
 log = structlog.get_logger(__name__)
 
 READ_AHEAD = 2000  #: bodies of due emails that are read together
+
+
+def _clock_looked(seconds: float, why: str | None) -> None:
+    CLOCK_ERROR.set(seconds)
+    PAUSED.labels("clock").set(0 if why is None else 1)
 
 
 class Parts:
@@ -87,7 +93,9 @@ class Parts:
                 "linger.ms": 1
             },  # a claim may take a millisecond more; a request to the broker then holds several records
         )
-        self.clock = clock = BrokersClock(clock, self.publisher, naming.of(topics.REQUESTED))
+        self.clock = clock = BrokersClock(
+            clock, self.publisher, naming.of(topics.REQUESTED), alarm="nothing is sent", looked=_clock_looked
+        )
         self._clock: Clock = clock
         self.table.set_up(self.publisher, naming.of(topics.STATUS), settings.partitions)
         self.table.rebalanced = self._rebalanced
@@ -241,7 +249,7 @@ class Parts:
             return "no producer"
         if self._app.membership_age() > self._settings.session_timeout / 3:  # G3: somebody else may own them by now
             return "membership not confirmed"
-        return self.topics_watch.difference or self.clock.why_closed()
+        return self.topics_watch.difference or self.clock.why_wrong()
 
     # -- changes of a status ------------------------------------------------------------------------------
 
@@ -314,7 +322,7 @@ class Parts:
         if self.topics_watch.difference is not None:
             not_ready.append(f"nothing is sent: {self.topics_watch.difference}")
         not_ready += self._app.lost_logs.values()
-        if (why := self.clock.why_closed()) is not None:
+        if (why := self.clock.why_wrong()) is not None:
             not_ready.append(f"nothing is sent: {why}")
         if (age := self.publisher.oldest_seconds()) > 5:
             not_ready.append(f"Kafka has acknowledged nothing for {age:.0f} s")

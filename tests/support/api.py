@@ -16,6 +16,7 @@ from api.edge import Edge
 from api.parts import Parts
 from api.server import server_of
 from mailstream import codec
+from mailstream.clock import Clock
 from mailstream.email_id import hash_in, partition_in
 from mailstream.log.client import admin
 from mailstream.log.publish import Position, Publisher
@@ -57,10 +58,10 @@ def an_email(**members: Any) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def an_api(
-    settings: Settings, *, loaded: bool = True, headers: dict[str, str] | None = None
+    settings: Settings, *, loaded: bool = True, headers: dict[str, str] | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Api]:
     """A running replica; with ``loaded`` it can be asked for statuses at once."""
-    edge = create_api(settings)
+    edge = create_api(settings, clock)
     async with edge.app.router.lifespan_context(edge.app):
         transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers or DEV) as http:

@@ -1,17 +1,21 @@
-"""Records that Faust passes over are noticed, wherever in the partition they lie."""
+"""What Faust and aiokafka do wrong is noticed or kept in bounds."""
 
+import asyncio
+import time
 import uuid
 from types import SimpleNamespace
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 from faust.types import TP
 
+from dev.ports import free_port
 from mailstream import topics
 from mailstream.errors import OffsetGap
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
 from mailstream.topics import Naming
-from streams.guards import GuardedApp, make_app
+from streams.guards import VAIN_SECONDS, GuardedApp, be_patient, make_app
 
 
 async def an_app(settings: Settings, records: int, *, committed: int | None) -> tuple[GuardedApp, TP]:
@@ -46,3 +50,16 @@ async def test_the_first_record_that_was_not_settled_is_taken(
     assert await app.admit(tp, first) is not None
     assert await app.admit(tp, first) is None  # it comes again
     assert await app.admit(tp, first + 1) is not None
+
+
+async def test_a_broker_that_refuses_connections_is_not_asked_without_pause() -> None:
+    client = AIOKafkaClient(bootstrap_servers=f"127.0.0.1:{free_port()}")
+    be_patient(client)
+    client._sync_task = asyncio.create_task(client._md_synchronizer())
+    begun, questions = time.monotonic(), 3
+
+    for _ in range(questions):
+        assert not await client.force_metadata_update()
+
+    assert time.monotonic() - begun >= questions * VAIN_SECONDS
+    await client.close()

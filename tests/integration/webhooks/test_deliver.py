@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiohttp import web
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from standardwebhooks import Webhook
 
 from mailstream import codec, topics
@@ -83,7 +83,11 @@ class Statuses:
         parts = [TopicPartition(self.topic, partition) for partition in range(self.settings.partitions)]
 
         async def stands() -> bool:
-            return all(part.offset >= 0 for part in await asyncio.to_thread(reader.committed, parts, 5))
+            try:
+                return all(part.offset >= 0 for part in await asyncio.to_thread(reader.committed, parts, 5))
+            except KafkaException as error:
+                assert error.args[0].retriable() or error.args[0].code() == KafkaError.NOT_COORDINATOR, error
+                return False
 
         await eventually(stands, within_seconds=20, waiting_for="the first commit")
         reader.close()

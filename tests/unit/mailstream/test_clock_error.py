@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats
 
-from streams.core.clock_error import ALLOWED_SECONDS, ClockError
+from mailstream.clock_error import ALLOWED_SECONDS, ClockError
 
 BROKERS = 1_800_000_000.0  #: the brokers' time at our monotonic time 1,000
 SENT = 1_000.0

@@ -1,16 +1,17 @@
-"""The worker's clock, held against the brokers': a wall clock that is far off is noticed, told, and not believed.
+"""A process's clock, held against the brokers': a wall clock that is far off is noticed, told, and not believed.
 
 A step of the wall clock must not end a million emails as EXPIRED, refuse every request as too old or forget what was
-sent. So whoever asks for the time gets the brokers' while ours is wrong; calls wait until it is right again.
+sent. So whoever asks for the time gets the brokers' while ours is wrong; a worker's calls wait until it is right again.
 """
+
+from collections.abc import Callable
 
 import structlog
 
 from mailstream.clock import Clock
+from mailstream.clock_error import ClockError
 from mailstream.errors import NotPublished
 from mailstream.log.publish import Publisher
-from streams.core.clock_error import ClockError
-from streams.metrics import CLOCK_ERROR, PAUSED
 
 log = structlog.get_logger(__name__)
 
@@ -22,10 +23,23 @@ KEY, PARTITION = b"clock", 0
 
 
 class BrokersClock:
-    """A ``Clock``. ``topic`` takes a record now and then that only asks for the time."""
+    """A ``Clock``. ``topic`` takes a record now and then that only asks for the time.
 
-    def __init__(self, clock: Clock, publisher: Publisher, topic: str) -> None:
+    ``alarm`` is what the log says while the clock is wrong; ``looked`` is told at each look the proven error in seconds,
+    and what is wrong, if anything is.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        publisher: Publisher,
+        topic: str,
+        *,
+        alarm: str,
+        looked: Callable[[float, str | None], None],
+    ) -> None:
         self._clock, self._publisher, self._topic = clock, publisher, topic
+        self._alarm, self._looked = alarm, looked
         self._error = ClockError()
         self._is_told = False
         publisher.stamped = self._stamped
@@ -49,7 +63,7 @@ class BrokersClock:
 
     # -- against the brokers' -----------------------------------------------------------------------------
 
-    def why_closed(self) -> str | None:
+    def why_wrong(self) -> str | None:
         """What is wrong with the wall clock and what to do, for people; None: it can be trusted."""
         wall, monotonic = self._clock.now(), self._clock.monotonic()
         if self._error.is_right(wall, monotonic):
@@ -59,7 +73,7 @@ class BrokersClock:
         seconds = self._error.seconds(wall, monotonic)
         return (
             f"this machine's clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the brokers'. "
-            "Set it right (NTP), or theirs; the worker goes on by itself"
+            "Set it right (NTP), or theirs; until then theirs counts"
         )
 
     async def measure(self) -> None:
@@ -74,16 +88,17 @@ class BrokersClock:
 
     async def run(self) -> None:
         """Tell people, and ask the brokers again while the clock is wrong, for ever."""
+        if not self._error.is_measured:
+            await self.measure()
         asked_at = self._clock.monotonic()
         while True:
             await self._clock.sleep(LOOK_SECONDS)
             wall, monotonic = self._clock.now(), self._clock.monotonic()
-            CLOCK_ERROR.set(self._error.seconds(wall, monotonic))
-            why = self.why_closed()
-            PAUSED.labels("clock").set(0 if why is None else 1)
+            why = self.why_wrong()
+            self._looked(self._error.seconds(wall, monotonic), why)
             if (why is not None) != self._is_told:
                 self._is_told = why is not None
-                log.error("nothing is sent", reason=why) if why else log.info("the clock is right again")
+                log.error(self._alarm, reason=why) if why else log.info("the clock is right again")
             if why is not None and monotonic - asked_at >= ASK_SECONDS:
                 asked_at = monotonic
                 await self.measure()
