@@ -3,12 +3,15 @@
 from datetime import timedelta
 from unittest.mock import AsyncMock, Mock
 
+import faust
 import pytest
 from msgspec import structs
 
+from mailstream import codec
 from mailstream.status import Status, is_final
+from streams.table import StatusTable
 from streams.upkeep import Upkeep
-from tests.support.builders import HOME, ID, NOW, PARTITIONS, a_status
+from tests.support.builders import HOME, ID, NOW, PARTITIONS, a_request, a_status
 from tests.support.system import some_settings
 
 RETENTION = 86_400.0 * 30
@@ -42,3 +45,37 @@ async def test_an_email_is_forgotten_only_long_after_it_became_final(
 
     assert table.forget.call_args_list == ([((ID, HOME),)] if is_forgotten else [])
     assert groups.forget.called == is_forgotten
+
+
+@pytest.mark.parametrize(
+    ("leader", "is_carried"),
+    [
+        pytest.param(Status.QUEUED, True, id="its digest is still to be made: of its body too"),
+        pytest.param(Status.HELD, True, id="its digest may be made once more"),
+        pytest.param(Status.SENT, False, id="its digest was taken"),
+    ],
+)
+async def test_the_body_of_an_email_that_became_part_of_a_digest_is_kept_as_long_as_the_digests(
+    leader: Status, *, is_carried: bool
+) -> None:
+    request = a_request(id=f"{ID}2")
+    old = NOW - timedelta(seconds=RETENTION)
+    part = structs.replace(
+        a_status(Status.SUPPRESSED, 1, request=request), id=f"{ID}2", digested_into=ID, request_at=old, updated_at=NOW
+    )
+    table = StatusTable(faust.App("test", autodiscover=False), name="status", partitions=PARTITIONS)
+    publisher = Mock(publish=AsyncMock())
+    table.set_up(Mock(), "email.status", PARTITIONS)
+    table.gain(HOME)
+    for status in (structs.replace(a_status(leader, 1), request_at=NOW), part):
+        table.remember(status, codec.encode(status))
+    bodies = Mock(get=AsyncMock(return_value=codec.encode(request)))
+    clock = Mock(now=Mock(return_value=NOW.timestamp()), sleep=AsyncMock())
+
+    await Upkeep(
+        some_settings("nobody:1"), table, bodies, publisher, Mock(), clock, request_retention=RETENTION
+    ).go_round()
+
+    assert [codec.decode_requested(call.args[1]).id for call in publisher.publish.call_args_list] == (
+        [part.id] if is_carried else []
+    )
