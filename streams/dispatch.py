@@ -18,8 +18,9 @@ from mailstream.status import EmailStatus, Status
 from streams.bodies import Bodies
 from streams.claim_log import ClaimLog
 from streams.core.pace import Mode, Pace
-from streams.core.schedule import Schedule, Waiting, waiting
+from streams.core.schedule import Schedule
 from streams.core.trouble import Trouble
+from streams.core.waiting import Waiting, waiting
 from streams.gate import look
 from streams.metrics import PAUSED
 from streams.sending import Sending
