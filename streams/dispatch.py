@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 LEAST_LEAD_SECONDS = 0.05  #: how long before its start an email is claimed, at least (amendment 8)
 UNACKNOWLEDGED_SECONDS = 5.0  #: G2
 AGAIN_SECONDS = 1.0  #: until an email that could not be claimed is tried again
+SOON_SECONDS = 0.01  #: until the schedule is asked again that had too many emails to look at
 LOOK_SECONDS = 0.25  #: how often it asks whether it may go on
 
 
@@ -144,7 +145,7 @@ class Dispatch:
             if seconds > 0:
                 return min(seconds, LOOK_SECONDS) if self._schedule else seconds
             if (due := self._schedule.next(now)) is None:
-                return LOOK_SECONDS
+                return SOON_SECONDS
             self._lining_up += 1
             self._spawn(self._paced(due))
         return None  # the end of any work wakes it

@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -42,7 +41,7 @@ from streams.provider.port import Provider
 from streams.provider.sendgrid import SendGrid
 from streams.rebuild import Rebuild
 from streams.rendering import Rendering
-from streams.scratch import Scratch
+from streams.scratch import Scratch, folder_in
 from streams.sending import Sending
 from streams.suppressions import Suppressions
 from streams.table import StatusTable
@@ -92,7 +91,7 @@ class Parts:
         )
         self.clock = clock = BrokersClock(clock, self.publisher, naming.of(topics.REQUESTED))
         self._clock: Clock = clock
-        self._scratch = Scratch(Path(settings.data_dir, "scratch"), app.fail)
+        self._scratch = Scratch(folder_in(settings), app.fail)
         self.table.set_up(
             self.publisher,
             naming.of(topics.STATUS),

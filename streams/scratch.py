@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mailstream.errors import NoScratch
+from mailstream.settings import Settings
 
 CACHE_KIB = 16_384
 #: One process owns the file and nobody reads it after it, so all that makes a database durable is switched off.
@@ -95,5 +96,15 @@ class Scratch:
         )
 
 
+def folder_in(settings: Settings) -> Path:
+    """Where the scratch file of a worker is."""
+    return Path(settings.data_dir, "scratch")
+
+
+def try_out(settings: Settings) -> None:
+    """Raises NoScratch before anything is joined, when the folder cannot be used."""
+    Scratch(folder_in(settings), _nothing).close()
+
+
 def _nothing(error: BaseException) -> None:
-    """It was told."""
+    """It was told, or is raised only."""

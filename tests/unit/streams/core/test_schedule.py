@@ -382,3 +382,54 @@ def test_many_emails_to_one_recipient_do_not_cost_a_look_each(count: int) -> Non
         schedule.add(an_email(f"e{n}", created=n), 0)
 
     assert list(taken(schedule)) == [f"e{n}" for n in range(count)]
+
+
+# -- more emails than memory has room for --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cramped(tmp_path: Path) -> Iterator[Schedule]:
+    """A schedule with room for 100 emails."""
+    scratch = Scratch(tmp_path, failed=pytest.fail)
+    yield Schedule(cold=ColdWaiting(scratch), most_hot=100)
+    scratch.close()
+
+
+def test_many_cold_emails_to_one_recipient_come_in_order_and_hold_nobody_up(cramped: Schedule) -> None:
+    for n in range(5000):
+        cramped.add(an_email(f"e{n}", recipient=1, created=n), 0)
+    first = cramped.next(0)
+    assert first is not None
+    cramped.add(an_email("other", recipient=2, created=9000), 0)
+
+    looks = list(itertools.takewhile(lambda email: email is None, (cramped.next(0) for _ in range(9))))
+    assert 1 < len(looks) < 9, "those behind the first are parked, some in each call, until the other one comes"
+
+    cramped.done(first.recipient, 0)
+    assert list(taken(cramped)) == [f"e{n}" for n in range(1, 5000)]
+
+
+def test_many_cold_emails_that_come_due_together_come_in_several_calls(cramped: Schedule) -> None:
+    for n in range(5000):
+        cramped.add(an_email(f"e{n}", recipient=n, created=n % 7, order=n, due_in_seconds=10), 0)
+    assert cramped.wakes_at(0) == 10
+    assert cramped.next(9) is None
+
+    came: list[str] = []
+    for tenths in range(100, 104):
+        assert (cramped.wakes_at(tenths / 10) or 0) <= tenths / 10
+        came += taken(cramped, tenths / 10)
+
+    assert sorted(came) == sorted(f"e{n}" for n in range(5000))
+    assert not cramped
+    assert cramped.wakes_at(11) is None
+
+
+def test_an_urgent_email_overtakes_those_in_the_cold(cramped: Schedule) -> None:
+    for n in range(1000):
+        cramped.add(an_email(f"b{n}", recipient=n, created=n, lane=Lane.BULK), 0)
+    assert next(taken(cramped)) == "b0"
+
+    cramped.add(an_email("code", recipient=5000, created=9999, lane=Lane.CRITICAL), 0)
+
+    assert next(taken(cramped)) == "code"
