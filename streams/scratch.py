@@ -22,7 +22,6 @@ PRAGMAS = (
     "locking_mode = EXCLUSIVE",
     "temp_store = MEMORY",
     "mmap_size = 0",  # mapped pages would count as memory of the process
-    f"cache_size = -{CACHE_KIB}",
 )
 
 
@@ -40,7 +39,7 @@ class Scratch:
             file, path = tempfile.mkstemp(prefix="waiting-", suffix=".sqlite", dir=folder)
             os.close(file)
             self._base = sqlite3.connect(path, isolation_level=None)
-            for pragma in PRAGMAS:
+            for pragma in (*PRAGMAS, f"cache_size = -{CACHE_KIB}"):
                 self._base.execute(f"PRAGMA {pragma}")
             self._base.execute("BEGIN EXCLUSIVE")
         except (OSError, sqlite3.Error) as error:

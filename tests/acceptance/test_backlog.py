@@ -13,6 +13,7 @@ from tests.support.eventually import eventually
 from tests.support.mail_system import MailSystem
 from tests.support.nursery import Nursery
 from tests.support.processes import Programs, programs_in
+from tests.support.small_disk import small_disk
 
 EMAILS = 2000
 MOST_MIB = 300
@@ -49,6 +50,28 @@ async def test_a_backlog_in_the_scratch_file_is_sent_once_and_in_order_though_th
     for id_ in sent:
         of_recipient[place[id_] % len(recipients)].append(place[id_])
     assert all(places == sorted(places) for places in of_recipient.values())
+
+
+@pytest.mark.long
+async def test_a_worker_whose_scratch_disk_is_full_ends_and_the_next_one_sends_all(
+    programs: Programs, settings: Settings, tmp_path: Path
+) -> None:
+    system = MailSystem(programs, settings, send_gap=0, session_timeout=6)
+    ids = await system.publish(EMAILS)
+    with small_disk(tmp_path / "disk", mebibytes=4) as disk, Nursery(tmp_path) as nursery:
+        disk.fill()
+        on_disk = system.settings.model_copy(update={"data_dir": str(disk.folder), "send_gap": 3600.0})
+        first = nursery.worker(on_disk, CRAMPED)
+        await eventually(lambda: not first.is_running(), within_seconds=40, waiting_for="the end of the worker")
+        assert first.code == 1
+        assert "database or disk is full" in first.log.read_text()
+        assert "Nothing is lost" in first.log.read_text()
+
+        disk.make_room()
+        nursery.worker(on_disk.model_copy(update={"send_gap": 0.0}), CRAMPED)
+        calls = await system.accepted(EMAILS, within_seconds=60)
+
+    assert sorted(call["id"] for call in calls) == sorted(ids)
 
 
 @pytest.mark.long

@@ -4,10 +4,10 @@ It is the real worker; nearly all of a backlog is in its scratch file, as of a r
 """
 
 from cli.main import main
-from streams import parts
+from streams import parts, scratch
 
-MOST_HOT = 100
+MOST_HOT, CACHE_KIB = 100, 256
 
 if __name__ == "__main__":
-    parts.MOST_HOT = MOST_HOT
+    parts.MOST_HOT, scratch.CACHE_KIB = MOST_HOT, CACHE_KIB
     main()
