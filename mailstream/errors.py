@@ -4,6 +4,7 @@ MailstreamError
 ├── BadAddress           an address that no mail can go to
 ├── BadEmailId           text that is no email id
 ├── WrongSettings        a setting that cannot be used
+├── NoScratch            the scratch file of the worker cannot be written or read
 ├── NoKafka              no broker answers, or none can be started
 ├── PortTaken            something else listens where a part wants to
 ├── NoApi                no API answers to a command
@@ -36,6 +37,10 @@ class BadEmailId(MailstreamError, ValueError):
 
 class WrongSettings(MailstreamError):
     """One line per mistake: name, what is wrong, what is allowed."""
+
+
+class NoScratch(MailstreamError):
+    """The worker's scratch file cannot be written or read: the process ends, Kafka has all that was in it."""
 
 
 class NoKafka(MailstreamError):

@@ -93,7 +93,10 @@ class Settings(BaseSettings):
     worker_port: int = Field(8001, ge=0, le=65_535, description="port of probes and metrics")
     session_timeout: float = Field(30, ge=1, le=300, description="seconds until a silent worker is replaced")
     static_membership: bool = Field(False, description="1: WORKER_ID is the group instance id")
-    data_dir: str = Field(".mailstream", description="scratch folder; only `mailstream dev` keeps data there")
+    data_dir: str = Field(
+        ".mailstream",
+        description="scratch folder: for emails that a worker has no room for in memory, and for `mailstream dev`",
+    )
     triggers_file: str | None = Field(None, description="YAML with the rules for domain events")
     templates_dir: str | None = Field(None, description="folder of mail templates")
     webhooks_file: str | None = Field(None, description="YAML with the endpoints that are told of status changes")

@@ -29,7 +29,7 @@ class Bodies:
         self._kept: OrderedDict[Coordinates, bytes] = OrderedDict()
         self._size = 0
         self._thread = ThreadPoolExecutor(1, "bodies")
-        self._config = {**tail.SETTINGS, **connection(settings), "enable.partition.eof": True}
+        self._config = {**tail.SETTINGS, **tail.LITTLE_AHEAD, **connection(settings), "enable.partition.eof": True}
         self._consumer: Consumer | None = None
         self._reading = asyncio.Lock()
         self.due_next: Callable[[], Iterable[Coordinates]] = tuple  #: what will be asked for soon
@@ -38,7 +38,8 @@ class Bodies:
         """Remember a body; when there is no room, the oldest ones are forgotten and read again in their turn."""
         if place in self._kept:
             return
-        self._kept[place] = value
+        # A copy: what the threads of the clients allocate is in arenas of their own, and each would grow to all bodies.
+        self._kept[place] = bytes(memoryview(value))
         self._size += len(value) + OVERHEAD_BYTES
         while self._size > self._limit:
             self._drop(next(iter(self._kept)))
@@ -93,15 +94,22 @@ class Bodies:
 
     def _read(self, wanted: list[tuple[int, int]]) -> dict[Coordinates, bytes]:
         found: dict[Coordinates, bytes] = {}
+        try:
+            self._read_runs(wanted, found)
+        finally:
+            if self._consumer is not None:
+                self._consumer.unassign()  # else it goes on reading ahead
+        return found
+
+    def _read_runs(self, wanted: list[tuple[int, int]], found: dict[Coordinates, bytes]) -> None:
         for partition, group in groupby(wanted, key=lambda place: place[0]):
             offsets = [offset for _, offset in group]
             while offsets:
                 count = next((n for n in range(1, len(offsets)) if offsets[n] - offsets[n - 1] > NEAR), len(offsets))
                 if sum(map(len, found.values())) > self._limit / 4:
-                    return found
+                    return
                 self._read_run(partition, offsets[:count], found)
                 offsets = offsets[count:]
-        return found
 
     def _read_run(self, partition: int, offsets: list[int], found: dict[Coordinates, bytes]) -> None:
         if self._consumer is None:

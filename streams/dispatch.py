@@ -18,8 +18,9 @@ from mailstream.status import EmailStatus, Status
 from streams.bodies import Bodies
 from streams.claim_log import ClaimLog
 from streams.core.pace import Mode, Pace
-from streams.core.schedule import Schedule, Waiting, waiting
+from streams.core.schedule import Schedule
 from streams.core.trouble import Trouble
+from streams.core.waiting import Waiting, waiting
 from streams.gate import look
 from streams.metrics import PAUSED
 from streams.sending import Sending
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 LEAST_LEAD_SECONDS = 0.05  #: how long before its start an email is claimed, at least (amendment 8)
 UNACKNOWLEDGED_SECONDS = 5.0  #: G2
 AGAIN_SECONDS = 1.0  #: until an email that could not be claimed is tried again
+SOON_SECONDS = 0.01  #: until the schedule is asked again that had too many emails to look at
 LOOK_SECONDS = 0.25  #: how often it asks whether it may go on
 
 
@@ -143,7 +145,7 @@ class Dispatch:
             if seconds > 0:
                 return min(seconds, LOOK_SECONDS) if self._schedule else seconds
             if (due := self._schedule.next(now)) is None:
-                return LOOK_SECONDS
+                return SOON_SECONDS
             self._lining_up += 1
             self._spawn(self._paced(due))
         return None  # the end of any work wakes it

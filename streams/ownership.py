@@ -14,6 +14,7 @@ from confluent_kafka import Message
 
 from mailstream.email_id import partition_in
 from mailstream.errors import LogLost, NotCaughtUp
+from mailstream.log import tail
 from mailstream.log.ends import LogEnds
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 STUCK_SECONDS = 60.0  #: without progress in a load before it fails and the process ends
 CHECKPOINT_SECONDS = 60.0
+AT_ONCE = 500  #: statuses of a new partition that are looked at between two turns of the loop
 
 
 class Ownership:
@@ -61,7 +63,7 @@ class Ownership:
         self._marks: dict[int, Checkpoint] = {}
         self._ends = LogEnds(settings, seconds=STUCK_SECONDS)
         self._checkpoints = Checkpoints(settings, attempts)
-        self._tail = Tail(settings, self._take, name="ownership")
+        self._tail = Tail(settings, self._take, name="ownership", **tail.LITTLE_AHEAD)
 
     async def warm_up(self) -> None:
         """Connect and find the coordinator while the group forms: it costs a second, once."""
@@ -127,7 +129,9 @@ class Ownership:
         for email_id, partition in self._lowered:
             self._table.rewrite(email_id, partition)
         self._lowered, self._suspects, self._marks = set(), set(), {}
-        for status in self._table.statuses(gained):
+        for count, status in enumerate(self._table.statuses(gained)):
+            if count % AT_ONCE == 0:
+                await asyncio.sleep(0)
             if not status.final or status.cap_group or status.digest_group:
                 self._gained(status, partition_in(status.id, self._table.partition_count))
         await self.write_checkpoints()

@@ -21,6 +21,8 @@ from streams import sendgrid_key
 from streams.accept import Accept
 from streams.bodies import Bodies
 from streams.claim_log import ClaimLog
+from streams.cold_statuses import ColdStatuses
+from streams.cold_waiting import ColdWaiting
 from streams.controls import Controls
 from streams.core.groups import Groups
 from streams.core.pace import Pace
@@ -42,6 +44,7 @@ from streams.provider.port import Provider
 from streams.provider.sendgrid import SendGrid
 from streams.rebuild import Rebuild
 from streams.rendering import Rendering
+from streams.scratch import Scratch, folder_in
 from streams.sending import Sending
 from streams.suppressions import Suppressions
 from streams.table import StatusTable
@@ -51,6 +54,7 @@ from streams.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
 
+MOST_HOT = 40_000  #: statuses, and emails in the schedule, that are in memory: 12 MiB each
 READ_AHEAD = 2000  #: bodies of due emails that are read together
 
 
@@ -97,13 +101,22 @@ class Parts:
             clock, self.publisher, naming.of(topics.REQUESTED), alarm="nothing is sent", looked=_clock_looked
         )
         self._clock: Clock = clock
-        self.table.set_up(self.publisher, naming.of(topics.STATUS), settings.partitions)
+        self._scratch = Scratch(folder_in(settings), app.fail)
+        self.table.set_up(
+            self.publisher,
+            naming.of(topics.STATUS),
+            settings.partitions,
+            ColdStatuses(self._scratch),
+            most_hot=MOST_HOT,
+        )
         self.table.rebalanced = self._rebalanced
         self.projection = Projection(self.table, writer, self._changed)
         self.claim_log = ClaimLog(
             self.publisher, naming.of(topics.ATTEMPTS), self.projection, clock, worker=writer, boot=boot
         )
-        self.schedule = Schedule(recipient_gap=settings.recipient_gap)
+        self.schedule = Schedule(
+            recipient_gap=settings.recipient_gap, cold=ColdWaiting(self._scratch), most_hot=MOST_HOT
+        )
         self.pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
         self.trouble, self.webhook_health = Trouble(), WebhookHealth()
         self.bodies = Bodies(settings, naming.of(topics.REQUESTED))
@@ -219,6 +232,7 @@ class Parts:
         await self.bodies.close()
         await self.provider.close()
         await self.publisher.close(seconds=5.0)
+        self._scratch.close()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work whose failure ends the process."""
@@ -267,7 +281,7 @@ class Parts:
         self.holds.changed(status, partition)
 
     def _due_next(self) -> list[Coordinates]:
-        statuses = (self.table.get_status(email.id) for email in self.schedule.due_next(READ_AHEAD))
+        statuses = (self.table.get_status(email_id) for email_id in self.schedule.due_next(READ_AHEAD))
         return [status.request for status in statuses if status is not None and status.request is not None]
 
     # -- partitions ---------------------------------------------------------------------------------------
@@ -303,9 +317,7 @@ class Parts:
         self.dispatch.wake()
 
     def _lost(self, partitions: set[int]) -> None:
-        for email in list(self.schedule):
-            if email.partition in partitions:
-                self.schedule.remove(email.id)
+        self.schedule.lose(partitions)
 
         def is_lost(email_id: str) -> bool:
             return partition_in(email_id, self._settings.partitions) in partitions

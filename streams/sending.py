@@ -19,8 +19,8 @@ from streams.core.back_off import back_off_seconds
 from streams.core.groups import Groups
 from streams.core.outcome import Answer, NeverLeft, Responded, Withheld, classify, pause_seconds
 from streams.core.pace import Now, Pace
-from streams.core.schedule import Waiting
 from streams.core.trouble import Trouble
+from streams.core.waiting import Waiting
 from streams.digests import BodyGone, Digests, Mail
 from streams.failpoints import failpoint
 from streams.gate import Gate

@@ -1,12 +1,15 @@
 """The status table: what is known of every email of the partitions that this worker owns.
 
-A partitioned Faust table with ``email.status`` as its changelog. Faust's own writes are queued out of sight and its
-recovery is slow (faust.md §7), so writes go through the one publisher and loading is done by ``ownership.py``.
+A partitioned Faust table with ``email.status`` as its changelog; what memory has no room for is in the scratch file.
+Faust's own writes are queued out of sight and its recovery is slow (faust.md §7), so writes go through the one
+publisher and loading is done by ``ownership.py``.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import faust
@@ -19,6 +22,7 @@ from mailstream.errors import NotPublished
 from mailstream.log.publish import Position, Publisher
 from mailstream.packed import pack, unpack
 from mailstream.status import EmailStatus, Status
+from streams.cold_statuses import ColdStatuses
 
 log = structlog.get_logger(__name__)
 
@@ -38,10 +42,21 @@ class StatusTable(faust.Table):  # type: ignore[misc]
     The statuses are not in Faust's own store: that one would keep an encoded copy of each id beside ours.
     """
 
-    def set_up(self, publisher: Publisher, topic: str, partitions: int) -> None:
-        """Give it its writer; Faust makes tables before there is a loop."""
+    def set_up(
+        self,
+        publisher: Publisher,
+        topic: str,
+        partitions: int,
+        cold: ColdStatuses | None = None,
+        most_hot: int = sys.maxsize,
+    ) -> None:
+        """Give it its writer; Faust makes tables before there is a loop.
+
+        ``most_hot``: statuses in memory when there is a ``cold`` place for the rest.
+        """
         self._publisher, self._topic, self.partition_count = publisher, topic, partitions
-        self._kept: dict[str, bytes] = {}  #: packed, by id; the schedule shares the id with it
+        self._cold, self._most_hot = cold, most_hot
+        self._kept: dict[str, bytes] = {}  #: the hot ones, packed, by id; the schedule shares the id with it
         self._owned: dict[int, _Owned] = {}
         self._in_work: dict[str, EmailStatus] = {}  #: decoded statuses of emails that are being called
         self._silent: set[int] = set()  #: partitions that are made anew: nothing is written until all is known
@@ -54,14 +69,20 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """What is known of an email, None when it was never asked for."""
         if (status := self._in_work.get(email_id)) is not None:
             return status
-        packed = self._kept.get(email_id)
-        return None if packed is None else codec.decode_status(unpack(packed))
+        packed = self._packed(email_id)
+        if packed is None:
+            return None
+        if self._cold and email_id not in self._kept:  # who is asked for changes soon, or is asked for again
+            self._keep(email_id, packed)
+        return codec.decode_status(unpack(packed))
 
     def statuses(self, partitions: Iterable[int]) -> Iterator[EmailStatus]:
         """Every status of these partitions."""
         wanted = set(partitions)
-        for email_id in [id_ for id_ in self._kept if partition_in(id_, self.partition_count) in wanted]:
-            if (packed := self._kept.get(email_id)) is not None:  # it may go while the caller gives the loop away
+        hot = {id_ for id_ in self._kept if partition_in(id_, self.partition_count) in wanted}
+        cold = (id_ for id_ in self._cold.ids(wanted) if id_ not in hot) if self._cold else ()
+        for email_id in chain(hot, cold):
+            if (packed := self._packed(email_id)) is not None:  # it may go while the caller gives the loop away
                 yield codec.decode_status(unpack(packed))
 
     def needs_body(self, status: EmailStatus) -> bool:
@@ -84,10 +105,10 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """
         value = codec.encode(status)
         if status.status is Status.PROCESSING:
-            self._kept[status.id] = value  # for the time of a call: not worth packing
+            self._keep(status.id, value)  # for the time of a call: not worth packing
             self._in_work[status.id] = status
         else:
-            self._kept[status.id] = pack(value)
+            self._keep(status.id, pack(value))
             self._in_work.pop(status.id, None)
         if partition not in self._silent:
             self._write(status.id, value, partition, then)
@@ -97,22 +118,22 @@ class StatusTable(faust.Table):  # type: ignore[misc]
     def remember(self, status: EmailStatus, value: bytes) -> None:
         """Show a status that is in the log already."""
         self._in_work.pop(status.id, None)
-        self._kept[status.id] = pack(value)
+        self._keep(status.id, pack(value))
 
     def drop(self, key: bytes) -> None:
         """Forget what a tombstone in the log forgets."""
         email_id = key.decode("utf-8", "replace")
-        self._kept.pop(email_id, None)
+        self._forget(email_id)
         self._in_work.pop(email_id, None)
 
     def rewrite(self, email_id: str, partition: int) -> None:
         """Write the known status again, over a foreign one that lowers it (K7)."""
-        if (packed := self._kept.get(email_id)) is not None:
+        if (packed := self._packed(email_id)) is not None:
             self._write(email_id, unpack(packed), partition, None)
 
     def forget(self, email_id: str, partition: int) -> None:
         """Write a tombstone: the email was final for STATUS_RETENTION."""
-        self._kept.pop(email_id, None)
+        self._forget(email_id)
         self._publisher.send(self._topic, None, key=email_id.encode(), partition=partition).add_done_callback(_seen)
 
     def unwritten(self) -> int:
@@ -142,13 +163,32 @@ class StatusTable(faust.Table):  # type: ignore[misc]
                 asyncio.get_running_loop().call_later(REPEAT_SECONDS, again)
 
         def again() -> None:
-            newest = self._kept.get(email_id)
+            newest = self._packed(email_id)
             if newest is not None and is_still_ours():
                 self._write(email_id, unpack(newest), partition, then)
             else:
                 self._unwritten.pop(email_id, None)
 
         sent.add_done_callback(written)
+
+    # -- hot and cold -------------------------------------------------------------------------------------
+
+    def _packed(self, email_id: str) -> bytes | None:
+        packed = self._kept.get(email_id)
+        return self._cold.get(email_id) if packed is None and self._cold else packed
+
+    def _keep(self, email_id: str, packed: bytes) -> None:
+        self._kept[email_id] = packed
+        if len(self._kept) > self._most_hot and self._cold is not None:
+            first = list(islice(self._kept.items(), self._most_hot // 16 + 1))  # who came first to stay
+            self._cold.put((id_, partition_in(id_, self.partition_count), kept) for id_, kept in first)
+            for id_, _ in first:
+                del self._kept[id_]
+
+    def _forget(self, email_id: str) -> None:
+        self._kept.pop(email_id, None)
+        if self._cold:
+            self._cold.drop(email_id)
 
     # -- partitions ---------------------------------------------------------------------------------------
 
@@ -179,6 +219,8 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             del self._kept[email_id]
             self._in_work.pop(email_id, None)
             self._unwritten.pop(email_id, None)
+        if self._cold:
+            self._cold.lose(lost)
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Tell Faust's recovery what is in memory, so that it reads only what follows."""

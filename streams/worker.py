@@ -13,6 +13,7 @@ from mailstream.errors import WrongSettings
 from mailstream.log import check
 from mailstream.log.client import admin
 from mailstream.settings import Settings, load
+from streams import scratch
 from streams.app import create_app
 from streams.health import Health
 
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
     """Run until SIGTERM or a crash. Returns the exit code: 0 after a drain, 1 after a crash.
 
-    Raises WrongSettings, NoKafka, TopicsDiffer before anything is joined or sent.
+    Raises WrongSettings, NoScratch, NoKafka, TopicsDiffer before anything is joined or sent.
     """
     settings = settings or load()
     if settings.sendgrid_api_key is None:
@@ -30,6 +31,7 @@ def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
     logs.set_up(settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # a tenth less CPU per mail than asyncio's own loop
     gc.set_threshold(50_000, 20, 100)  # futures and records die young by reference counting; the rest lives long
+    scratch.try_out(settings)
     brokers = admin(settings)
     check.require(brokers, settings)
     app = create_app(settings, clock, request_retention=check.retention_seconds(brokers, settings, topics.REQUESTED))

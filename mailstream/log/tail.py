@@ -26,6 +26,8 @@ SETTINGS: Mapping[str, Any] = {
     "fetch.queue.backoff.ms": 2,  # the default, 1,000, stops reading for a second whenever the local queue is full
     "queued.max.messages.kbytes": 16_384,
 }
+#: For a worker: what is read ahead of the loop is memory, twice over in the client, and the loop is what is slow.
+LITTLE_AHEAD: Mapping[str, Any] = {"queued.max.messages.kbytes": 2048, "fetch.message.max.bytes": 262_144}
 #: Batches that the loop may be behind before the thread waits for it: bounds memory.
 BATCHES_AHEAD = 4
 #: A partition is without a leader for a moment, or has another one than we knew.

@@ -2,55 +2,36 @@
 
 A recipient that waits parks only itself. At most one email of a recipient is in work at a time, so two that are both
 due are called in the order of their requests.
+
+With a cold place only a bounded number of emails is in memory: the first ones of each queue. Of every other queue the
+*floor* is known, a key that no cold one comes before; what is wanted behind it is taken from there first (ADR-0016).
 """
 
 import heapq
-from collections.abc import Iterator
-
-from msgspec import Struct
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from mailstream.request import Lane
-from mailstream.status import EmailStatus
+from streams.core.cold import LATER, READY, Cold, Key, key_in, parked_behind
 from streams.core.lanes import Lanes
+from streams.core.waiting import Waiting
 
 #: A heap is made anew when it holds more than twice the emails that wait, and this many more.
 SPARE = 64
-
-
-class Waiting(Struct, eq=False, gc=False):
-    """One email that waits for its turn. Times are seconds since 1970. A million of them are nothing to the collector."""
-
-    id: str
-    partition: int
-    recipient: int  #: recipient hash; two recipients that share one only wait for each other
-    lane: Lane
-    created: float
-    order: int
-    due: float  #: not before this; 0 when due since ever
-    expires: float | None = None
-
-    def __lt__(self, other: "Waiting") -> bool:
-        return (self.created, self.order) < (other.created, other.order)
-
-
-def waiting(status: EmailStatus, partition: int) -> Waiting:
-    """The place in the schedule of an email that is QUEUED or RETRYING."""
-    return Waiting(
-        id=status.id,
-        partition=partition,
-        recipient=int(status.recipient, 16),
-        lane=status.lane,
-        created=status.created_at.timestamp(),
-        order=status.order,
-        due=status.due_at.timestamp() if status.due_at else 0.0,
-        expires=status.expires_at.timestamp() if status.expires_at else None,
-    )
+#: Emails that may be parked, or come due out of the cold, before the caller gets a word in.
+AT_ONCE = 2000
+COMING_FORWARD = 16  #: emails of one recipient that are taken from the cold together
+_LAST_READY = max(READY.values())
+_HIGHEST: Key = (math.inf, 0)
 
 
 class Schedule:
     """Told the time, asks nobody. Each id is in it at most once."""
 
-    def __init__(self, *, recipient_gap: float = 0.0) -> None:
+    def __init__(self, *, recipient_gap: float = 0.0, cold: Cold | None = None, most_hot: int = sys.maxsize) -> None:
+        """``most_hot`` (8 or more): emails in memory when there is a ``cold`` place for the rest."""
         self._recipient_gap = recipient_gap
         self._lanes = Lanes()
         self._known: dict[str, Waiting] = {}
@@ -61,41 +42,59 @@ class Schedule:
         self._parked: dict[int, dict[Lane, list[Waiting]]] = {}  #: due emails of a recipient behind its first one
         self._resting: list[tuple[float, int]] = []  #: recipients in their gap, by its end
         self._serial = 0
+        self._cold, self._most_hot = cold, most_hot
+        self._floors: dict[int, Key] = {}  #: of the cold queues, but for those behind a recipient
+        self._is_parked_cold = False  #: whether some of those may be there
+        self._cold_expiry: float | None = None  #: no cold email expires before this
+        self._came_due: float | None = None  #: when cold ones last came due
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._known) + (len(self._cold) if self._cold else 0)
 
     def __contains__(self, email_id: str) -> bool:
-        return email_id in self._known
+        return email_id in self._known or (self._cold is not None and bool(self._cold) and email_id in self._cold)
 
     def __iter__(self) -> Iterator[Waiting]:
-        return iter(self._known.values())
+        yield from self._known.values()
+        if self._cold:
+            yield from self._cold
 
     def add(self, email: Waiting, now: float) -> None:
         """Let an email wait, instead of its former place when it has one."""
         self.remove(email.id)  # whoever stood behind its former place comes forward
-        self._known[email.id] = email
-        self._serial += 1
-        if email.due > now:
-            heapq.heappush(self._later, (email.due, self._serial, email))
-        else:
-            heapq.heappush(self._ready[email.lane], email)
-        if email.expires is not None:
-            heapq.heappush(self._expiring, (email.expires, self._serial, email))
+        queue = LATER if email.due > now else READY[email.lane]
+        if self._floors and self._is_behind(queue, email):
+            self._put_cold(queue, [email])
+            return
+        self._put_hot(queue, email)
         self._tidy()
+        self._spill()
 
     def remove(self, email_id: str) -> Waiting | None:
         """Take an email out. Its entries in the heaps die when they come up."""
         email = self._known.pop(email_id, None)
+        if email is None and self._cold:
+            email = self._cold.remove(email_id)
         if email is not None:
             self._come_forward(email.recipient)
         return email
 
+    def lose(self, partitions: Iterable[int]) -> None:
+        """Take out the emails of these partitions."""
+        lost = set(partitions)
+        if self._cold:
+            self._cold.lose(lost)
+        for email_id in [email.id for email in self._known.values() if email.partition in lost]:
+            self.remove(email_id)
+
     def next(self, now: float) -> Waiting | None:
-        """Take the next email out and mark its recipient as in work; ``done`` must follow. None: nobody is due."""
+        """Take the next email out and mark its recipient as in work; ``done`` must follow.
+
+        None: nobody is due, or so many had to be parked that the rest is looked at in another call.
+        """
         self._wake(now)
-        while True:
-            lanes = [lane for lane, ready in self._ready.items() if self._head_of(ready) is not None]
+        for _ in range(AT_ONCE):
+            lanes = [lane for lane in Lane if self._first_of(lane) is not None]
             if not lanes:
                 return None
             lane = self._lanes.choose(lanes)
@@ -107,6 +106,7 @@ class Schedule:
             self._busy.add(email.recipient)
             self._lanes.started(lane)
             return email
+        return None
 
     def done(self, recipient: int, now: float) -> None:
         """The work for an email of this recipient has ended; the next one may go, after the recipient's gap."""
@@ -118,9 +118,11 @@ class Schedule:
     def wakes_at(self, now: float) -> float | None:
         """When ``next`` may have somebody: ``now``, a time to come, or None while there is nobody to wait for."""
         self._wake(now)
-        if any(self._head_of(ready) is not None for ready in self._ready.values()):
+        if any(self._first_of(lane) is not None for lane in Lane):
             return now
         times = [heap[0][0] for heap in (self._later, self._resting) if heap]
+        if (floor := self._floors.get(LATER)) is not None:
+            times.append(floor[0])
         return min(times, default=None)
 
     def expired(self, now: float, *, at_most: int | None = None) -> list[Waiting]:
@@ -131,21 +133,49 @@ class Schedule:
             if self._is_waiting(email):
                 self.remove(email.id)
                 found.append(email)
+        if self._cold and self._cold_expiry is not None and self._cold_expiry <= now:
+            cold = self._cold.expired(now, -1 if at_most is None else at_most - len(found))
+            self._cold_expiry = self._cold.first_expiry()
+            for email in cold:
+                self._come_forward(email.recipient)
+            found += cold
         return found
 
-    def due_next(self, count: int) -> list[Waiting]:
+    def due_next(self, count: int) -> list[str]:
         """About the next ``count`` due emails, for reading their bodies ahead; their order is not exact."""
-        found: list[Waiting] = []
-        for ready in self._ready.values():
-            found += filter(self._is_waiting, ready[:count])  # a heap: roughly sorted
+        found: list[str] = []
+        for lane, ready in self._ready.items():
+            found += self._first_ones(ready, READY[lane], count)
+        each = 1 + count // (1 + len(self._busy))
+        for recipient in islice(self._busy, count):  # with few recipients all the others wait behind these
+            if len(found) >= count:
+                break
+            for lane in Lane:
+                behind = self._parked.get(recipient, {}).get(lane, [])
+                found += self._first_ones(behind, parked_behind(recipient, lane), each)
         return found[:count]
 
     def backlog(self) -> dict[Lane, int]:
         """How many emails wait, by lane."""
-        counts = dict.fromkeys(Lane, 0)
+        counts = dict.fromkeys(Lane, 0) | (self._cold.backlog() if self._cold else {})
         for email in self._known.values():
             counts[email.lane] += 1
         return counts
+
+    def _first_of(self, lane: Lane) -> Waiting | None:
+        first = self._head_of(self._ready[lane])
+        while self._floors and (floor := self._floors.get(READY[lane])) is not None:
+            if first is not None and key_in(READY[lane], first) <= floor:
+                break
+            self._warm(READY[lane])
+            first = self._head_of(self._ready[lane])
+        return first
+
+    def _first_ones(self, hot: list[Waiting], queue: int, count: int) -> list[str]:
+        found = [email.id for email in hot[:count] if self._is_waiting(email)]  # a heap: roughly sorted
+        if self._cold and (queue in self._floors if queue <= _LAST_READY else self._is_parked_cold):
+            found += self._cold.ids(queue, count)
+        return found[:count]
 
     def _head_of(self, ready: list[Waiting]) -> Waiting | None:
         while ready and not self._is_waiting(ready[0]):
@@ -173,6 +203,8 @@ class Schedule:
             email = heapq.heappop(self._later)[2]
             if self._is_waiting(email):
                 heapq.heappush(self._ready[email.lane], email)
+        if self._floors and now != self._came_due:
+            self._wake_cold(now)
         while self._resting and self._resting[0][0] <= now:
             self._release(heapq.heappop(self._resting)[1])
 
@@ -182,12 +214,129 @@ class Schedule:
 
     def _come_forward(self, recipient: int) -> None:
         """Move the first parked email of each lane to the ready ones; the rest stays behind it."""
-        if recipient in self._busy or (lanes := self._parked.get(recipient)) is None:
+        if recipient in self._busy:
             return
-        for lane, parked in list(lanes.items()):
-            if self._head_of(parked) is not None:
-                heapq.heappush(self._ready[lane], heapq.heappop(parked))
-            if not parked:
+        if self._is_parked_cold:
+            self._warm_parked(recipient)
+        if (lanes := self._parked.get(recipient)) is None:
+            return
+        for lane, behind in list(lanes.items()):
+            if self._head_of(behind) is not None:
+                heapq.heappush(self._ready[lane], heapq.heappop(behind))
+            if not behind:
                 del lanes[lane]
         if not lanes:
             del self._parked[recipient]
+
+    # -- hot and cold -------------------------------------------------------------------------------------
+
+    def _put_hot(self, queue: int, email: Waiting) -> None:
+        self._know(email)
+        if queue == LATER:
+            heapq.heappush(self._later, (email.due, self._serial, email))
+        else:
+            heapq.heappush(self._ready[email.lane], email)
+
+    def _know(self, email: Waiting) -> None:
+        self._known[email.id] = email
+        self._serial += 1
+        if email.expires is not None:
+            heapq.heappush(self._expiring, (email.expires, self._serial, email))
+
+    def _put_cold(self, queue: int, emails: list[Waiting]) -> None:
+        assert self._cold is not None
+        self._cold.put(queue, emails)
+        if queue <= _LAST_READY:
+            self._floors[queue] = min(self._floors.get(queue, _HIGHEST), *(key_in(queue, email) for email in emails))
+        else:
+            self._is_parked_cold = True
+        for email in emails:
+            if email.expires is not None and (self._cold_expiry is None or email.expires < self._cold_expiry):
+                self._cold_expiry = email.expires
+
+    def _is_behind(self, queue: int, email: Waiting) -> bool:
+        """Whether emails in the cold may come before it."""
+        floor = self._floors.get(queue)
+        return floor is not None and key_in(queue, email) >= floor
+
+    def _warm(self, queue: int) -> None:
+        """Take the first ones of a cold queue into memory."""
+        assert self._cold is not None
+        for email in self._cold.take(queue, self._most_hot // 8):
+            self._put_hot(queue, email)
+        self._find_floor(queue)
+        self._spill()
+
+    def _warm_parked(self, recipient: int) -> None:
+        """Take the first ones behind a recipient into memory, if the very first is cold."""
+        assert self._cold is not None
+        for lane in Lane:
+            queue = parked_behind(recipient, lane)
+            if (floor := self._cold.first(queue)) is None:
+                continue
+            behind = self._parked.setdefault(recipient, {}).setdefault(lane, [])
+            first = self._head_of(behind)
+            if first is None or floor < key_in(queue, first):
+                for email in self._cold.take(queue, COMING_FORWARD):
+                    self._know(email)
+                    heapq.heappush(behind, email)
+        self._is_parked_cold = len(self._cold) > 0
+
+    def _wake_cold(self, now: float) -> None:
+        """Let cold ones become ready that are due: many at once come in several calls, so that nothing stands still."""
+        floor = self._floors.get(LATER)
+        if floor is None or floor[0] > now:
+            return
+        assert self._cold is not None
+        self._came_due = now
+        behind: dict[int, list[Waiting]] = {}
+        for email in self._cold.take(LATER, AT_ONCE, until=now):
+            queue = READY[email.lane]
+            if self._is_behind(queue, email):
+                behind.setdefault(queue, []).append(email)
+            else:
+                self._put_hot(queue, email)
+        for queue, emails in behind.items():
+            self._put_cold(queue, emails)
+        self._find_floor(LATER)
+        self._spill()
+
+    def _find_floor(self, queue: int) -> None:
+        assert self._cold is not None
+        if (first := self._cold.first(queue)) is None:
+            self._floors.pop(queue, None)
+        else:
+            self._floors[queue] = first
+
+    def _spill(self) -> None:
+        """Keep memory bounded: the last half of the longest queue waits in the cold, then of the next longest."""
+        if self._cold is None or len(self._known) <= self._most_hot:
+            return
+        while len(self._known) > self._most_hot * 3 // 4:
+            lane = max(Lane, key=lambda lane: len(self._ready[lane]))
+            behind = sum(len(emails) for lanes in self._parked.values() for emails in lanes.values())
+            longest = max(behind, len(self._later), len(self._ready[lane]))
+            if longest == behind:
+                self._spill_parked()
+            elif longest == len(self._later):
+                entries = sorted(entry for entry in self._later if self._is_waiting(entry[2]))
+                self._later[:] = entries[: len(entries) // 2]
+                self._leave(LATER, [email for *_, email in entries[len(entries) // 2 :]])
+            else:
+                emails = sorted(filter(self._is_waiting, self._ready[lane]))
+                self._ready[lane][:] = emails[: len(emails) // 2]
+                self._leave(READY[lane], emails[len(emails) // 2 :])
+        self._tidy()
+
+    def _spill_parked(self) -> None:
+        """Let all who wait behind a recipient do so in the cold: who is next of them is asked when its turn comes."""
+        everybody, self._parked = self._parked, {}
+        for recipient, lanes in everybody.items():
+            for lane, emails in lanes.items():
+                self._leave(parked_behind(recipient, lane), list(filter(self._is_waiting, emails)))
+
+    def _leave(self, queue: int, emails: list[Waiting]) -> None:
+        for email in emails:
+            del self._known[email.id]
+        if emails:
+            self._put_cold(queue, emails)

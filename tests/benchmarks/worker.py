@@ -64,15 +64,15 @@ async def _until(worker: Program, process: psutil.Process, sent: float) -> dict[
     """Look until that many mails are SENT; what was seen then."""
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
-        seen = _sent(worker)
+        seen = sent_by(worker)
         if seen >= sent:
             times = process.cpu_times()
             return {"sent": seen, "cpu": times.user + times.system, "at": time.monotonic()}
         await asyncio.sleep(0.2)
-    raise SystemExit(f"only {_sent(worker):.0f} mails were sent within {LIMIT_SECONDS} s")
+    raise SystemExit(f"only {sent_by(worker):.0f} mails were sent within {LIMIT_SECONDS} s")
 
 
-def _sent(worker: Program) -> float:
+def sent_by(worker: Program) -> float:
     with contextlib.suppress(httpx.HTTPError):
         text = httpx.get(f"{worker.url}/metrics", timeout=5).text
         for family in text_string_to_metric_families(text):

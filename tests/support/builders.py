@@ -20,7 +20,7 @@ from mailstream.request import Address, Control, ControlKind, EmailRequest, Lane
 from mailstream.status import Coordinates, EmailStatus, Status, is_final, rank_of
 from streams.core import fold
 from streams.core.intake import Received
-from streams.core.schedule import Waiting
+from streams.core.waiting import Waiting
 
 ADA = "ada@example.com"
 HASH = recipient_hash(ADA)

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -68,12 +68,12 @@ class MailSystem:
         found: dict[str, Any] = answer.json()
         return found
 
-    async def publish(self, count: int, **members: Any) -> list[str]:
-        """Many emails straight to Kafka, as another service would. Returns their ids."""
+    async def publish(self, count: int, *, recipients: Sequence[str] = (), **members: Any) -> list[str]:
+        """Many emails straight to Kafka, as another service would; to these in turn, or each to another. Their ids."""
         publisher, naming, clock = Publisher(self.settings), Naming(self.settings.topic_prefix), SystemClock()
 
-        async def one() -> str:
-            to = an_address()
+        async def one(number: int) -> str:
+            to = recipients[number % len(recipients)] if recipients else an_address()
             recipient = canonical(to)
             request = EmailRequest(
                 id=email_id.new(recipient),
@@ -94,7 +94,7 @@ class MailSystem:
             assert request.id is not None
             return request.id
 
-        ids = await asyncio.gather(*(one() for _ in range(count)))
+        ids = await asyncio.gather(*(one(number) for number in range(count)))
         await publisher.close()
         return list(ids)
 

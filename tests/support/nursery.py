@@ -96,7 +96,8 @@ class Nursery:
         name = name or f"worker-{len(self.children) + 1}"
         port = before.port if before else free_port()
         log = self.folder / "logs" / f"{name}.log"
-        mine = settings.model_copy(update={"worker_id": name, "worker_port": port, "data_dir": str(self.folder)})
+        data_dir = settings.data_dir if "data_dir" in settings.model_fields_set else str(self.folder)
+        mine = settings.model_copy(update={"worker_id": name, "worker_port": port, "data_dir": data_dir})
         fork = shared_forks().start(program, env=as_environment(mine), log=log, cwd=self.folder)
         child = Child(fork, name, port, log)
         self.children.append(child)

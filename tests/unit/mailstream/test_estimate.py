@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from mailstream.estimate import WEIGHTS, position, starts_at
 from mailstream.request import Lane
 from streams.core import lanes
-from streams.core.schedule import Schedule, Waiting
+from streams.core.schedule import Schedule
+from streams.core.waiting import Waiting
 
 COUNTS = st.fixed_dictionaries({lane: st.integers(0, 60) for lane in Lane})
 

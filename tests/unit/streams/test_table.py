@@ -1,17 +1,23 @@
 """A status that the broker did not take is written again, but never over what another owner wrote meanwhile."""
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import faust
 import pytest
+from msgspec import structs
 
+from mailstream import codec
 from mailstream.errors import NotPublished
-from mailstream.status import Status
+from mailstream.status import EmailStatus, Status
 from streams import table
+from streams.cold_statuses import ColdStatuses
+from streams.scratch import Scratch
 from streams.table import StatusTable
-from tests.support.builders import HOME, PARTITIONS, a_status
+from tests.support.builders import HOME, ID, PARTITIONS, a_status
 
 
 @pytest.fixture
@@ -60,3 +66,86 @@ async def test_but_not_after_the_partition_went_and_came_back(sent: "list[asynci
 
     assert len(sent) == 1
     assert not known.unwritten()
+
+
+# -- more statuses than memory has room for ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cold(tmp_path: Path) -> Iterator[ColdStatuses]:
+    """A place for statuses on disk."""
+    scratch = Scratch(tmp_path, failed=pytest.fail)
+    yield ColdStatuses(scratch)
+    scratch.close()
+
+
+def a_full_table(cold: ColdStatuses) -> "tuple[StatusTable, list[Any]]":
+    """A table with room for four of its twenty statuses, and what it has written."""
+    written: list[Any] = []
+    made = StatusTable(faust.App("test", autodiscover=False), name="status", partitions=PARTITIONS)
+
+    def send(_: str, value: bytes | None, **members: Any) -> "asyncio.Future[Any]":
+        written.append((members["key"].decode(), value))
+        return asyncio.get_running_loop().create_future()
+
+    made.set_up(Mock(send=send), "email.status", PARTITIONS, cold, most_hot=4)
+    made.gain(HOME)
+    for n in range(20):
+        made.put(numbered(n), HOME)
+    return made, written
+
+
+def numbered(n: int, status: Status = Status.QUEUED) -> EmailStatus:
+    return structs.replace(a_status(status, 0), id=f"{ID[:12]}{n}", reference=f"order-{n}")
+
+
+async def test_every_status_is_known_wherever_it_is_and_comes_once(cold: ColdStatuses) -> None:
+    known, _ = a_full_table(cold)
+
+    assert [known.get_status(numbered(n).id) for n in range(20)] == [numbered(n) for n in range(20)]
+    assert sorted(s.id for s in known.statuses([HOME])) == sorted(numbered(n).id for n in range(20))
+    assert not list(known.statuses([HOME + 1]))
+    assert len(known._kept) <= 4
+
+
+async def test_a_cold_status_that_changes_is_the_new_one_and_is_so_in_the_cold_again(cold: ColdStatuses) -> None:
+    known, _ = a_full_table(cold)
+
+    known.put(numbered(0, Status.CANCELLED), HOME)
+    assert known.get_status(numbered(0).id) == numbered(0, Status.CANCELLED)
+    for n in range(1, 20):
+        known.get_status(numbered(n).id)
+
+    assert known.get_status(numbered(0).id) == numbered(0, Status.CANCELLED)
+    assert [s.status for s in known.statuses([HOME])].count(Status.CANCELLED) == 1
+
+
+async def test_a_walk_meets_each_email_once_though_all_of_them_change_meanwhile(cold: ColdStatuses) -> None:
+    known, _ = a_full_table(cold)
+
+    met = []
+    for status in known.statuses([HOME]):
+        met.append(status.id)
+        for n in range(20):
+            known.put(numbered(n, Status.CANCELLED), HOME)
+        known.drop(numbered(19).id.encode())
+
+    assert sorted({*met, numbered(19).id}) == sorted(numbered(n).id for n in range(20))
+    assert len(met) == len(set(met))
+
+
+async def test_cold_statuses_are_written_again_forgotten_and_lost_as_the_others_are(cold: ColdStatuses) -> None:
+    known, written = a_full_table(cold)
+
+    known.rewrite(numbered(0).id, HOME)
+    assert written[-1] == (numbered(0).id, codec.encode(numbered(0)))
+    known.drop(numbered(1).id.encode())
+    known.forget(numbered(2).id, HOME)
+    assert written[-1] == (numbered(2).id, None)
+    assert known.get_status(numbered(1).id) is known.get_status(numbered(2).id) is None
+    assert len(list(known.statuses([HOME]))) == 18
+
+    known.lose([HOME])
+
+    assert not list(known.statuses([HOME]))
+    assert all(known.get_status(numbered(n).id) is None for n in range(20))

@@ -2,15 +2,21 @@
 
 import gc
 import itertools
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
 
 from mailstream.request import Lane
 from mailstream.status import Status
-from streams.core.schedule import Schedule, Waiting, waiting
+from streams.cold_waiting import ColdWaiting
+from streams.core.schedule import COMING_FORWARD, Schedule
+from streams.core.waiting import Waiting, waiting
+from streams.scratch import Scratch
 from tests.support.builders import HASH, HOME, ID, NOW, a_status, an_email, later
 
 
@@ -129,8 +135,19 @@ def test_what_is_due_next_can_be_read_ahead() -> None:
         schedule.add(an_email(f"e{n}", recipient=n, created=n, due_in_seconds=0 if n < 6 else 60), 0)
     schedule.remove("e0")
 
-    assert {email.id for email in schedule.due_next(100)} == {"e1", "e2", "e3", "e4", "e5"}
+    assert set(schedule.due_next(100)) == {"e1", "e2", "e3", "e4", "e5"}
     assert len(schedule.due_next(2)) <= 2
+
+
+def test_what_waits_behind_few_recipients_can_be_read_ahead_too() -> None:
+    schedule = Schedule()
+    for n in range(9):
+        schedule.add(an_email(f"e{n}", created=n), 0)
+    first = schedule.next(0)
+    assert first is not None
+    assert schedule.next(0) is None  # the others are parked
+
+    assert set(schedule.due_next(100)) == {f"e{n}" for n in range(1, 9)}
 
 
 def test_the_backlog_is_counted_by_lane() -> None:
@@ -180,17 +197,25 @@ def test_an_email_waits_as_its_status_says() -> None:
     assert (email.due, email.expires) == (later(30).timestamp(), later(60).timestamp())
 
 
+def same(email: Waiting | None, other: Waiting | None) -> bool:
+    """Out of the cold comes another object."""
+    return email is not None and other is not None and structs.asdict(email) == structs.asdict(other)
+
+
 class AnyInterleaving(RuleBasedStateMachine):
     """Everything that can happen to a schedule, beside a model that is too slow to be wrong."""
 
     @initialize(gap=st.sampled_from([0.0, 3.0]))
     def begin(self, gap: float) -> None:
         self.now, self.gap = 0.0, gap
-        self.schedule = Schedule(recipient_gap=gap)
+        self.schedule = self.a_schedule()
         self.waiting: dict[str, Waiting] = {}
         self.in_work: list[Waiting] = []
         self.rests: dict[int, float] = {}
         self.serial = itertools.count()
+
+    def a_schedule(self) -> Schedule:
+        return Schedule(recipient_gap=self.gap)
 
     def is_free(self, recipient: int, at: float) -> bool:
         return recipient not in {email.recipient for email in self.in_work} and self.rests.get(recipient, 0.0) <= at
@@ -214,10 +239,31 @@ class AnyInterleaving(RuleBasedStateMachine):
                 lane=lane,
                 created=created,
                 order=serial,
+                partition=recipient % 3,
                 due_in_seconds=self.now + due if due else 0,
                 expires_in_seconds=expires and self.now + expires,
             )
         )
+
+    @rule(
+        count=st.integers(3, 12),
+        recipients=st.sampled_from([1, 3, 20]),
+        lane=st.sampled_from(Lane),
+        due=st.sampled_from([0, 0, 1, 3]),
+        expires=st.none() | st.integers(1, 9),
+        is_backwards=st.booleans(),
+    )
+    def add_many(
+        self, count: int, recipients: int, lane: Lane, due: int, expires: int | None, is_backwards: bool
+    ) -> None:
+        for n in range(count):
+            self.add(n % recipients, lane, 5 - n % 6 if is_backwards else n % 6, due and due + n % 2, expires)
+
+    @rule(partition=st.integers(0, 2))
+    def lose(self, partition: int) -> None:
+        """All emails of a recipient are in one partition."""
+        self.schedule.lose([partition])
+        self.waiting = {id_: email for id_, email in self.waiting.items() if email.partition != partition}
 
     def _add(self, email: Waiting) -> None:
         self.schedule.add(email, self.now)
@@ -236,6 +282,7 @@ class AnyInterleaving(RuleBasedStateMachine):
                 lane=old.lane,
                 created=old.created,
                 order=old.order,
+                partition=old.partition,
                 due_in_seconds=self.now + due if due else 0,
                 expires_in_seconds=old.expires,
             )
@@ -245,7 +292,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
         email_id = data.draw(st.sampled_from(sorted(self.waiting)))
-        assert self.schedule.remove(email_id) is self.waiting.pop(email_id)
+        assert same(self.schedule.remove(email_id), self.waiting.pop(email_id))
         assert self.schedule.remove(email_id) is None
 
     @rule()
@@ -255,9 +302,10 @@ class AnyInterleaving(RuleBasedStateMachine):
         if email is None:
             assert not eligible, "somebody is due and free"
             return
-        assert self.waiting.pop(email.id) is email, "each email comes once"
-        assert email in eligible, "due, and nothing of its recipient is in work or rests"
-        assert email is min(e for e in eligible if e.lane is email.lane), "the oldest of its lane"
+        known = self.waiting.pop(email.id)
+        assert same(email, known), "each email comes once"
+        assert known in eligible, "due, and nothing of its recipient is in work or rests"
+        assert known is min(e for e in eligible if e.lane is email.lane), "the oldest of its lane"
         self.in_work.append(email)
 
     @precondition(lambda self: self.in_work)
@@ -289,9 +337,10 @@ class AnyInterleaving(RuleBasedStateMachine):
     @invariant()
     def it_knows_who_waits(self) -> None:
         assert {email.id for email in self.schedule} == set(self.waiting)
+        assert self.schedule.backlog() == {lane: sum(e.lane is lane for e in self.waiting.values()) for lane in Lane}
         assert len(self.schedule) == len(self.waiting)
         assert all(email_id in self.schedule for email_id in self.waiting)
-        assert all(self.waiting.get(email.id) is email for email in self.schedule.due_next(100))
+        assert set(self.schedule.due_next(100)) <= {e.id for e in self.waiting.values() if e.due <= self.now}
 
     @invariant()
     def it_never_sleeps_through_an_email(self) -> None:
@@ -306,7 +355,24 @@ class AnyInterleaving(RuleBasedStateMachine):
             assert wakes_at <= soonest
 
 
+class AnyInterleavingInTheCold(AnyInterleaving):
+    """The same, of a schedule that has hardly any room in memory."""
+
+    def a_schedule(self) -> Schedule:
+        self.scratch = Scratch(Path(tempfile.gettempdir()), failed=pytest.fail)
+        return Schedule(recipient_gap=self.gap, cold=ColdWaiting(self.scratch), most_hot=8)
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        assert len(self.schedule._known) <= 8 + len(Lane) * COMING_FORWARD
+
+    def teardown(self) -> None:
+        if hasattr(self, "scratch"):
+            self.scratch.close()
+
+
 test_nobody_is_lost_doubled_or_overtaken_in_any_interleaving = AnyInterleaving.TestCase
+test_nor_when_nearly_all_of_them_wait_in_the_cold = AnyInterleavingInTheCold.TestCase
 
 
 @pytest.mark.parametrize("count", [3000])
@@ -316,3 +382,54 @@ def test_many_emails_to_one_recipient_do_not_cost_a_look_each(count: int) -> Non
         schedule.add(an_email(f"e{n}", created=n), 0)
 
     assert list(taken(schedule)) == [f"e{n}" for n in range(count)]
+
+
+# -- more emails than memory has room for --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cramped(tmp_path: Path) -> Iterator[Schedule]:
+    """A schedule with room for 100 emails."""
+    scratch = Scratch(tmp_path, failed=pytest.fail)
+    yield Schedule(cold=ColdWaiting(scratch), most_hot=100)
+    scratch.close()
+
+
+def test_many_cold_emails_to_one_recipient_come_in_order_and_hold_nobody_up(cramped: Schedule) -> None:
+    for n in range(5000):
+        cramped.add(an_email(f"e{n}", recipient=1, created=n), 0)
+    first = cramped.next(0)
+    assert first is not None
+    cramped.add(an_email("other", recipient=2, created=9000), 0)
+
+    looks = list(itertools.takewhile(lambda email: email is None, (cramped.next(0) for _ in range(9))))
+    assert 1 < len(looks) < 9, "those behind the first are parked, some in each call, until the other one comes"
+
+    cramped.done(first.recipient, 0)
+    assert list(taken(cramped)) == [f"e{n}" for n in range(1, 5000)]
+
+
+def test_many_cold_emails_that_come_due_together_come_in_several_calls(cramped: Schedule) -> None:
+    for n in range(5000):
+        cramped.add(an_email(f"e{n}", recipient=n, created=n % 7, order=n, due_in_seconds=10), 0)
+    assert cramped.wakes_at(0) == 10
+    assert cramped.next(9) is None
+
+    came: list[str] = []
+    for tenths in range(100, 104):
+        assert (cramped.wakes_at(tenths / 10) or 0) <= tenths / 10
+        came += taken(cramped, tenths / 10)
+
+    assert sorted(came) == sorted(f"e{n}" for n in range(5000))
+    assert not cramped
+    assert cramped.wakes_at(11) is None
+
+
+def test_an_urgent_email_overtakes_those_in_the_cold(cramped: Schedule) -> None:
+    for n in range(1000):
+        cramped.add(an_email(f"b{n}", recipient=n, created=n, lane=Lane.BULK), 0)
+    assert next(taken(cramped)) == "b0"
+
+    cramped.add(an_email("code", recipient=5000, created=9999, lane=Lane.CRITICAL), 0)
+
+    assert next(taken(cramped)) == "code"
