@@ -32,6 +32,7 @@ class Bodies:
         self._config = {**tail.SETTINGS, **tail.LITTLE_AHEAD, **connection(settings), "enable.partition.eof": True}
         self._consumer: Consumer | None = None
         self._reading = asyncio.Lock()
+        self._asked: set[Coordinates] = set()  #: whoever waits for a body
         self.due_next: Callable[[], Iterable[Coordinates]] = tuple  #: what will be asked for soon
 
     def keep(self, place: Coordinates, value: bytes) -> None:
@@ -60,11 +61,15 @@ class Bodies:
         """
         if (value := self._kept.get(place)) is not None:
             return value
-        async with self._reading:  # who waited here has probably been read with the others
-            if (value := self._kept.get(place)) is not None:
-                return value
-            found = await self.read([place, *self.due_next()])
-            return found.get(place) or (await self.read([place])).get(place)  # very large bodies: not all were read
+        self._asked.add(place)  # all who wait are read together: they are not due next any more, they are in work
+        try:
+            async with self._reading:  # who waited here has probably been read with the others
+                if (value := self._kept.get(place)) is not None:
+                    return value
+                found = await self.read([*self._asked, *self.due_next()])
+                return found.get(place) or (await self.read([place])).get(place)  # very large bodies: not all were read
+        finally:
+            self._asked.discard(place)
 
     async def read(self, places: Iterable[Coordinates]) -> dict[Coordinates, bytes]:
         """Read bodies from the log and keep them; neighbours in one fetch. What is gone is missing in the answer.

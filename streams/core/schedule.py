@@ -172,8 +172,13 @@ class Schedule:
         return first
 
     def _first_ones(self, hot: list[Waiting], queue: int, count: int) -> list[str]:
-        found = [email.id for email in hot[:count] if self._is_waiting(email)]  # a heap: roughly sorted
-        if self._cold and (queue in self._floors if queue <= _LAST_READY else self._is_parked_cold):
+        hot.sort()  # still a heap; one that was not would hide many of the next, and each costs a look-up of its own
+        found = [email.id for email in hot[:count] if self._is_waiting(email)]
+        if (
+            len(found) < count
+            and self._cold
+            and (queue in self._floors if queue <= _LAST_READY else self._is_parked_cold)
+        ):
             found += self._cold.ids(queue, count)
         return found[:count]
 

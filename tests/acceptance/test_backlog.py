@@ -24,7 +24,7 @@ async def test_a_backlog_in_the_scratch_file_is_sent_once_and_in_order_though_th
     programs: Programs, settings: Settings, tmp_path: Path
 ) -> None:
     recipients = [f"reader-{number}@example.com" for number in range(50)]
-    system = MailSystem(programs, settings, send_gap=0, session_timeout=6)
+    system = MailSystem(programs, settings, send_gap=0, session_timeout=3)
     ids = await system.publish(EMAILS, recipients=recipients)
     with Nursery(tmp_path) as nursery:
         first = nursery.worker(system.settings, CRAMPED)
