@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 STUCK_SECONDS = 60.0  #: without progress in a load before it fails and the process ends
 CHECKPOINT_SECONDS = 60.0
+#: After a batch of so many records, what the tail waits for more of them: a few large batches cost less than many small.
+MANY, BUSY_SECONDS = 16, 0.003
 
 
 class Ownership:
@@ -61,7 +63,8 @@ class Ownership:
         self._marks: dict[int, Checkpoint] = {}
         self._ends = LogEnds(settings, seconds=STUCK_SECONDS)
         self._checkpoints = Checkpoints(settings, attempts)
-        self._tail = Tail(settings, self._take, name="ownership")
+        self._newest = 0  #: entries in the newest batch of the tail
+        self._tail = Tail(settings, self._take, name="ownership", patience=self._patience)
 
     async def warm_up(self) -> None:
         """Connect and find the coordinator while the group forms: it costs a second, once."""
@@ -169,7 +172,11 @@ class Ownership:
 
     # -- following ----------------------------------------------------------------------------------------
 
+    def _patience(self) -> float:
+        return BUSY_SECONDS if self._newest >= MANY else 0.0
+
     def _take(self, batch: Sequence[Message | End]) -> None:
+        self._newest = len(batch)
         try:
             for entry in batch:
                 if isinstance(entry, End):
