@@ -33,7 +33,7 @@ SETTINGS: Mapping[str, Any] = {
 }
 #: From so many unacknowledged records on they go in batches, until there are none.
 MANY = 16
-BATCH_SECONDS = 0.003
+BATCH_SECONDS = 0.005
 
 Headers = Sequence[tuple[str, bytes]]
 #: An error of ours comes without a message.
