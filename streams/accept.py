@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from faust.types import EventT
+from aiokafka import ConsumerRecord
 
 from mailstream import codec, sender
 from mailstream.clock import Clock, moment
@@ -50,17 +50,16 @@ AGAIN_SECONDS = 1.0
 Done = Callable[[], None]
 
 
-def received(event: EventT) -> Received:
-    """A Faust event as our core sees it."""
-    message = event.message
+def received(record: "ConsumerRecord[bytes, bytes]") -> Received:
+    """A record as our core sees it."""
     return Received(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        timestamp_ms=int(message.timestamp * 1000),
-        key=message.key,
-        value=message.value,
-        headers=dict(message.headers or ()),
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        key=record.key,
+        value=record.value,
+        headers=dict(record.headers),
     )
 
 

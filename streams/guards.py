@@ -146,6 +146,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.acks: Acks[TP] = Acks()
         self.lost_logs: dict[TP, str] = {}  #: partitions that lost records before they were read, and what to do
         self.is_draining = True  #: start nothing new
+        self.drains = 0  #: how many there were: a record that was read before one is not worked on after it
         self.heard_at = 0.0  #: boot time of the last heartbeat that the group coordinator answered (G3)
         self.on_drain: list[Callable[[], Awaitable[None]]] = []  #: awaited on revoke and stop, within DRAIN_SECONDS
         self._committed: dict[TP, int] = {}
@@ -155,6 +156,12 @@ class GuardedApp(faust.App):  # type: ignore[misc]
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
 
+    def admit_next(self, tp: TP, offset: int) -> Slot[TP] | None:
+        """The same as ``admit`` for a record that follows on the one before; None: ask ``admit``."""
+        if self.is_draining or tp in self.lost_logs or self.acks.last(tp) != offset - 1:
+            return None
+        return self.acks.add(tp, offset)
+
     async def admit(self, tp: TP, offset: int) -> Slot[TP] | None:
         """Register a record before anything is done with it. None: a repeat, or a drain is on; skip it.
 
@@ -163,16 +170,17 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         """
         if self.is_draining or tp in self.lost_logs:
             return None
+        drains = self.drains
         last = self.acks.last(tp)
         expected = self.consumer._committed_offset[tp] if last is None else last + 1
         if not expected and offset:  # nothing was committed yet: then reading begins with the first that is kept
             expected = await holes.first_kept(self.mailstream_settings, tp)
-            if self.is_draining:
+            if self.is_draining or self.drains != drains:
                 return None
         if expected is not None and offset > expected:
             # markers of transactions and compacted records leave holes that nobody ever reads (amendment 18)
             await holes.require_empty(self.mailstream_settings, tp, expected, offset)
-            if self.is_draining:
+            if self.is_draining or self.drains != drains:
                 return None
             self.acks.skip_to(tp, offset)
         return self.acks.add(tp, offset)
@@ -189,6 +197,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         Replaces ``stream_wait_empty``, whose wait has no limit, and commits what Faust forgets at a revoke.
         """
         self.is_draining = True
+        self.drains += 1
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 for drain in self.on_drain:
@@ -293,7 +302,7 @@ def make_app(settings: Settings, name: str, kind: type[AppKind] = GuardedApp, **
         "broker_request_timeout": max(60.0, settings.session_timeout),
         "broker_max_poll_interval": 2_592_000.0,  # 30 days: a paced worker must not leave its group, silently, for ever
         "broker_max_poll_records": 500,
-        "stream_buffer_maxsize": 2048,
+        "stream_buffer_maxsize": 32,  # batches: each of one partition, at most 500 records and about a megabyte
         "producer_acks": -1,
         "producer_request_timeout": 30.0,
         "datadir": str(datadir),

@@ -1,5 +1,7 @@
 """Every metric of the worker, and what a rise means. Labels are closed sets (contract §5)."""
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from mailstream.status import Status
@@ -62,3 +64,9 @@ EVENT_KINDS = frozenset(
 #: The children of EMAILS by status and of ATTEMPTS by verdict, looked up once: they are counted for every mail.
 EMAILS_IN = {status: EMAILS.labels(status.value) for status in Status}
 VERDICTS = {verdict: ATTEMPTS.labels(verdict.value) for verdict in Verdict}
+
+
+@cache
+def seconds_of(code: str) -> Histogram:
+    """The child of PROVIDER_SECONDS for a code, looked up once."""
+    return PROVIDER_SECONDS.labels(code)

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 STUCK_SECONDS = 60.0  #: without progress in a load before it fails and the process ends
 CHECKPOINT_SECONDS = 60.0
 AT_ONCE = 500  #: statuses of a new partition that are looked at between two turns of the loop
+#: After a batch of so many records, what the tail waits for more of them: a few large batches cost less than many small.
+MANY, BUSY_SECONDS = 16, 0.003
 
 
 class Ownership:
@@ -63,7 +65,8 @@ class Ownership:
         self._marks: dict[int, Checkpoint] = {}
         self._ends = LogEnds(settings, seconds=STUCK_SECONDS)
         self._checkpoints = Checkpoints(settings, attempts)
-        self._tail = Tail(settings, self._take, name="ownership", **tail.LITTLE_AHEAD)
+        self._newest = 0  #: entries in the newest batch of the tail
+        self._tail = Tail(settings, self._take, name="ownership", patience=self._patience, **tail.LITTLE_AHEAD)
 
     async def warm_up(self) -> None:
         """Connect and find the coordinator while the group forms: it costs a second, once."""
@@ -173,7 +176,11 @@ class Ownership:
 
     # -- following ----------------------------------------------------------------------------------------
 
+    def _patience(self) -> float:
+        return BUSY_SECONDS if self._newest >= MANY else 0.0
+
     def _take(self, batch: Sequence[Message | End]) -> None:
+        self._newest = len(batch)
         try:
             for entry in batch:
                 if isinstance(entry, End):

@@ -24,7 +24,7 @@ from streams.core.waiting import Waiting
 from streams.digests import BodyGone, Digests, Mail
 from streams.failpoints import failpoint
 from streams.gate import Gate
-from streams.metrics import PROVIDER_SECONDS
+from streams.metrics import seconds_of
 from streams.provider.port import Provider
 from streams.rendering import Rendering
 from streams.suppressions import Suppressions
@@ -170,7 +170,7 @@ class Sending:
         started_at = start.wall_ns / 1e9 if start is not None else ended_at
         failpoint("C8", won.id)
         code = answer.http_status if isinstance(answer, Responded) else None
-        PROVIDER_SECONDS.labels(str(code) if code else type(answer).__name__).observe(max(0.0, ended_at - started_at))
+        seconds_of(str(code) if code else type(answer).__name__).observe(max(0.0, ended_at - started_at))
         outcome, reason = await self._proof(answer, request)
         retry_at, counts = self._next_attempt(outcome, answer, won.id, ended_at)
         await self._claim_log.outcome(

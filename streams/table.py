@@ -27,6 +27,7 @@ from streams.cold_statuses import ColdStatuses
 log = structlog.get_logger(__name__)
 
 REPEAT_SECONDS = 1.0  #: between two tries to write a status that the broker did not acknowledge
+AT_HAND = 512  #: statuses that are kept decoded besides
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +59,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         self._cold, self._most_hot = cold, most_hot
         self._kept: dict[str, bytes] = {}  #: the hot ones, packed, by id; the schedule shares the id with it
         self._owned: dict[int, _Owned] = {}
-        self._in_work: dict[str, EmailStatus] = {}  #: decoded statuses of emails that are being called
+        self._in_work: dict[str, EmailStatus] = {}  #: the last few that were asked for or written, not packed
         self._silent: set[int] = set()  #: partitions that are made anew: nothing is written until all is known
         self._unwritten: dict[str, float] = {}  #: emails whose newest status the broker has refused to acknowledge
         self.rebalanced: Callable[[set[TP], int], Any] | None = None  #: awaited at each assignment
@@ -69,12 +70,18 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """What is known of an email, None when it was never asked for."""
         if (status := self._in_work.get(email_id)) is not None:
             return status
-        packed = self._packed(email_id)
-        if packed is None:
+        if (packed := self._packed(email_id)) is None:
             return None
         if self._cold and email_id not in self._kept:  # who is asked for changes soon, or is asked for again
             self._keep(email_id, packed)
-        return codec.decode_status(unpack(packed))
+        return self._work_on(codec.decode_status(unpack(packed)))
+
+    def _work_on(self, status: EmailStatus) -> EmailStatus:
+        """Keep a status at hand: on its way from the schedule to SENT an email is asked for again and again."""
+        self._in_work[status.id] = status
+        if len(self._in_work) > AT_HAND:
+            del self._in_work[next(iter(self._in_work))]
+        return status
 
     def statuses(self, partitions: Iterable[int]) -> Iterator[EmailStatus]:
         """Every status of these partitions."""
@@ -104,12 +111,9 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         A write that fails is repeated, with what is newest then, for as long as the partition is owned.
         """
         value = codec.encode(status)
-        if status.status is Status.PROCESSING:
-            self._keep(status.id, value)  # for the time of a call: not worth packing
-            self._in_work[status.id] = status
-        else:
-            self._keep(status.id, pack(value))
-            self._in_work.pop(status.id, None)
+        # for the time of a call it is not worth packing
+        self._keep(status.id, value if status.status is Status.PROCESSING else pack(value))
+        self._work_on(status)
         if partition not in self._silent:
             self._write(status.id, value, partition, then)
         elif then is not None:
@@ -124,7 +128,6 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """Forget what a tombstone in the log forgets."""
         email_id = key.decode("utf-8", "replace")
         self._forget(email_id)
-        self._in_work.pop(email_id, None)
 
     def rewrite(self, email_id: str, partition: int) -> None:
         """Write the known status again, over a foreign one that lowers it (K7)."""
@@ -141,23 +144,19 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         return len(self._unwritten)
 
     def _write(self, email_id: str, value: bytes, partition: int, then: Callable[[], None] | None) -> None:
-        headers = codec.headers_of(EmailStatus)
-        sent = self._publisher.send(self._topic, value, key=email_id.encode(), partition=partition, headers=headers)
         owned = self._owned.get(partition)
 
         def is_still_ours() -> bool:
             # not "ours again": while it is loaded what is known may be lower than what the log holds (K7)
             return owned is not None and self._owned.get(partition) is owned
 
-        def written(done: "asyncio.Future[Position]") -> None:
-            if done.cancelled():
-                return
-            if (error := done.exception()) is None:
+        def written(error: NotPublished | None) -> None:
+            if error is None:
                 if self._unwritten:
                     self._unwritten.pop(email_id, None)
                 if then is not None:
                     then()
-            elif isinstance(error, NotPublished) and is_still_ours():
+            elif is_still_ours():
                 self._unwritten.setdefault(email_id, 0.0)
                 log.warning("status not acknowledged, it is written again", email=email_id, error=str(error))
                 asyncio.get_running_loop().call_later(REPEAT_SECONDS, again)
@@ -169,7 +168,8 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             else:
                 self._unwritten.pop(email_id, None)
 
-        sent.add_done_callback(written)
+        headers = codec.headers_of(EmailStatus)
+        self._publisher.post(self._topic, value, written, key=email_id.encode(), partition=partition, headers=headers)
 
     # -- hot and cold -------------------------------------------------------------------------------------
 
@@ -186,6 +186,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
                 del self._kept[id_]
 
     def _forget(self, email_id: str) -> None:
+        self._in_work.pop(email_id, None)
         self._kept.pop(email_id, None)
         if self._cold:
             self._cold.drop(email_id)
@@ -215,10 +216,10 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         for partition in lost:
             self._owned.pop(partition, None)
             self._silent.discard(partition)
-        for email_id in [id_ for id_ in self._kept if partition_in(id_, self.partition_count) in lost]:
-            del self._kept[email_id]
-            self._in_work.pop(email_id, None)
-            self._unwritten.pop(email_id, None)
+        emails: dict[str, Any]
+        for emails in (self._kept, self._in_work, self._unwritten):
+            for email_id in [id_ for id_ in emails if partition_in(id_, self.partition_count) in lost]:
+                del emails[email_id]
         if self._cold:
             self._cold.lose(lost)
 

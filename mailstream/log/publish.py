@@ -1,6 +1,9 @@
-"""The one producer of a process: await each record, wake the loop once per batch of delivery reports.
+"""The one producer of a process: await each record, or be told of it; wake the loop once per batch of delivery reports.
 
-Reports arrive on a thread that only polls, and go into a deque; the first of a batch schedules one drain on the loop.
+With few records under way, reports arrive on a thread that only polls, and go into a deque; the first of a batch schedules
+one drain on the loop. With many, the loop hands over what was sent and polls by itself every few milliseconds, and the
+thread waits: it would take the interpreter from the loop once for each report, and a request to the broker, which is for
+one partition, would hold one record.
 ``confluent_kafka.aio`` is not used: its producer refuses headers, and a report that is awaited alone takes it 2 s.
 """
 
@@ -28,6 +31,13 @@ SETTINGS: Mapping[str, Any] = {
     "message.max.bytes": MAX_RECORD_BYTES,
     "queue.buffering.max.kbytes": 262_144,
 }
+#: From so many unacknowledged records on they go in batches, until there are none.
+MANY = 16
+BATCH_SECONDS = 0.005
+
+Headers = Sequence[tuple[str, bytes]]
+#: An error of ours comes without a message.
+_Told = Callable[[KafkaError | NotPublished | None, Message | None], None]
 
 
 class Position(NamedTuple):
@@ -49,12 +59,15 @@ class Publisher:
     ) -> None:
         self.fatal: KafkaError | None = None  #: once set, no record will be taken any more: end the process
         self._loop = asyncio.get_running_loop()
-        self._reports: deque[tuple[asyncio.Future[Position], int, KafkaError | None, Message]] = deque()
+        self._reports: deque[tuple[_Told, int, KafkaError | None, Message]] = deque()
         self._pending: dict[int, float] = {}  #: monotonic time of each unacknowledged record, oldest first
         self._serial = 0
         self._in_flight = in_flight
         self._room: deque[asyncio.Future[None]] = deque()
-        self._is_scheduled = self._is_stopped = False
+        self._is_scheduled = self._is_stopped = self._is_busy = False
+        self._batch: list[tuple[Any, ...]] = []  #: taken, and not handed to the client yet
+        self._thread_polls = threading.Event()
+        self._thread_polls.set()
         self.is_closing = False  #: takes no more records
         #: Told the brokers' time of a record, in seconds since 1970, and our monotonic times before and after it.
         self.stamped: Callable[[float, float, float], None] | None = None
@@ -64,42 +77,75 @@ class Publisher:
         self._poller.start()
 
     def send(
-        self,
-        topic: str,
-        value: bytes | None,
-        *,
-        key: bytes | None,
-        partition: int = -1,
-        headers: Sequence[tuple[str, bytes]] = (),
+        self, topic: str, value: bytes | None, *, key: bytes | None, partition: int = -1, headers: Headers = ()
     ) -> "asyncio.Future[Position]":
         """Hand one record to the producer; the future ends when it is in the log, or with NotPublished.
 
         For callers that bound their own number of records; others await ``publish``.
         """
         done: asyncio.Future[Position] = self._loop.create_future()
-        if self.is_closing:
-            done.set_exception(NotPublished("the publisher is closing"))
-            return done
-        self._serial = serial = self._serial + 1
-        report = partial(self._on_report, done, serial)
-        try:
-            self._producer.produce(topic, value, key, partition, on_delivery=report, headers=list(headers))
-        except BufferError:  # full by bytes or by count: let the caller slow down or answer 503
-            done.set_exception(NotPublished("the local queue to Kafka is full"))
-        except KafkaException as error:
-            done.set_exception(NotPublished(str(error.args[0])))
-        else:
-            self._pending[serial] = time.monotonic()
+        if (error := self._hand_over(topic, value, key, partition, headers, partial(_end, done))) is not None:
+            done.set_exception(error)
         return done
 
-    async def publish(
+    def post(
         self,
         topic: str,
         value: bytes | None,
+        then: Callable[[NotPublished | None], None],
         *,
         key: bytes | None,
-        partition: int = -1,
-        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int,
+        headers: Headers = (),
+    ) -> None:
+        """The same for whoever does not wait: ``then`` is called on the loop, later, with None or the error."""
+        if (error := self._hand_over(topic, value, key, partition, headers, partial(_tell, then))) is not None:
+            self._loop.call_soon(then, error)
+
+    def _hand_over(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Headers, told: _Told
+    ) -> NotPublished | None:
+        if self.is_closing:
+            return NotPublished("the publisher is closing")
+        self._serial = serial = self._serial + 1
+        report = partial(self._on_report, told, serial)
+        if self._is_busy:
+            self._batch.append((serial, told, topic, value, key, partition, report, list(headers)))
+        elif (error := self._produce(topic, value, key, partition, report, list(headers))) is not None:
+            return error
+        self._pending[serial] = time.monotonic()
+        if not self._is_busy and len(self._pending) >= MANY:
+            self._is_busy = True
+            self._thread_polls.clear()
+            self._loop.call_later(BATCH_SECONDS, self._turn)
+        return None
+
+    def _produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        report: Callable[[KafkaError | None, Message], None],
+        headers: list[Any],
+    ) -> NotPublished | None:
+        try:
+            self._producer.produce(topic, value, key, partition, on_delivery=report, headers=headers)
+        except BufferError:  # full by bytes or by count: let the caller slow down or answer 503
+            return NotPublished("the local queue to Kafka is full")
+        except KafkaException as error:
+            return NotPublished(str(error.args[0]))
+        return None
+
+    def _hand_over_batch(self) -> None:
+        batch, self._batch = self._batch, []
+        for serial, told, *record in batch:
+            if (error := self._produce(*record)) is not None:
+                self._pending.pop(serial, None)
+                self._say(told, error, None)
+
+    async def publish(
+        self, topic: str, value: bytes | None, *, key: bytes | None, partition: int = -1, headers: Headers = ()
     ) -> Position:
         """Append one record. Raises NotPublished: too large, not acknowledged in time, queue full, or closing."""
         await self.room()
@@ -125,25 +171,37 @@ class Publisher:
     async def close(self, seconds: float = 10.0) -> int:
         """Take no more records, wait for the reports, then fail what is left. Returns how many were left."""
         self.is_closing = True
+        self._hand_over_batch()
         if left := int(await asyncio.to_thread(self._producer.flush, seconds)):
             self._producer.purge()  # their callers get an error instead of waiting for ever
             await asyncio.to_thread(self._producer.flush, 1.0)
         self._is_stopped = True
+        self._thread_polls.set()
         await asyncio.to_thread(self._poller.join)
         self._drain()
         return left
 
     def _poll(self) -> None:
         while not self._is_stopped:
+            self._thread_polls.wait()
             self._producer.poll(0.1)
+
+    def _turn(self) -> None:
+        self._hand_over_batch()
+        self._is_scheduled = True  # what comes now is drained here
+        self._producer.poll(0)
+        self._drain()
+        if self._pending and not self._is_stopped:
+            self._loop.call_later(BATCH_SECONDS, self._turn)
+        else:
+            self._is_busy = False
+            self._thread_polls.set()
 
     def _on_error(self, error: KafkaError) -> None:
         self.fatal = error if error.fatal() else self.fatal
 
-    def _on_report(
-        self, done: "asyncio.Future[Position]", serial: int, error: KafkaError | None, message: Message
-    ) -> None:
-        self._reports.append((done, serial, error, message))  # append first, read the flag second: none is forgotten
+    def _on_report(self, told: _Told, serial: int, error: KafkaError | None, message: Message) -> None:
+        self._reports.append((told, serial, error, message))  # append first, read the flag second: none is forgotten
         if not self._is_scheduled:
             self._is_scheduled = True
             try:
@@ -156,14 +214,9 @@ class Publisher:
         if self._reports and self.stamped is not None:
             self._read_stamp(self._reports[-1], self.stamped)  # the newest of a batch: they were sent together
         while self._reports:
-            done, serial, error, message = self._reports.popleft()
+            told, serial, error, message = self._reports.popleft()
             self._pending.pop(serial, None)
-            if done.done():  # its caller was cancelled; the record went out all the same
-                continue
-            if error:
-                done.set_exception(NotPublished(str(error)))
-            else:
-                done.set_result(Position(message.partition() or 0, message.offset() or 0))
+            self._say(told, error, message)
         free = self._in_flight - len(self._pending)
         while self._room and free > 0:  # as many as there are places: waking all measured eight times slower
             place = self._room.popleft()
@@ -171,12 +224,37 @@ class Publisher:
                 place.set_result(None)
                 free -= 1
 
+    def _say(self, told: _Told, error: KafkaError | NotPublished | None, message: Message | None) -> None:
+        try:
+            told(error, message)
+        except Exception as bug:  # of whoever is told: the others are told all the same
+            self._loop.call_exception_handler({"message": "who sent a record failed", "exception": bug})
+
     def _read_stamp(
         self,
-        report: "tuple[asyncio.Future[Position], int, KafkaError | None, Message]",
+        report: "tuple[_Told, int, KafkaError | None, Message]",
         stamped: Callable[[float, float, float], None],
     ) -> None:
         _, serial, error, message = report
         kind, milliseconds = message.timestamp()
         if error is None and kind == TIMESTAMP_LOG_APPEND_TIME and (sent := self._pending.get(serial)) is not None:
             stamped(milliseconds / 1000, sent, time.monotonic())
+
+
+def _end(done: "asyncio.Future[Position]", error: KafkaError | NotPublished | None, message: Message | None) -> None:
+    if done.done():  # its caller was cancelled; the record went out all the same
+        return
+    if error is not None or message is None:
+        done.set_exception(_refusal(error))
+    else:
+        done.set_result(Position(message.partition() or 0, message.offset() or 0))
+
+
+def _tell(
+    then: Callable[[NotPublished | None], None], error: KafkaError | NotPublished | None, _: Message | None
+) -> None:
+    then(None if error is None else _refusal(error))
+
+
+def _refusal(error: KafkaError | NotPublished | None) -> NotPublished:
+    return error if isinstance(error, NotPublished) else NotPublished(str(error))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -18,8 +19,9 @@ from mailstream.attempt import Outcome
 from mailstream.errors import WrongSettings
 from mailstream.request import Address, EmailRequest
 from streams.core.outcome import Answer, CutOff, Garbled, NeverLeft, Responded, TimedOut, Withheld, classify
+from streams.provider.connection import LONGEST_ANSWER_BYTES, Deadlines
 from streams.provider.port import Mail, Provider
-from streams.provider.sendgrid import LONGEST_ANSWER_BYTES, Deadlines, SendGrid
+from streams.provider.sendgrid import SendGrid
 from tests.support.wild_server import (
     Behaviour,
     Visit,
@@ -228,7 +230,8 @@ def test_no_bytes_make_a_call_raise(data: bytes) -> None:
         async with a_wild_server(behave) as server, a_sendgrid(server.url) as provider:
             classify(await provider.send(a_mail(provider)))
 
-    asyncio.run(call())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(call())
 
 
 async def test_a_429_comes_with_the_headers_that_say_when_to_go_on() -> None:
@@ -268,6 +271,23 @@ async def test_a_connection_that_was_closed_while_idle_is_not_used_again() -> No
 
         assert await provider.send(a_mail(provider)) == Responded(202, "msg-1")
         assert server.visits == 2
+
+
+@pytest.mark.parametrize("pause_seconds", [pytest.param(0.0, id="at once"), pytest.param(0.05, id="later")])
+async def test_a_second_answer_to_one_request_is_not_taken_for_that_of_the_next(pause_seconds: float) -> None:
+    async def behave(visit: Visit) -> None:
+        await visit.request()
+        await visit.say(ACCEPTED if pause_seconds else ACCEPTED + ACCEPTED)
+        await asyncio.sleep(pause_seconds)
+        await visit.say(ACCEPTED)
+        await visit.reader.read()
+
+    async with a_wild_server(behave) as server, a_sendgrid(server.url) as provider:
+        await provider.send(a_mail(provider))
+        await asyncio.sleep(0.1)
+
+        assert await provider.send(a_mail(provider)) == Responded(202, "msg-1")
+        assert server.visits == 2, "nobody can say whose answer comes next on the first connection"
 
 
 @pytest.mark.parametrize(
@@ -514,6 +534,11 @@ async def test_calls_to_a_silent_provider_do_not_hold_up_the_loop() -> None:
 
         assert {type(answer) for answer in await calls} == {TimedOut}
         assert worst < 0.1
+
+
+async def test_a_key_that_would_break_the_request_is_told_at_the_start() -> None:
+    with pytest.raises(WrongSettings, match="MAILSTREAM_SENDGRID_API_KEY"):
+        SendGrid("https://example.com", SecretStr("SG.one\r\nBcc: two"))
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com", "https://", "https://user:pw@example.com", "http://h/?key=1"])

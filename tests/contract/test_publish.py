@@ -9,7 +9,7 @@ import pytest
 
 from mailstream import topics
 from mailstream.errors import NotPublished
-from mailstream.log.publish import MAX_RECORD_BYTES, Position, Publisher
+from mailstream.log.publish import MANY, MAX_RECORD_BYTES, Position, Publisher
 from mailstream.recipient import partition_of, recipient_hash
 from mailstream.settings import Settings
 from mailstream.topics import MAX_REQUEST_BYTES, Naming
@@ -75,6 +75,33 @@ async def test_records_of_a_partition_keep_the_order_of_their_sending(settings: 
 
     assert [place.offset for place in places] == list(range(2000))
     assert values_in(settings) == values
+
+
+async def test_whoever_does_not_wait_is_told_all_the_same_with_few_records_under_way_and_with_many(
+    settings: Settings,
+) -> None:
+    told: list[NotPublished | None] = []
+    async with a_publisher(settings) as publisher:
+        for count in (1, 10 * MANY, 1):
+            for number in range(count):
+                publisher.post(name_in(settings), b"%d" % number, told.append, key=b"k", partition=0)
+            assert told == [], "nobody is told before the broker answers"
+            await eventually_told(told, count)
+
+        publisher.post(name_in(settings), b"x" * (MAX_RECORD_BYTES + 1), told.append, key=b"k", partition=0)
+        await eventually_told(told, 1, is_taken=False)
+
+    assert len(values_in(settings)) == 10 * MANY + 2
+
+
+async def eventually_told(told: list[NotPublished | None], count: int, *, is_taken: bool = True) -> None:
+    """Wait until that many were told the same, then forget them."""
+    async with asyncio.timeout(10):
+        while len(told) < count:
+            await asyncio.sleep(0.001)
+    assert len(told) == count
+    assert all((error is None) is is_taken for error in told)
+    told.clear()
 
 
 async def test_no_more_records_are_under_way_than_allowed(settings: Settings) -> None:

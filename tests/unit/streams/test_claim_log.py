@@ -1,6 +1,7 @@
 """Who may claim, and who is told that it has won: claim log, projection and table together (K1, K2, K5)."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -52,6 +53,10 @@ class Desk:
         sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.appended.append((topic, value, sent))
         return sent
+
+    def post(self, topic: str, value: bytes, then: Callable[[Any], None], **_: Any) -> None:
+        """As the publisher does."""
+        self.send(topic, value).add_done_callback(lambda sent: then(sent.exception()))
 
     async def publish(self, topic: str, value: bytes, **_: Any) -> Any:
         """As the publisher does."""

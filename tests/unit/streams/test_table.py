@@ -1,7 +1,7 @@
 """A status that the broker did not take is written again, but never over what another owner wrote meanwhile."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -35,7 +35,10 @@ def a_table(sent: "list[asyncio.Future[Any]]") -> StatusTable:
         sent.append(asyncio.get_running_loop().create_future())
         return sent[-1]
 
-    made.set_up(Mock(send=send), "email.status", PARTITIONS)
+    def post(topic: str, value: bytes, then: Callable[[Any], None], **_: Any) -> None:
+        send().add_done_callback(lambda done: then(done.exception()))
+
+    made.set_up(Mock(send=send, post=post), "email.status", PARTITIONS)
     made.gain(HOME)
     return made
 
