@@ -75,8 +75,9 @@ async def test_but_not_after_the_partition_went_and_came_back(sent: "list[asynci
 
 
 @pytest.fixture
-def cold(tmp_path: Path) -> Iterator[ColdStatuses]:
-    """A place for statuses on disk."""
+def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ColdStatuses]:
+    """A place for statuses on disk, and hardly any at hand."""
+    monkeypatch.setattr(table, "AT_HAND", 2)
     scratch = Scratch(tmp_path, failed=pytest.fail)
     yield ColdStatuses(scratch)
     scratch.close()
@@ -91,7 +92,10 @@ def a_full_table(cold: ColdStatuses) -> "tuple[StatusTable, list[Any]]":
         written.append((members["key"].decode(), value))
         return asyncio.get_running_loop().create_future()
 
-    made.set_up(Mock(send=send), "email.status", PARTITIONS, cold, most_hot=4)
+    def post(topic: str, value: bytes, then: Callable[[Any], None], **members: Any) -> None:
+        send(topic, value, **members)
+
+    made.set_up(Mock(send=send, post=post), "email.status", PARTITIONS, cold, most_hot=4)
     made.gain(HOME)
     for n in range(20):
         made.put(numbered(n), HOME)
