@@ -92,7 +92,7 @@ def main() -> None:
         sample, size = _write(settings, count)
         with ApiProcess(settings) as api:
             time.sleep(2)  # what loading left behind is given back
-            full_mib, seconds = api.rss_mib(), api.seconds_to_ready
+            full_mib, seconds, cpu_seconds = api.rss_mib(), api.seconds_to_ready, api.cpu_seconds_to_ready
             paths = [f"/v1/emails/{status.id}" for status in sample]
             still = api.measure("lookup, nothing changes", 1, LOOKUPS, "GET", paths, None)
             with _updates(settings, sample):
@@ -101,6 +101,7 @@ def main() -> None:
                 "statuses": count,
                 "bytes_of_a_record": round(size / count),
                 "seconds_to_ready": round(seconds, 1),
+                "cpu_seconds_to_ready": round(cpu_seconds, 1),
                 "seconds_to_ready_when_empty": round(empty_seconds, 1),
                 "bytes_each_in_memory": round((full_mib - empty_mib) * 2**20 / count),
                 "rss_mib": round(full_mib),
