@@ -280,13 +280,14 @@ class Lookup:
         change = self.view.apply(key, value, packed)
         unread = self.unread.pop(key)
         if change is not None:
-            self._changed(key, change.before or unread, change.after)
+            before, after = change
+            self._changed(key, before or unread, after)
 
     def _changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
         for follower in self._followers:
             follower.changed(key, before, after)
-        if watchers := self._watchers.get(key):
-            for watcher in tuple(watchers):
+        if key in self._watchers:
+            for watcher in tuple(self._watchers[key]):
                 watcher()
 
     async def _keep_up(self) -> None:

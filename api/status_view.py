@@ -4,7 +4,6 @@ Values stay the bytes that came, packed; a record is decoded when somebody asks 
 """
 
 import msgspec
-from msgspec import Struct
 
 from api.brief import Brief, decode_brief
 from mailstream.codec import Undecodable, decode_status
@@ -12,11 +11,8 @@ from mailstream.packed import unpack
 from mailstream.status import EmailStatus
 
 
-class Change(Struct, gc=False):
-    """What a record did to an email: None stands for unknown, before or after."""
-
-    before: Brief | None
-    after: Brief | None
+#: What a record did to an email, before and after: None stands for unknown.
+Change = tuple[Brief | None, Brief | None]
 
 
 class StatusView:
@@ -54,7 +50,7 @@ class StatusView:
         before = None if known is None else decode_brief(unpack(known))
         if value is None:
             self._values.pop(key, None)
-            return None if before is None else Change(before, None)
+            return None if before is None else (before, None)
         try:
             after = decode_brief(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -62,4 +58,4 @@ class StatusView:
         if before is not None and after.order() < before.order():
             return None
         self._values[key] = packed
-        return Change(before, after)
+        return before, after

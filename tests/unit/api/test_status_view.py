@@ -30,8 +30,9 @@ def test_a_tombstone_forgets_what_was_known_and_tells_what_it_was() -> None:
     _apply(view, SENT)
     change = view.apply(KEY, None, b"")
     assert change is not None
-    assert change.before is not None
-    assert (change.before.status, change.after) == (Status.SENT, None)
+    before, after = change
+    assert before is not None
+    assert (before.status, after) == (Status.SENT, None)
     assert KEY not in view
     assert view.apply(KEY, None, b"") is None
 
