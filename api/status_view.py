@@ -10,7 +10,6 @@ from mailstream.codec import Undecodable, decode_status
 from mailstream.packed import unpack
 from mailstream.status import EmailStatus
 
-
 #: What a record did to an email, before and after: None stands for unknown.
 Change = tuple[Brief | None, Brief | None]
 
