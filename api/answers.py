@@ -2,30 +2,37 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from api.batch import Accepted
 from api.bodies import Shown
 from api.problems import MistakeBody, Problem
 from api.queue_view import QueueState, Turn
 from api.schemas import (
+    MESSAGE,
     BatchMode,
     BatchReceipt,
     BatchResult,
     EmailAnswer,
     LaneAnswer,
-    Links,
     ProviderAnswer,
     QueueAnswer,
-    Receipt,
     TimelineEntry,
 )
 from mailstream.clock import moment
 from mailstream.status import EmailStatus, Fact, Status
 
 
-def receipt(email_id: str, reference: str | None) -> Receipt:
-    """The answer to an accepted email: the same each time it is asked for."""
+def receipt(email_id: str, reference: str | None) -> bytes:
+    """The answer to an accepted email, the same each time it is asked for: the JSON of a ``Receipt``.
+
+    Written without that model, which costs ten times as much; a test compares the two.
+    """
     self = f"/v1/emails/{email_id}"
-    return Receipt(id=email_id, reference=reference, links=Links(self=self, events=f"{self}/events"))
+    links = {"self": self, "events": f"{self}/events"}
+    return msgspec.json.encode(
+        {"id": email_id, "status": Status.QUEUED, "message": MESSAGE, "reference": reference, "links": links}
+    )
 
 
 def batch(mode: BatchMode, results: Sequence[Accepted | Problem]) -> BatchReceipt:

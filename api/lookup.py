@@ -6,7 +6,7 @@ None means "was not in the log when you asked": a miss waits for two ends of the
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, Message
@@ -22,6 +22,7 @@ from mailstream.clock import Clock
 from mailstream.errors import NoKafka, NotCaughtUp, TopicsDiffer
 from mailstream.log.ends import LogEnds
 from mailstream.log.tail import End, Tail
+from mailstream.packed import Packer
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 
@@ -33,6 +34,13 @@ START_SECONDS = 3.0
 RETRY_SECONDS = 1.0
 #: The view may be this much behind while nobody misses anything: a miss ends the patience.
 PATIENCE_SECONDS = 0.005
+
+
+class _Batch(NamedTuple):
+    """Records of all topics in log order, and the values of the statuses among them as they are kept."""
+
+    records: Sequence[Message | End]
+    packed: list[bytes]
 
 
 class Follower(Protocol):
@@ -73,7 +81,8 @@ class Lookup:
         self._group = naming.of(topics.GROUP_WORKER)
         self._clock, self._metrics = clock, metrics
         self._ends = LogEnds(settings)
-        self._tail = Tail(settings, self._apply, name="lookup", patience=self._patience)
+        self._tail = Tail(settings, self._apply, name="lookup", patience=self._patience, prepare=self._packed)
+        self._packer = Packer()  #: of the tail's thread
         self._upkeep: asyncio.Task[None] | None = None
         self._barrier: asyncio.Task[None] | None = None
         self._next_barrier: asyncio.Task[None] | None = None
@@ -243,32 +252,42 @@ class Lookup:
         """Take records in larger batches while nobody waits for one."""
         return 0.0 if self.progress.is_awaited() else PATIENCE_SECONDS
 
-    def _apply(self, batch: Sequence[Message | End]) -> None:
-        for message in batch:
-            if isinstance(message, End):
-                self.progress.advance((message.topic, message.partition), message.offset)
-                continue
-            topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
-            if topic == self.status:
-                self._take_status(message.key() or b"", message.value())
-            elif (take := self._also.get(topic)) is not None:
-                take(message.key() or b"", message.value())
-            else:
-                for key in self.unread.apply(message):
-                    self._changed(key, None, self.unread.brief(key))
-            self.progress.advance((topic, partition), offset + 1)
+    def _packed(self, batch: Sequence[Message | End]) -> _Batch:
+        """On the tail's thread: a million are packed at the start, while the loop takes in those before."""
+        values = [each.value() for each in batch if isinstance(each, Message) and each.topic() == self.status]
+        return _Batch(batch, self._packer.pack_all([value for value in values if value]))
 
-    def _take_status(self, key: bytes, value: bytes | None) -> None:
-        change = self.view.apply(key, value)
+    def _apply(self, batch: _Batch) -> None:
+        packed, followed = iter(batch.packed), self.status
+        reached: dict[tuple[str, int], int] = {}
+        for message in batch.records:
+            if isinstance(message, End):
+                reached[message.topic, message.partition] = message.offset
+                continue
+            topic, key, value = message.topic() or "", message.key() or b"", message.value()
+            if topic == followed:
+                self._take_status(key, value, next(packed) if value else b"")
+            elif (take := self._also.get(topic)) is not None:
+                take(key, value)
+            else:
+                for asked in self.unread.apply(message):
+                    self._changed(asked, None, self.unread.brief(asked))
+            reached[topic, message.partition() or 0] = (message.offset() or 0) + 1
+        for partition, offset in reached.items():
+            self.progress.advance(partition, offset)
+
+    def _take_status(self, key: bytes, value: bytes | None, packed: bytes) -> None:
+        change = self.view.apply(key, value, packed)
         unread = self.unread.pop(key)
         if change is not None:
-            self._changed(key, change.before or unread, change.after)
+            before, after = change
+            self._changed(key, before or unread, after)
 
     def _changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
         for follower in self._followers:
             follower.changed(key, before, after)
-        if watchers := self._watchers.get(key):
-            for watcher in tuple(watchers):
+        if key in self._watchers:
+            for watcher in tuple(self._watchers[key]):
                 watcher()
 
     async def _keep_up(self) -> None:

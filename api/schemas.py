@@ -114,13 +114,13 @@ class EmailBody(_Asked):
             to=self.to.record(),
             from_=self.from_.record() if self.from_ else None,
             reply_to=self.reply_to.record() if self.reply_to else None,
-            cc=tuple(each.record() for each in self.cc),
-            bcc=tuple(each.record() for each in self.bcc),
+            cc=tuple(map(Mailbox.record, self.cc)),
+            bcc=tuple(map(Mailbox.record, self.bcc)),
             subject=self.subject,
             text=self.text,
             html=self.html,
             headers=self.headers,
-            attachments=tuple(each.record() for each in self.attachments),
+            attachments=tuple(map(AttachmentBody.record, self.attachments)),
             template=self.template,
             locale=self.locale,
             data=self.data,
@@ -168,12 +168,16 @@ class Links(BaseModel):
     events: str
 
 
+#: What every accepted email is answered with.
+MESSAGE = "Your email is being processed."
+
+
 class Receipt(BaseModel):
     """The email is in Kafka; it will be sent, and its status can be looked up at once."""
 
     id: str = Field(examples=["em_1c2f9a3b_0192f0c1b2a37c4d8e5f60718293a4b5"])
     status: Status = Status.QUEUED
-    message: str = "Your email is being processed."
+    message: str = MESSAGE
     reference: str | None = None
     links: Links
 

@@ -1,27 +1,20 @@
-"""Is this webhook really from SendGrid: ECDSA P-256 over ``timestamp ‖ raw body`` (sendgrid.md §4, security.md S1, S2).
-
-SendGrid's own helper takes text only and decodes outside its try, so ``cryptography`` is called on the bytes.
-"""
+"""Is this webhook really from SendGrid: ECDSA P-256 over ``timestamp ‖ raw body`` (sendgrid.md §4, security.md S1, S2)."""
 
 import base64
 import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
-from mailstream.errors import WrongSettings
+if TYPE_CHECKING:
+    from api.public_key import PublicKey
 
 SIGNATURE_HEADER = "X-Twilio-Email-Event-Webhook-Signature"
 TIMESTAMP_HEADER = "X-Twilio-Email-Event-Webhook-Timestamp"
 #: Nothing separates timestamp and body in what is signed: a moved digit would verify as well.
 _TIMESTAMP = re.compile(r"[0-9]{10}")
 AHEAD_SECONDS = 300
-_ALGORITHM = ec.ECDSA(SHA256())
 
 
 class NotSigned(Exception):
@@ -33,7 +26,11 @@ class Verifier:
 
     def __init__(self, keys: Iterable[str], *, max_age_seconds: float) -> None:
         """``keys``: base64 SPKI. Raises WrongSettings when one is no P-256 key."""
-        self._keys = [_key(text, place) for place, text in enumerate(keys, start=1)]
+        self._keys: list[PublicKey] = []
+        if texts := tuple(keys):
+            from api.public_key import read  # only where there is a key: 7 MB in memory
+
+            self._keys = [read(text, place) for place, text in enumerate(texts, start=1)]
         self._max_age_seconds = max_age_seconds
 
     def verify(self, body: bytes, signature: str | None, timestamp: str | None, *, now: float) -> float:
@@ -45,7 +42,7 @@ class Verifier:
         except ValueError:
             raise NotSigned from None
         signed = timestamp.encode() + body
-        if not any(_fits(key, raw, signed) for key in self._keys):
+        if not any(key.fits(raw, signed) for key in self._keys):
             raise NotSigned
         age = now - int(timestamp)
         if not -AHEAD_SECONDS <= age <= self._max_age_seconds:
@@ -73,21 +70,3 @@ class Replays:
         self._seen[key] = None
         if len(self._seen) > self._most:
             self._seen.popitem(last=False)
-
-
-def _key(text: str, place: int) -> ec.EllipticCurvePublicKey:
-    try:
-        key = load_der_public_key(base64.b64decode(text, validate=True))
-    except ValueError:
-        key = None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise WrongSettings(f"MAILSTREAM_SENDGRID_WEBHOOK_KEYS: key {place} is no P-256 public key (base64 SPKI).")
-    return key
-
-
-def _fits(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> bool:
-    try:
-        key.verify(signature, signed, _ALGORITHM)
-    except (InvalidSignature, ValueError):
-        return False
-    return True

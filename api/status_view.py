@@ -3,21 +3,15 @@
 Values stay the bytes that came, packed; a record is decoded when somebody asks for it.
 """
 
-from typing import NamedTuple
-
 import msgspec
 
 from api.brief import Brief, decode_brief
 from mailstream.codec import Undecodable, decode_status
-from mailstream.packed import pack, unpack
+from mailstream.packed import unpack
 from mailstream.status import EmailStatus
 
-
-class Change(NamedTuple):
-    """What a record did to an email: None stands for unknown, before or after."""
-
-    before: Brief | None
-    after: Brief | None
+#: What a record did to an email, before and after: None stands for unknown.
+Change = tuple[Brief | None, Brief | None]
 
 
 class StatusView:
@@ -46,18 +40,21 @@ class StatusView:
         value = self._values.get(key)
         return None if value is None else decode_brief(unpack(value))
 
-    def apply(self, key: bytes, value: bytes | None) -> Change | None:
-        """Take one record; a lower rank does not replace a higher one, a tombstone removes. None: nothing changed."""
+    def apply(self, key: bytes, value: bytes | None, packed: bytes) -> Change | None:
+        """Take one record; a lower rank does not replace a higher one, a tombstone removes. None: nothing changed.
+
+        ``packed`` is the value as it is kept.
+        """
         known = self._values.get(key)
         before = None if known is None else decode_brief(unpack(known))
         if value is None:
             self._values.pop(key, None)
-            return None if before is None else Change(before, None)
+            return None if before is None else (before, None)
         try:
             after = decode_brief(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None  # a record that is none of ours
         if before is not None and after.order() < before.order():
             return None
-        self._values[key] = pack(value)
-        return Change(before, after)
+        self._values[key] = packed
+        return before, after

@@ -154,8 +154,9 @@ class UnreadRequests:
 
     def pop(self, key: bytes) -> Brief | None:
         """Let go of an id that the status view has now."""
-        entry = self._entries.pop(key, None)
-        return None if entry is None else entry.brief(key)
+        if key not in self._entries:
+            return None
+        return self._entries.pop(key).brief(key)
 
     def pop_read(self, committed: Mapping[Partition, int]) -> list[tuple[bytes, Brief]]:
         """Let go of what workers have read and the view has had time to show: records that were refused.

@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import FunctionLoader, StrictUndefined, Template, TemplateSyntaxError, UndefinedError
-from jinja2 import TemplateError as JinjaError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from mailstream import template_folder, template_html, template_paths
+from mailstream import template_folder
 from mailstream.errors import TemplateError
 from mailstream.mistakes import SUBJECT_BYTES, is_unsafe
 from mailstream.template_folder import HTML, MJML, SAMPLE, SUBJECT, TEXT
@@ -46,16 +43,10 @@ class Templates:
         self.folder = Path(folder)
         self._sources = template_folder.read(self.folder)
         self._places = template_folder.places(self._sources)
-        self._environment = ImmutableSandboxedEnvironment(
-            loader=FunctionLoader(self._load),
-            undefined=_Missing,
-            autoescape=lambda name: name is not None and name.endswith((".html", ".mjml")),
-            finalize=_printable,
-            optimized=False,  # else constant expressions run while the folder is read, outside every limit
-            auto_reload=False,
-            cache_size=-1,
-        )
-        self._environment.globals.clear()  # no range() and no cycler(): data is all there is
+        # Jinja, MJML and CSS are 6 MB in memory: only where there are templates
+        from mailstream.template_engine import Engine
+
+        self._engine = Engine(self._sources, most_bytes=MAX_OUTPUT_BYTES)
         if mistakes := list(self._mistakes()):
             raise TemplateError("\n".join(mistakes))
 
@@ -86,28 +77,14 @@ class Templates:
         place = self._place(name, locale, version)
         _require_plain(data, "data", depth=0)
         room = [MAX_OUTPUT_BYTES]
-        subject = self._part(f"{place}/{SUBJECT}", data, room).strip()
+        subject = self._engine.text(f"{place}/{SUBJECT}", data, room).strip()
         _require_header(subject, place)
-        text = self._part(file, data, room) if (file := f"{place}/{TEXT}") in self._sources else None
-        html = self._html(place, data, room)
+        text = self._engine.text(file, data, room) if (file := f"{place}/{TEXT}") in self._sources else None
+        file = next((file for part in (HTML, MJML) if (file := f"{place}/{part}") in self._sources), "")
+        html = self._engine.html(file, data, room) if file else None
         if html is not None and text is None:
-            text = template_html.to_text(html)
+            text = self._engine.text_of(html)
         return Rendered(subject, text, html)
-
-    def _html(self, place: str, data: Mapping[str, Any], room: list[int]) -> str | None:
-        file = next((file for part in (HTML, MJML) if (file := f"{place}/{part}") in self._sources), None)
-        if file is None:
-            return None
-        html = self._part(file, data, room)
-        try:
-            html = template_html.with_inline_css(template_html.from_mjml(html) if file.endswith(MJML) else html)
-        except TemplateError as error:
-            raise TemplateError(f"{file}: {error}") from None
-        if len(html.encode()) > MAX_OUTPUT_BYTES:
-            raise TemplateError(f"{file}: the mail becomes larger than {MAX_OUTPUT_BYTES:,} bytes")
-        if bad := template_html.forbidden_link(html):
-            raise TemplateError(f"{file}: {bad}. Links may be https and mailto")
-        return html
 
     def _place(self, name: str, locale: str | None, version: int | str | None) -> str:
         """The folder to render from: exact locale, its language, the default, or the only one there is."""
@@ -126,35 +103,6 @@ class Templates:
             return next(iter(locales.values()))
         raise TemplateError(f"template {name} has neither the asked locale nor {DEFAULT_LOCALE}")
 
-    def _part(self, file: str, data: Mapping[str, Any], room: list[int]) -> str:
-        chunks = []
-        try:
-            for chunk in self._template(file).generate(dict(data)):
-                room[0] -= len(chunk.encode())
-                if room[0] < 0:
-                    raise TemplateError(f"{file}: the mail becomes larger than {MAX_OUTPUT_BYTES:,} bytes")
-                chunks.append(chunk)
-        except TemplateError:
-            raise
-        except (UndefinedError, _NullPrinted) as error:
-            where, line = template_paths.place_of(error, file, self._sources)
-            source = self._sources[where]
-            path = template_paths.missing_path(self._environment, source, line, data)
-            raise TemplateError(f"{where} line {line}: data has no {path}") from None
-        except RecursionError:
-            raise TemplateError(f"{file}: templates include each other too deep") from None
-        except Exception as error:  # a filter or operator that does not fit the data: its text may quote a value
-            where, line = template_paths.place_of(error, file, self._sources)
-            raise TemplateError(f"{where} line {line}: {type(error).__name__} with this data") from None
-        return "".join(chunks)
-
-    def _template(self, file: str) -> Template:
-        return self._environment.get_template(file)
-
-    def _load(self, file: str) -> tuple[str, str, None] | None:
-        """Source and file name, by which an error finds its place again."""
-        return (self._sources[file], file, None) if file in self._sources else None
-
     def sample(
         self, name: str, *, locale: str | None = None, version: int | str | None = None
     ) -> dict[str, Any] | None:
@@ -168,15 +116,7 @@ class Templates:
             raise TemplateError(f"{file}: no JSON object ({error})") from None
 
     def _mistakes(self) -> Iterator[str]:
-        for file in self._sources:
-            if file.endswith(SAMPLE):
-                continue
-            try:
-                self._template(file)
-            except TemplateSyntaxError as error:
-                yield f"{error.name} line {error.lineno}: {error.message}"
-            except JinjaError as error:
-                yield f"{file}: {error.message}"
+        yield from self._engine.mistakes()
         for versions in self._places.values():
             for locales in versions.values():
                 for place in locales.values():
@@ -187,24 +127,6 @@ class Templates:
                         yield f"{place}: {TEXT}, {HTML} or {MJML} is needed"
                     if HTML in bodies and MJML in bodies:
                         yield f"{place}: {HTML} and {MJML} exclude each other"
-
-
-class _Missing(StrictUndefined):
-    """Fails when it is used, and says only that: Jinja's own text may quote data."""
-
-    @property
-    def _undefined_message(self) -> str:
-        return "missing"
-
-
-class _NullPrinted(Exception):
-    """A null would have been printed."""
-
-
-def _printable(value: object) -> object:
-    if value is None:
-        raise _NullPrinted
-    return value
 
 
 def _require_header(subject: str, place: str) -> None:

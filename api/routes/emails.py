@@ -59,16 +59,18 @@ async def ask(request: Request) -> Response:
     parts, caller = parts_of(request), caller_of(request, Scope.SEND)
     key = key_of(request)
     body = parse(EmailBody, await request.body())
-    with parts.metrics.accept_seconds.time():
+    begun = parts.clock.monotonic()
+    try:
         source = "POST /v1/emails"
         asked = await parts.content.settled(body.request(), caller, moment(parts.clock.now()), source)
         recipient = canonical(asked.to.email)
         id_ = email_id.new(recipient) if key is None else email_id.derived(caller.tenant, source, key, recipient)
         asked = structs.replace(asked, id=id_, idempotency_key=key)
         is_replay = await _submitted(parts, caller, asked)
-    receipt = answers.receipt(id_, asked.reference)
-    headers = {"Location": receipt.links.self} | (REPLAYED if is_replay else {})
-    return Response(receipt.model_dump_json(), 202, headers, "application/json")
+    finally:
+        parts.metrics.accept_seconds.observe(parts.clock.monotonic() - begun)
+    headers = {"Location": f"/v1/emails/{id_}"} | (REPLAYED if is_replay else {})
+    return Response(answers.receipt(id_, asked.reference), 202, headers, "application/json")
 
 
 @router.post(

@@ -59,22 +59,25 @@ class Tail:
     ``patience`` is asked on the thread, after a first record, for how many seconds to wait for more of them: waking the
     loop costs more than a record does.
 
+    ``prepare`` is given each batch on the thread, and ``on_batch`` what it returns: for work that leaves the loop free.
+
     After ``broken`` is set nothing more is delivered: whoever decides by this tail must end its process.
     """
 
     def __init__(
         self,
         settings: Settings,
-        on_batch: Callable[[Sequence[Message | End]], None],
+        on_batch: Callable[[Any], None],
         *,
         name: str,
         batch: int = 1000,
         patience: Callable[[], float] | None = None,
+        prepare: Callable[[Sequence[Message | End]], Any] | None = None,
         **extra: Any,
     ) -> None:
         self.broken: KafkaError | None = None
         self._on_batch = on_batch
-        self._batch, self._patience = batch, patience
+        self._batch, self._patience, self._prepare = batch, patience, prepare
         self._config = {**SETTINGS, **extra, **connection(settings)}
         self._commands: queue.SimpleQueue[tuple[Callable[[Consumer], None], asyncio.Future[None]]] = queue.SimpleQueue()
         self._ahead = threading.Semaphore(BATCHES_AHEAD)
@@ -124,8 +127,9 @@ class Tail:
                     time.sleep(seconds)
                 batch = self._sorted_out([first, *consumer.consume(self._batch, 0)])
                 if batch:
+                    prepared = batch if self._prepare is None else self._prepare(batch)
                     self._ahead.acquire()
-                    self._on_loop(self._deliver, batch)
+                    self._on_loop(self._deliver, prepared)
         except RuntimeError:  # the loop has closed: nobody listens any more
             self._is_stopped = True
         finally:
@@ -152,7 +156,7 @@ class Tail:
                 self.broken = self.broken or error
         return batch
 
-    def _deliver(self, batch: Sequence[Message | End]) -> None:
+    def _deliver(self, batch: Any) -> None:
         self._ahead.release()
         if not self._is_stopped:
             self._on_batch(batch)

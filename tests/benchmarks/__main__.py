@@ -10,7 +10,7 @@ from mailstream.errors import NoKafka
 from tests.support import broker
 
 #: Modules beside this one that measure; the others help them.
-PROGRAMS = ("gap", "worker", "api", "streams", "view", "trigger_rules")
+PROGRAMS = ("gap", "worker", "idle", "api", "streams", "view", "trigger_rules")
 
 
 def main(chosen: list[str]) -> int:

@@ -23,6 +23,7 @@ class ApiProcess:
 
     def __init__(self, settings: Settings) -> None:
         self.seconds_to_ready = 0.0
+        self.cpu_seconds_to_ready = 0.0
         self.port = free_port()
         self._environment = os.environ | {
             "MAILSTREAM_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
@@ -44,6 +45,7 @@ class ApiProcess:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=1):
                     self.seconds_to_ready = time.monotonic() - begun
+                    self.cpu_seconds_to_ready = self.cpu_seconds()
                     return self
             except OSError:
                 time.sleep(0.05)

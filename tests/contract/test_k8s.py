@@ -401,7 +401,7 @@ def test_the_emulator_of_the_local_overlay_is_started_in_a_way_that_it_understan
     rendered = manifests.built(K8S / "overlays" / "local")
     (container,) = pod_spec(named(rendered, "Deployment", "sendgrid"))["containers"]
     options = dict(argument.lstrip("-").split("=") for argument in container["args"][2:])
-    command = get_command(importlib.import_module("cli.main").app)
+    command = get_command(importlib.import_module("cli.verbs").app)
 
     emulator = command.commands["dev"].commands["sendgrid"]  # type: ignore[attr-defined]
     assert container["args"][:2] == ["dev", "sendgrid"]

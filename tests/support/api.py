@@ -108,6 +108,11 @@ class Worker:
             headers=codec.headers_of(status),
         )
 
+    async def scribble(self, email_id: str, value: bytes) -> Position:
+        """Put raw bytes in the place of a status."""
+        partition = partition_in(email_id, self._settings.partitions)
+        return await self._publisher.publish(self._naming.of(STATUS), value, key=email_id.encode(), partition=partition)
+
     async def request(self, value: bytes, *, key: bytes, partition: int) -> Position:
         """Put raw bytes into ``email.requested``."""
         return await self._publisher.publish(self._naming.of(REQUESTED), value, key=key, partition=partition)

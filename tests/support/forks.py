@@ -136,7 +136,7 @@ def shared_forks() -> Forks:
 
 def serve() -> None:
     """Fork a child for each line, until the input ends; then leave."""
-    for needed in ("cli.main", "api.server", "streams.worker", "dev.sendgrid.app"):
+    for needed in ("cli.verbs", "cli.main", "api.server", "streams.worker", "dev.sendgrid.app"):
         importlib.import_module(needed)
     gc.collect()
     gc.freeze()

@@ -153,6 +153,28 @@ async def test_a_tombstone_makes_an_email_unknown(settings: Settings) -> None:
         await worker.close()
 
 
+async def test_a_replica_that_starts_shows_of_many_records_the_right_one_of_each_email(settings: Settings) -> None:
+    worker, ids = Worker(settings), [an_id(f"user{number}") for number in range(120)]
+    writes = []
+    for number, id_ in enumerate(ids):
+        writes.append(worker.publish(a_status(id_, Status.SENT, attempt=1, reference=f"order-{number}")))
+        if number % 3 == 1:
+            writes.append(worker.erase(id_))
+        elif number % 3 == 2:
+            writes += [worker.scribble(id_, value) for value in (b"", b"\xff", b"[]")]
+            writes.append(worker.publish(a_status(id_, Status.QUEUED)))
+    await asyncio.gather(*writes)
+
+    async with an_api(settings) as api:
+        for number, id_ in enumerate(ids):
+            seen = await api.see(id_)
+            if number % 3 == 1:
+                assert seen.status_code == 404
+            else:
+                assert (seen.json()["status"], seen.json()["reference"]) == ("SENT", f"order-{number}")
+    await worker.close()
+
+
 async def test_records_that_are_no_requests_do_not_stop_the_view(settings: Settings) -> None:
     async with an_api(settings) as api:
         worker = Worker(settings)

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer
 from typer.testing import CliRunner, Result
 
-from cli.main import app
+from cli.verbs import app
 from mailstream import codec, topics
 from mailstream.email_id import partition_in
 from mailstream.log.client import connection

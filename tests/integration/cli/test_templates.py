@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli.main import app
+from cli.verbs import app
 from mailstream.errors import TemplateError
 from tests.support.domain_events import TEMPLATES
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import app
+from cli.verbs import app
 from mailstream.errors import WrongRules
 from tests.support.domain_events import EXAMPLES, as_bytes, cloud_event, shipped
 

@@ -1,9 +1,11 @@
 """Every mistake of a request is named with its place; nothing that breaks out of a header passes."""
 
 import base64
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,6 +164,13 @@ def test_no_control_character_passes_anywhere(place: str, bad: str, before: str,
 
     assert found
     assert all(bad not in mistake.pointer + mistake.detail for mistake in found)
+
+
+@pytest.mark.parametrize("size", [1, 1900, 2048, 4096, 100_000])
+def test_the_fingerprint_is_the_sha256_of_the_whole_request(size: int) -> None:
+    asked = a_request(text="x" * size)
+
+    assert fingerprint_of(asked) == hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
 
 
 def test_the_fingerprint_is_of_what_was_asked() -> None:
