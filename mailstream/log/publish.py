@@ -68,6 +68,7 @@ class Publisher:
         self._batch: list[tuple[Any, ...]] = []  #: taken, and not handed to the client yet
         self._thread_polls = threading.Event()
         self._thread_polls.set()
+        self._polling = threading.Lock()  #: one at a time, else a later report overtakes an earlier one
         self.is_closing = False  #: takes no more records
         #: Told the brokers' time of a record, in seconds since 1970, and our monotonic times before and after it.
         self.stamped: Callable[[float, float, float], None] | None = None
@@ -172,9 +173,9 @@ class Publisher:
         """Take no more records, wait for the reports, then fail what is left. Returns how many were left."""
         self.is_closing = True
         self._hand_over_batch()
-        if left := int(await asyncio.to_thread(self._producer.flush, seconds)):
+        if left := await asyncio.to_thread(self._flush, seconds):
             self._producer.purge()  # their callers get an error instead of waiting for ever
-            await asyncio.to_thread(self._producer.flush, 1.0)
+            await asyncio.to_thread(self._flush, 1.0)
         self._is_stopped = True
         self._thread_polls.set()
         await asyncio.to_thread(self._poller.join)
@@ -184,13 +185,23 @@ class Publisher:
     def _poll(self) -> None:
         while not self._is_stopped:
             self._thread_polls.wait()
-            self._producer.poll(0.1)
+            with self._polling:
+                if self._thread_polls.is_set():
+                    self._producer.poll(0.1)
+
+    def _flush(self, seconds: float) -> int:
+        with self._polling:
+            return int(self._producer.flush(seconds))
 
     def _turn(self) -> None:
         self._hand_over_batch()
-        self._is_scheduled = True  # what comes now is drained here
-        self._producer.poll(0)
-        self._drain()
+        if self._polling.acquire(blocking=False):  # else the thread is about to end its last poll
+            try:
+                self._is_scheduled = True  # what comes now is drained here
+                self._producer.poll(0)
+            finally:
+                self._polling.release()
+            self._drain()
         if self._pending and not self._is_stopped:
             self._loop.call_later(BATCH_SECONDS, self._turn)
         else:

@@ -1,8 +1,11 @@
 """What callers of the one producer rely on: a record that was awaited is in the log, once, where it belongs."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -102,6 +105,28 @@ async def eventually_told(told: list[NotPublished | None], count: int, *, is_tak
     assert len(told) == count
     assert all((error is None) is is_taken for error in told)
     told.clear()
+
+
+class SlowThread(Publisher):
+    """A publisher whose thread loses the processor just when it has a report in its hands."""
+
+    def _on_report(self, *report: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.03)
+        super()._on_report(*report)
+
+
+async def test_they_are_told_in_the_order_of_the_log_when_few_become_many(settings: Settings) -> None:
+    publisher, told = SlowThread(settings), []
+    await publisher.publish(name_in(settings), b"v", key=b"k", partition=0)  # it is connected
+
+    for number in range(10 * MANY):
+        publisher.post(name_in(settings), b"v", partial(lambda at, _: told.append(at), number), key=b"k", partition=0)
+        if number < 3 * MANY:  # acknowledged sooner than the thread hands them on
+            await asyncio.sleep(0.005)
+    await publisher.close()
+
+    assert told == list(range(10 * MANY))
 
 
 async def test_no_more_records_are_under_way_than_allowed(settings: Settings) -> None:
