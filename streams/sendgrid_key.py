@@ -34,9 +34,14 @@ async def follow(settings: Settings, use_key: Callable[[SecretStr], None]) -> No
         except WrongSettings as error:  # the key as it was stays in use
             log.error("the settings cannot be read again", reason=str(error))
             continue
-        if key is not None and key != known:
-            known = key
+        if key is None or key == known:
+            continue
+        known = key
+        try:
             use_key(key)
+        except WrongSettings as error:
+            log.error("the new SendGrid key is not used", reason=str(error))
+        else:
             log.info("a new SendGrid key is used")
 
 
