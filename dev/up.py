@@ -196,7 +196,7 @@ def forget(settings: Settings) -> None:
         find.forget(settings)
         for part in PARTS:
             end_leftover(folder / f"{part}.pid")
-        for kept in (find.jars_in(folder), folder / "logs", folder / "faust"):
+        for kept in (find.jars_in(folder), folder / "logs", folder / "faust", folder / "scratch"):
             shutil.rmtree(kept, ignore_errors=True)
         (folder / LOCK).unlink()
     with contextlib.suppress(OSError):  # not empty: somebody else's
