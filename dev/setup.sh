@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 uv_version=0.13.9 own_uv=.venv/uv/bin/uv
 
+[ "${1:-}" = lock ] || echo "Making .venv from the locked versions (requirements.lock), once …" >&2
 if command -v uv >/dev/null && uv --version >/dev/null 2>&1; then
   uv=uv
 elif [ -x "$own_uv" ]; then

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from mailstream.errors import WrongRules
+from mailstream.file_state import FileState, state_of
 from mailstream.settings import Settings
 from mailstream.templates import Templates
 from streams.core import rules as rule_file
 from streams.core.rules import Rules
 
-Signature = frozenset[tuple[str, int, int]]
+Signature = frozenset[tuple[str, FileState | None]]
 
 
 def load(settings: Settings) -> tuple[Rules, Templates] | None:
@@ -31,15 +32,8 @@ def load(settings: Settings) -> tuple[Rules, Templates] | None:
 
 
 def signature(settings: Settings) -> Signature:
-    """What changes when a file is written, replaced, added or removed: name, time and size of each."""
+    """What changes when a file is written, replaced, added or removed: the name and state of each."""
     files = [Path(settings.triggers_file)] if settings.triggers_file else []
     if settings.templates_dir:
         files += Path(settings.templates_dir).rglob("*")
-    found = set()
-    for file in files:
-        try:
-            about = file.stat()
-        except OSError:  # gone since it was listed
-            continue
-        found.add((str(file), about.st_mtime_ns, about.st_size))
-    return frozenset(found)
+    return frozenset((str(file), state_of(file)) for file in files)
