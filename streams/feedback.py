@@ -36,15 +36,16 @@ class Feedback:
         if status is None:
             done()
             return
-        self._health.heard(status.id)
         if fold.is_duplicate_proven(status, event):
             DUPLICATES_PROVEN.inc()
             log.error("the provider names two messages for one email", email=status.id)
         after = fold.happened(status, event)
         if after is status:
+            self._health.heard(status.id)
             done()
             return
         if status.status in (Status.FAILED, Status.UNCONFIRMED) and after.status is not status.status:
             LATE_EVIDENCE.inc()
         # the email's own partition: a record that a foreign producer put into another one says nothing about where it is
         self._projection.put(after, partition_in(status.id, self._table.partition_count), done)
+        self._health.heard(status.id)  # behind it: the event itself may be what shows that the email was SENT

@@ -2,9 +2,11 @@
 
 from unittest.mock import Mock
 
+from msgspec import structs
+
 from mailstream.clock import SystemClock
-from mailstream.status import Status
-from streams.core.webhook_health import WebhookHealth
+from mailstream.status import EmailStatus, Status
+from streams.core.webhook_health import FEW, YOUNGEST, WebhookHealth
 from streams.feedback import Feedback
 from tests.support.builders import HOME, ID, PARTITIONS, a_record, a_status, an_event
 
@@ -31,3 +33,20 @@ def test_an_event_about_an_email_that_nobody_knows_is_done_with() -> None:
 
     projection.put.assert_not_called()
     done.assert_called_once()
+
+
+def test_an_event_that_proves_by_itself_that_an_email_was_sent_counts_as_its_event() -> None:
+    health, table = WebhookHealth(), Mock(partition_count=PARTITIONS)
+    seen_at = 0.0
+
+    def put(after: EmailStatus, *_: object) -> None:
+        assert after.status is Status.SENT
+        health.sent(after.id, seen_at)  # as the worker does when it sees the change
+
+    feedback = Feedback(table, Mock(put=put), health, SystemClock())
+    for number in range(FEW):
+        seen_at = 1000.0 + 10 * number
+        table.get_status.return_value = structs.replace(a_status(Status.PROCESSING, 1), id=f"{ID}{number}")
+        feedback.settle(a_record(an_event("processed", id=f"{ID}{number}")), Mock())
+
+    assert health.is_healthy(seen_at + YOUNGEST + 1)
