@@ -4,6 +4,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from datetime import datetime
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from api.brief import Brief
@@ -45,11 +46,18 @@ class _Emails:
     def sort(self) -> None:
         if self.is_sorted:
             return
-        order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
-        order.sort(key=self.created.__getitem__)
+        moments = array("d", self.created)  # as exact until the year 2255, and compared in half the time
+        order = sorted(range(len(moments)), key=moments.__getitem__)
         self.created = array("q", map(self.created.__getitem__, order))
         self.keys = [self.keys[at] for at in order]
+        self._sort_moments()
         self.is_sorted = True
+
+    def _sort_moments(self) -> None:
+        """Put emails of one moment in the order of their ids."""
+        for moment, _ in groupby(moment for moment, after in pairwise(self.created) if moment == after):
+            begin, end = bisect_left(self.created, moment), bisect_right(self.created, moment)
+            self.keys[begin:end] = sorted(self.keys[begin:end])
 
     def tidy(self, is_known: Callable[[bytes], bool]) -> None:
         kept = [at for at, key in enumerate(self.keys) if is_known(key)]

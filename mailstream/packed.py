@@ -89,9 +89,6 @@ class Packer:
         return [found[number].tobytes() for number in range(len(found))]
 
 
-pack = Packer().pack
-
-
 def unpack(packed: bytes) -> bytes:
-    """The bytes that were packed; a record that was kept as it is stays so."""
-    return packed if packed.startswith(b"{") else _UNPACKER.decompress(packed)
+    """The bytes that were packed."""
+    return _UNPACKER.decompress(packed)

@@ -138,16 +138,17 @@ class Dispatch:
         for email in self._schedule.expired(now, at_most=100):
             self._spawn(self._one(email, lambda: None))
         while len(self._work) < self._limit:
-            at = self._schedule.wakes_at(now)
-            if at is None:
+            seconds = self._until_claim()
+            if seconds <= 0 and (due := self._schedule.next(now)) is not None:
+                self._lining_up += 1
+                self._spawn(self._paced(due))
+                continue
+            if (at := self._schedule.wakes_at(now)) is None:
                 return None
-            seconds = max(at - now, self._until_claim())
-            if seconds > 0:
-                return min(seconds, LOOK_SECONDS) if self._schedule else seconds
-            if (due := self._schedule.next(now)) is None:
+            seconds = max(seconds, at - now)
+            if seconds <= 0:
                 return SOON_SECONDS
-            self._lining_up += 1
-            self._spawn(self._paced(due))
+            return min(seconds, LOOK_SECONDS) if self._schedule else seconds
         return None  # the end of any work wakes it
 
     def _may_not_claim(self) -> str | None:

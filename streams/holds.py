@@ -45,6 +45,7 @@ class Holds:
         self._has_webhook = bool(settings.sendgrid_webhook_keys)
         self._due: list[tuple[float, str, int]] = []  #: monotonic time, email id, partition
         self._held: dict[str, int] = {}  #: partition of each HELD email
+        HELD.set_function(lambda: len(self._held))
 
     def changed(self, after: EmailStatus, partition: int) -> None:
         """Watch an email that is PROCESSING elsewhere, or HELD; stop counting one that is neither."""
@@ -56,12 +57,10 @@ class Holds:
             self._held.pop(after.id, None)
             if after.status is Status.PROCESSING and not self._claim_log.is_alive(after.nonce):
                 self._watch(after.id, partition, CALL_SECONDS - (self._clock.now() - after.updated_at.timestamp()))
-        HELD.set(len(self._held))
 
     def lose(self, partitions: set[int]) -> None:
         """Forget emails of partitions that belong to others now."""
         self._held = {email_id: home for email_id, home in self._held.items() if home not in partitions}
-        HELD.set(len(self._held))
 
     def _watch(self, email_id: str, partition: int, seconds: float) -> None:
         wait = min(max(0.0, seconds), max(self._timeout, CALL_SECONDS))

@@ -20,8 +20,8 @@ from mailstream import codec
 from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished
 from mailstream.log.publish import Position, Publisher
-from mailstream.packed import pack, unpack
-from mailstream.status import EmailStatus, Status
+from mailstream.packed import Packer, unpack
+from mailstream.status import EmailStatus
 from streams.cold_statuses import ColdStatuses
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class _Owned:
 
 
 class StatusTable(faust.Table):  # type: ignore[misc]
-    """Email id to its newest status, packed. Only the owner of the partition writes.
+    """Email id to its newest status. Only the owner of the partition writes.
 
     The statuses are not in Faust's own store: that one would keep an encoded copy of each id beside ours.
     """
@@ -57,9 +57,10 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """
         self._publisher, self._topic, self.partition_count = publisher, topic, partitions
         self._cold, self._most_hot = cold, most_hot
-        self._kept: dict[str, bytes] = {}  #: the hot ones, packed, by id; the schedule shares the id with it
+        self._packer = Packer()
+        self._kept: dict[str, bytes] = {}  #: the hot ones as they are in the log, by id; the schedule shares the id
         self._owned: dict[int, _Owned] = {}
-        self._in_work: dict[str, EmailStatus] = {}  #: the last few that were asked for or written, not packed
+        self._in_work: dict[str, EmailStatus] = {}  #: the last few that were asked for or written, decoded
         self._silent: set[int] = set()  #: partitions that are made anew: nothing is written until all is known
         self._unwritten: dict[str, float] = {}  #: emails whose newest status the broker has refused to acknowledge
         self.rebalanced: Callable[[set[TP], int], Any] | None = None  #: awaited at each assignment
@@ -70,11 +71,11 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """What is known of an email, None when it was never asked for."""
         if (status := self._in_work.get(email_id)) is not None:
             return status
-        if (packed := self._packed(email_id)) is None:
+        if (value := self._value_of(email_id)) is None:
             return None
         if self._cold and email_id not in self._kept:  # who is asked for changes soon, or is asked for again
-            self._keep(email_id, packed)
-        return self._work_on(codec.decode_status(unpack(packed)))
+            self._keep(email_id, value)
+        return self._work_on(codec.decode_status(value))
 
     def _work_on(self, status: EmailStatus) -> EmailStatus:
         """Keep a status at hand: on its way from the schedule to SENT an email is asked for again and again."""
@@ -89,8 +90,8 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         hot = {id_ for id_ in self._kept if partition_in(id_, self.partition_count) in wanted}
         cold = (id_ for id_ in self._cold.ids(wanted) if id_ not in hot) if self._cold else ()
         for email_id in chain(hot, cold):
-            if (packed := self._packed(email_id)) is not None:  # it may go while the caller gives the loop away
-                yield codec.decode_status(unpack(packed))
+            if (value := self._value_of(email_id)) is not None:  # it may go while the caller gives the loop away
+                yield codec.decode_status(value)
 
     def needs_body(self, status: EmailStatus) -> bool:
         """Whether a mail may still be made of its request: its own, or a digest of which it has become a part."""
@@ -111,8 +112,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         A write that fails is repeated, with what is newest then, for as long as the partition is owned.
         """
         value = codec.encode(status)
-        # for the time of a call it is not worth packing
-        self._keep(status.id, value if status.status is Status.PROCESSING else pack(value))
+        self._keep(status.id, value)
         self._work_on(status)
         if partition not in self._silent:
             self._write(status.id, value, partition, then)
@@ -122,7 +122,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
     def remember(self, status: EmailStatus, value: bytes) -> None:
         """Show a status that is in the log already."""
         self._in_work.pop(status.id, None)
-        self._keep(status.id, pack(value))
+        self._keep(status.id, value)
 
     def drop(self, key: bytes) -> None:
         """Forget what a tombstone in the log forgets."""
@@ -131,8 +131,8 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     def rewrite(self, email_id: str, partition: int) -> None:
         """Write the known status again, over a foreign one that lowers it (K7)."""
-        if (packed := self._packed(email_id)) is not None:
-            self._write(email_id, unpack(packed), partition, None)
+        if (value := self._value_of(email_id)) is not None:
+            self._write(email_id, value, partition, None)
 
     def forget(self, email_id: str, partition: int) -> None:
         """Write a tombstone: the email was final for STATUS_RETENTION."""
@@ -162,9 +162,9 @@ class StatusTable(faust.Table):  # type: ignore[misc]
                 asyncio.get_running_loop().call_later(REPEAT_SECONDS, again)
 
         def again() -> None:
-            newest = self._packed(email_id)
+            newest = self._value_of(email_id)
             if newest is not None and is_still_ours():
-                self._write(email_id, unpack(newest), partition, then)
+                self._write(email_id, newest, partition, then)
             else:
                 self._unwritten.pop(email_id, None)
 
@@ -173,17 +173,19 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     # -- hot and cold -------------------------------------------------------------------------------------
 
-    def _packed(self, email_id: str) -> bytes | None:
-        packed = self._kept.get(email_id)
-        return self._cold.get(email_id) if packed is None and self._cold else packed
+    def _value_of(self, email_id: str) -> bytes | None:
+        if (value := self._kept.get(email_id)) is None and self._cold and (packed := self._cold.get(email_id)):
+            return unpack(packed)
+        return value
 
-    def _keep(self, email_id: str, packed: bytes) -> None:
-        self._kept[email_id] = packed
+    def _keep(self, email_id: str, value: bytes) -> None:
+        self._kept[email_id] = value
         if len(self._kept) > self._most_hot and self._cold is not None:
-            first = list(islice(self._kept.items(), self._most_hot // 16 + 1))  # who came first to stay
-            self._cold.put((id_, partition_in(id_, self.partition_count), kept) for id_, kept in first)
-            for id_, _ in first:
-                del self._kept[id_]
+            first = list(islice(self._kept, self._most_hot // 16 + 1))  # who came first to stay
+            packed = self._packer.pack_all([self._kept.pop(id_) for id_ in first])
+            self._cold.put(
+                (id_, partition_in(id_, self.partition_count), each) for id_, each in zip(first, packed, strict=True)
+            )
 
     def _forget(self, email_id: str) -> None:
         self._in_work.pop(email_id, None)

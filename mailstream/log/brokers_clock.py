@@ -49,7 +49,7 @@ class BrokersClock:
     def now(self) -> float:
         """Wall time; the brokers' while the wall clock is wrong."""
         wall, monotonic = self._clock.now(), self._clock.monotonic()
-        if not self._error.is_measured or self._error.is_right(wall, monotonic):
+        if self._error.is_right(wall, monotonic) or not self._error.is_measured:
             return wall
         return self._error.brokers_now(monotonic)
 

@@ -34,14 +34,18 @@ class Verdict(StrEnum):
 #: an email that is proven not accepted has its retries, and may not be shown as SENT. All others say "not sent".
 _ENDS_DOUBT = frozenset({Instead.UNCONFIRMED, Instead.SENT})
 
+_OPEN = frozenset({Status.PROCESSING, Status.HELD})
+
 
 def is_open(status: EmailStatus) -> bool:
     """Whether the newest attempt may be under way, or have been, with no proof of what came of it."""
-    return status.status in (Status.PROCESSING, Status.HELD)
+    return status.status in _OPEN
 
 
 def doubts(status: EmailStatus) -> tuple[Doubt, ...]:
     """The attempts in doubt that another one followed, oldest first: at most the first call and its marked resend."""
+    if status.doubt is None and status.second_doubt is None:  # nearly always
+        return ()
     return tuple(doubt for doubt in (status.doubt, status.second_doubt) if doubt is not None)
 
 
@@ -63,10 +67,9 @@ def judge(status: EmailStatus, record: AttemptRecord) -> Verdict:
     """What ``record``, the next one of the log about this email, means."""
     if isinstance(record, ClaimRecord):
         return _judge_claim(status, record)
-    said_by = Doubt(record.attempt, record.nonce)
-    if said_by == Doubt(status.attempt, status.nonce or ""):
+    if (record.attempt, record.nonce) == (status.attempt, status.nonce):
         return _judge_word(status, record)
-    if said_by in doubts(status):
+    if Doubt(record.attempt, record.nonce) in doubts(status):
         is_proof = not isinstance(record, HeldRecord) and getattr(record, "result", None) is not Outcome.UNKNOWN
         return Verdict.DOUBT_SETTLED if is_proof else Verdict.VOID
     return Verdict.VOID

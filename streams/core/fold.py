@@ -222,8 +222,13 @@ def _settled(status: EmailStatus, record: OutcomeRecord | ReleasedRecord) -> Ema
     return _moved(status, fact, **_in_doubt(others))
 
 
+_NO_DOUBT: dict[str, Doubt | None] = {"doubt": None, "second_doubt": None}
+
+
 def _in_doubt(attempts: tuple[Doubt, ...]) -> dict[str, Doubt | None]:
     """The members of a status for these attempts in doubt."""
+    if not attempts:
+        return _NO_DOUBT
     first, second, *_ = (*attempts, None, None)
     return {"doubt": first, "second_doubt": second}
 

@@ -18,8 +18,9 @@ from streams.core.cold import LATER, READY, Cold, Key, key_in, parked_behind
 from streams.core.lanes import Lanes
 from streams.core.waiting import Waiting
 
-#: A heap is made anew when it holds more than twice the emails that wait, and this many more.
+#: A heap is made anew when it holds more than twice the emails that wait, and this many more; so often that is looked at.
 SPARE = 64
+LANES = tuple(Lane)
 #: Emails that may be parked, or come due out of the cold, before the caller gets a word in.
 AT_ONCE = 2000
 COMING_FORWARD = 16  #: emails of one recipient that are taken from the cold together
@@ -42,6 +43,7 @@ class Schedule:
         self._parked: dict[int, dict[Lane, list[Waiting]]] = {}  #: due emails of a recipient behind its first one
         self._resting: list[tuple[float, int]] = []  #: recipients in their gap, by its end
         self._serial = 0
+        self._untidied = 0  #: how often nobody looked for dead entries
         self._cold, self._most_hot = cold, most_hot
         self._floors: dict[int, Key] = {}  #: of the cold queues, but for those behind a recipient
         self._is_parked_cold = False  #: whether some of those may be there
@@ -94,7 +96,7 @@ class Schedule:
         """
         self._wake(now)
         for _ in range(AT_ONCE):
-            lanes = [lane for lane in Lane if self._first_of(lane) is not None]
+            lanes = [lane for lane in LANES if self._first_of(lane) is not None]
             if not lanes:
                 return None
             lane = self._lanes.choose(lanes)
@@ -118,7 +120,7 @@ class Schedule:
     def wakes_at(self, now: float) -> float | None:
         """When ``next`` may have somebody: ``now``, a time to come, or None while there is nobody to wait for."""
         self._wake(now)
-        if any(self._first_of(lane) is not None for lane in Lane):
+        if any(self._first_of(lane) is not None for lane in LANES):
             return now
         times = [heap[0][0] for heap in (self._later, self._resting) if heap]
         if (floor := self._floors.get(LATER)) is not None:
@@ -192,6 +194,10 @@ class Schedule:
 
     def _tidy(self) -> None:
         """Drop dead entries: they would die when they come up, which may be a year ahead."""
+        self._untidied += 1
+        if self._untidied < SPARE:
+            return
+        self._untidied = 0
         most = 2 * len(self._known) + SPARE
         for timed in (self._later, self._expiring):
             if len(timed) > most:

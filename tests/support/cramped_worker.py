@@ -9,5 +9,6 @@ from streams import parts, scratch
 MOST_HOT, CACHE_KIB = 100, 256
 
 if __name__ == "__main__":
-    parts.MOST_HOT, scratch.CACHE_KIB = MOST_HOT, CACHE_KIB
+    parts.HOT_STATUSES = parts.HOT_EMAILS = MOST_HOT
+    scratch.CACHE_KIB = CACHE_KIB
     main()

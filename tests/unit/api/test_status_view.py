@@ -4,7 +4,7 @@ from msgspec import structs
 
 from api.status_view import StatusView
 from mailstream import codec
-from mailstream.packed import pack
+from mailstream.packed import Packer
 from mailstream.status import EmailStatus, Status, rank_of
 from tests.support import builders
 
@@ -15,7 +15,7 @@ KEY = QUEUED.id.encode()
 
 def _apply(view: StatusView, status: EmailStatus) -> bool:
     value = codec.encode(status)
-    return view.apply(KEY, value, pack(value)) is not None
+    return view.apply(KEY, value, Packer().pack(value)) is not None
 
 
 def test_a_later_record_of_a_lower_rank_changes_nothing() -> None:
