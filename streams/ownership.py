@@ -181,25 +181,29 @@ class Ownership:
 
     def _take(self, batch: Sequence[Message | End]) -> None:
         self._newest = len(batch)
+        reached: dict[tuple[str, int], int] = {}
         try:
             for entry in batch:
                 if isinstance(entry, End):
-                    self._reach(entry.topic, entry.partition, entry.offset)
+                    reached[entry.topic, entry.partition] = entry.offset
                 else:
-                    self._take_record(entry)
+                    topic, partition, offset = entry.topic() or "", entry.partition() or 0, entry.offset() or 0
+                    self._take_record(topic, partition, offset, entry)
+                    reached[topic, partition] = offset + 1
         except Exception as error:
             self._failed(error)
+        for (topic, partition), offset in reached.items():
+            if partition in self._partitions:  # else it was on its way when the partition was lost
+                self._reach(topic, partition, offset)
         self._has_moved.set()
 
-    def _take_record(self, record: Message) -> None:
-        topic, partition, offset = record.topic() or "", record.partition() or 0, record.offset() or 0
+    def _take_record(self, topic: str, partition: int, offset: int, record: Message) -> None:
         if partition not in self._partitions:
             return  # it was on its way when the partition was lost
         if topic == self._attempts:
             self._projection.attempt(partition, offset, record.value())
         else:
             self._take_status(partition, offset, record.key(), record.value())
-        self._reach(topic, partition, offset + 1)
 
     def _take_status(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
         is_loading = partition in self.loading

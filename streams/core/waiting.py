@@ -19,7 +19,8 @@ class Waiting(Struct, eq=False, gc=False):
     expires: float | None = None
 
     def __lt__(self, other: "Waiting") -> bool:
-        return (self.created, self.order) < (other.created, other.order)
+        mine, others = self.created, other.created
+        return mine < others or (mine == others and self.order < other.order)
 
 
 def waiting(status: EmailStatus, partition: int) -> Waiting:
