@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from mailstream.request import Lane
@@ -28,7 +29,7 @@ class ColdWaiting:
 
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
-        self._count = 0
+        self._counts: Counter[int] = Counter()  #: by number of the lane
         scratch.execute(
             "CREATE TABLE waiting (serial INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, partition INTEGER, "
             "recipient INTEGER, lane INTEGER, created REAL, place INTEGER, due REAL, expires REAL, "
@@ -38,7 +39,7 @@ class ColdWaiting:
         scratch.execute("CREATE INDEX waiting_expires ON waiting (expires) WHERE expires IS NOT NULL")
 
     def __len__(self) -> int:
-        return self._count
+        return self._counts.total()
 
     def __contains__(self, email_id: str) -> bool:
         return self._scratch.row("SELECT 1 FROM waiting WHERE id = ?", (email_id,)) is not None
@@ -50,13 +51,13 @@ class ColdWaiting:
                 yield _waiting(row)
             last = rows[-1][0]
 
-    def put(self, queue: int, emails: Iterable[Waiting]) -> None:
+    def put(self, queue: int, emails: Collection[Waiting]) -> None:
         """Take in emails that are not in it."""
         rows = [
             (e.id, e.partition, e.recipient, READY[e.lane], e.created, e.order, e.due, e.expires, queue, key_in(queue, e)[0])
             for e in emails
         ]  # fmt: skip
-        self._count += len(rows)
+        self._counts.update(READY[e.lane] for e in emails)
         self._scratch.many(_INSERT, rows)
 
     def first(self, queue: int) -> Key | None:
@@ -89,19 +90,20 @@ class ColdWaiting:
 
     def lose(self, partitions: Iterable[int]) -> None:
         """Drop the emails of these partitions."""
-        if self._count:
-            self._count -= self._scratch.execute(
+        if len(self):
+            self._scratch.execute(
                 "DELETE FROM waiting WHERE partition IN (SELECT value FROM json_each(?))",
                 (json.dumps(list(partitions)),),
-            ).rowcount
+            )
+            self._counts = Counter(dict(self._scratch.rows("SELECT lane, count(*) FROM waiting GROUP BY lane")))
 
     def backlog(self) -> dict[Lane, int]:
         """How many there are, by lane."""
-        return {_LANES[lane]: n for lane, n in self._scratch.rows("SELECT lane, count(*) FROM waiting GROUP BY lane")}
+        return {_LANES[lane]: count for lane, count in self._counts.items()}
 
     def _take(self, query: str, values: tuple[Any, ...]) -> list[Waiting]:
         rows = self._scratch.rows(query, values)
-        self._count -= len(rows)
+        self._counts.subtract(row[4] for row in rows)
         self._scratch.many("DELETE FROM waiting WHERE serial = ?", [(row[0],) for row in rows])
         return [_waiting(row) for row in rows]
 

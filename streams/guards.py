@@ -185,6 +185,15 @@ class GuardedApp(faust.App):  # type: ignore[misc]
             self.acks.skip_to(tp, offset)
         return self.acks.add(tp, offset)
 
+    def lag(self, tp: TP) -> int:
+        """Records of an assigned partition that are not acked: not read yet, as far as the last fetch told, or in work."""
+        if tp not in self.consumer.assignment():
+            return 0
+        end, last = self.consumer.highwater(tp) or 0, self.acks.last(tp)
+        if last is None:
+            last = (self.consumer._committed_offset[tp] or end) - 1
+        return max(0, end - 1 - last) + self.acks.unfinished(tp)
+
     def lose_log(self, tp: TP, error: LogLost) -> None:
         """Take nothing more of this partition until an operator gives up what it lost: nothing of it is committed."""
         log.error("requests or events were lost", what=str(error), partition=tp.partition, records=error.records)

@@ -22,10 +22,19 @@ PROGRESS_SECONDS = 300.0  #: with work to do and nothing done, before a worker i
 class Health(Service):  # type: ignore[misc]
     """``/healthz`` (and ``/livez``): restart me or not. ``/readyz``: am I working. ``/metrics``: Prometheus."""
 
-    def __init__(self, app: GuardedApp, *, host: str, port: int, report: Callable[[], dict[str, Any]]) -> None:
-        """``report``: what the sending side has to say; ``not_ready`` in it lists reasons."""
+    def __init__(
+        self,
+        app: GuardedApp,
+        *,
+        host: str,
+        port: int,
+        report: Callable[[], dict[str, Any]],
+        measure: Callable[[], None],
+    ) -> None:
+        """``report``: what the sending side has to say; ``not_ready`` in it lists reasons. ``measure`` sets gauges."""
         super().__init__()
         self._app, self._host, self._port, self._report = app, host, port, report
+        self._measure = measure
         self._settled_at = time.monotonic()
         self._runner: web.AppRunner | None = None
 
@@ -96,4 +105,5 @@ class Health(Service):  # type: ignore[misc]
         return web.json_response(state, status=200 if state[what] else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        self._measure()
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

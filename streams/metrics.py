@@ -11,6 +11,7 @@ from streams.core.claims import Verdict
 EMAILS = Counter("mailstream_emails", "Emails that reached a status", ["status"])
 #: Waiting emails. Rising: more is asked for than the gap lets out.
 BACKLOG = Gauge("mailstream_backlog", "Emails that wait for their turn", ["lane"])
+#: 0 where none is due.
 OLDEST = Gauge("mailstream_oldest_waiting_seconds", "Age of the oldest email that is due", ["lane"])
 #: Real distances between the starts of calls of this worker. Anything below SEND_GAP is a bug.
 GAP = Histogram(
@@ -41,10 +42,10 @@ ACCEPT_SECONDS = Histogram(
     "From a request's time in the log to its durable QUEUED",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300),
 )
+#: Rising while emails are accepted slowly, or not at all: the log says why.
 LAG = Gauge("mailstream_consumer_lag", "Requests that are not acked yet", ["partition"])
 LOAD_SECONDS = Gauge("mailstream_table_recovery_seconds", "Duration of the newest load of partitions")
 EVENTS = Counter("mailstream_events", "Provider events, by kind", ["event"])
-EVENTS_OLD = Counter("mailstream_domain_events_too_old", "Domain events older than MAX_EVENT_AGE; nothing is sent")
 #: Kinds of provider events that have a label of their own; all others count as "other".
 EVENT_KINDS = frozenset(
     [

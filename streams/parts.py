@@ -37,7 +37,7 @@ from streams.feedback import Feedback
 from streams.gate import Gate, look
 from streams.guards import GuardedApp
 from streams.holds import Holds
-from streams.metrics import CLOCK_ERROR, PAUSED
+from streams.metrics import BACKLOG, CLOCK_ERROR, LAG, OLDEST, PAUSED
 from streams.ownership import Ownership
 from streams.projection import Projection
 from streams.provider.port import Provider
@@ -326,6 +326,17 @@ class Parts:
         self.holds.lose(partitions)
         self.groups.lose(is_lost)
         self.webhook_health.lose(is_lost)
+
+    def measure(self) -> None:
+        """Set the gauges that are true only for the moment: somebody is about to read them."""
+        oldest, now = self.schedule.oldest(), self.clock.now()
+        for lane, count in self.schedule.backlog().items():
+            BACKLOG.labels(lane.value).set(count)
+            OLDEST.labels(lane.value).set(max(0.0, now - oldest[lane]) if lane in oldest else 0.0)
+        LAG.clear()
+        topic = Naming(self._settings.topic_prefix).of(topics.REQUESTED)
+        for partition in self._partitions:
+            LAG.labels(str(partition)).set(self._app.lag(TP(topic, partition)))
 
     def report(self) -> dict[str, Any]:
         """What the sending side has to say, for probes."""

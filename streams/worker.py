@@ -40,6 +40,7 @@ def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
         host=settings.worker_host,
         port=settings.worker_port,
         report=lambda: app.parts.report() if hasattr(app, "parts") else {"not_ready": ["starting"]},
+        measure=lambda: app.parts.measure() if hasattr(app, "parts") else None,
     )
     worker = faust.Worker(
         app, health, override_logging=False, redirect_stdouts=False, quiet=True, loglevel=settings.log_level

@@ -89,6 +89,11 @@ class Acks(Generic[Place]):
         """How many records were added and stand at or behind an unfinished one."""
         return self._pending
 
+    def unfinished(self, place: Place) -> int:
+        """The same of one partition."""
+        line = self._lines.get(place)
+        return len(line.slots) if line else 0
+
     def forget(self) -> None:
         """Drop everything: the partitions were revoked, and unfinished records are delivered again."""
         self._lines.clear()

@@ -1,6 +1,6 @@
 """What the schedule asks of the place where those emails wait that memory has no room for (ADR-0016)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
 from mailstream.request import Lane
@@ -32,7 +32,7 @@ class Cold(Protocol):
 
     def __iter__(self) -> Iterator[Waiting]: ...
 
-    def put(self, queue: int, emails: Iterable[Waiting]) -> None:
+    def put(self, queue: int, emails: Collection[Waiting]) -> None:
         """Take in emails that are not in it."""
 
     def first(self, queue: int) -> Key | None:

@@ -10,6 +10,7 @@ With a cold place only a bounded number of emails is in memory: the first ones o
 import heapq
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -160,9 +161,19 @@ class Schedule:
     def backlog(self) -> dict[Lane, int]:
         """How many emails wait, by lane."""
         counts = dict.fromkeys(Lane, 0) | (self._cold.backlog() if self._cold else {})
-        for email in self._known.values():
-            counts[email.lane] += 1
+        for lane, count in Counter(email.lane for email in self._known.values()).items():
+            counts[lane] += count
         return counts
+
+    def oldest(self) -> dict[Lane, float]:
+        """Since when the oldest email of each lane has been due: the one that was asked for first; lanes without one are left out."""
+        found: dict[Lane, float] = {}
+        for lane in LANES:
+            firsts = [self._first_of(lane)]
+            firsts += [self._head_of(lanes[lane]) for lanes in self._parked.values() if lane in lanes]
+            if since := [max(email.created, email.due) for email in firsts if email is not None]:
+                found[lane] = min(since)
+        return found
 
     def _first_of(self, lane: Lane) -> Waiting | None:
         first = self._head_of(self._ready[lane])

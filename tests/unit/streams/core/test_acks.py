@@ -169,7 +169,7 @@ class AnyOrderOfWork(RuleBasedStateMachine):
             assert committable.get(place) == (None if end == model["first"] else end)
             pending += model["first"] + len(model["slots"]) - end
         assert set(committable) <= set(self.model)
-        assert self.acks.pending() == pending
+        assert self.acks.pending() == pending == sum(map(self.acks.unfinished, self.model))
 
 
 test_no_order_of_work_commits_past_a_hole = AnyOrderOfWork.TestCase

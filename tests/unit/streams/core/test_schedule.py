@@ -159,6 +159,28 @@ def test_the_backlog_is_counted_by_lane() -> None:
     assert schedule.backlog() == {Lane.CRITICAL: 0, Lane.NORMAL: 1, Lane.BULK: 2}
 
 
+def test_the_oldest_of_a_lane_is_the_one_that_was_asked_for_first_and_waits_since_it_is_due() -> None:
+    schedule = Schedule()
+    assert schedule.oldest() == {}
+    schedule.add(an_email("a", created=5, recipient=1), 10)
+    schedule.add(an_email("b", created=7, recipient=1), 10)
+    schedule.add(an_email("c", created=1, due_in_seconds=8, recipient=2), 10)
+    schedule.add(an_email("later", created=1, due_in_seconds=99, recipient=3), 10)
+    schedule.add(an_email("d", created=9, recipient=4, lane=Lane.BULK), 10)
+
+    assert schedule.oldest() == {Lane.NORMAL: 8, Lane.BULK: 9}  # "c" came due at 8
+
+
+def test_an_email_behind_another_of_its_recipient_is_waiting_too() -> None:
+    schedule = Schedule()
+    schedule.add(an_email("a", created=5, recipient=1), 10)
+    schedule.add(an_email("b", created=7, recipient=1), 10)
+    assert schedule.next(10) is not None
+    assert schedule.next(10) is None
+
+    assert schedule.oldest() == {Lane.NORMAL: 7}
+
+
 def test_emails_that_are_gone_take_no_memory() -> None:
     """A heap drops an entry when it comes up: with a time far ahead that would be far ahead."""
     schedule = Schedule()

@@ -1,0 +1,22 @@
+"""No metric is only declared: an alert on one that nobody feeds would never fire."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+
+import streams.metrics
+import streams.trigger_metrics
+
+CODE = Path(streams.metrics.__file__).parent
+
+
+@pytest.mark.parametrize("module", [streams.metrics, streams.trigger_metrics], ids=lambda module: module.__name__)
+def test_each_metric_of_the_worker_is_fed(module: object) -> None:
+    source = "\n".join(path.read_text() for path in CODE.rglob("*.py"))
+    names = [name for name, value in vars(module).items() if isinstance(value, MetricWrapperBase)]
+
+    assert names
+    unfed = [name for name in names if not re.search(rf"\b{name}\.(labels|inc|set|set_function|observe)\(", source)]
+    assert not unfed
