@@ -1,7 +1,7 @@
 """A million emails wait (row 32): what a worker weighs then, how it starts with them, and how fast it sends.
 
 `python -m tests.benchmarks.backlog [COUNT]`: a table on stderr, JSON on stdout. Requests of about 1 KB, lane normal, all
-due. First the gap is so large that nearly none is sent; at last it is off, and the rate is compared with the one of a
+due. First the gap is so large that nearly none is sent, then 10 ms; at last it is off. The rates are compared with those of a
 small backlog, for each CPU-second of the worker.
 """
 
@@ -27,14 +27,15 @@ from mailstream.request import Address, EmailRequest, Lane
 from mailstream.settings import Settings
 from mailstream.topics import Naming
 from tests.benchmarks.machine import machine
-from tests.benchmarks.worker import sent_by
+from tests.benchmarks.worker import LOOK_SECONDS, sent_by
 from tests.support.mail_system import MailSystem
 from tests.support.processes import Program, Programs, programs_in
 from tests.support.system import some_settings, topics_of
 
 EMAILS, BODY_BYTES = 1_000_000, 700
 GAP_SECONDS = 2.0
-SMALL, WARM, MEASURED = 8000, 500, 6000  #: mails: in the small backlog, sent before the rate is taken, and for it
+PACED_SECONDS, PACED_FOR_SECONDS = 0.01, 15.0
+SMALL, WARM, MEASURED = 10_000, 500, 6000  #: mails: in the small backlog, sent before the rate is taken, and for it
 #: Without any progress before it is given up.
 STUCK_SECONDS = 120.0
 LOAD_SECONDS = 600.0
@@ -47,7 +48,11 @@ def main(emails: int) -> None:
         small = _with_topics(bootstrap, programs, lambda system: _small(system))
         large = _with_topics(bootstrap, programs, lambda system: _measure(system, emails))
         again = _with_topics(bootstrap, programs, lambda system: _small(system))
-    figures = {**large, "rate_small_backlog": [small["rate"], again["rate"]]}
+    figures = {
+        **large,
+        "paced_rate_small_backlog": [small["paced"], again["paced"]],
+        "rate_small_backlog": [small["rate"], again["rate"]],
+    }
     print("\n".join(f"{name:34} {value}" for name, value in figures.items()), file=sys.stderr)
     print(json.dumps({"machine": machine(bootstrap), **figures}, indent=1))
 
@@ -67,7 +72,7 @@ async def _small(system: MailSystem) -> dict[str, Any]:
     write(system.settings, SMALL)
     worker = await _holding(system, SMALL)
     worker.stop()
-    return {"rate": await _rate(system)}
+    return {"paced": await _paced_rate(system), "rate": await _rate(system)}
 
 
 async def _measure(system: MailSystem, emails: int) -> dict[str, Any]:
@@ -102,6 +107,7 @@ async def _measure(system: MailSystem, emails: int) -> dict[str, Any]:
         "critical_overtook_in_seconds": round(overtook, 2),
         "start_with_backlog_seconds": round(load, 1),
         "start_with_backlog_cpu_seconds": round(load_cpu, 1),
+        "paced_rate_large_backlog": await _paced_rate(system),
         "rate_large_backlog": await _rate(system),
         "load_average": psutil.getloadavg()[0],
     }
@@ -111,6 +117,18 @@ async def _holding(system: MailSystem, emails: int) -> Program:
     worker = system.programs.worker(system.settings).ready()
     await taken_in(worker, emails)
     return worker
+
+
+async def _paced_rate(system: MailSystem) -> float:
+    """Mails a second with a gap of ``PACED_SECONDS``, of a worker that starts with what waits."""
+    settings = system.settings.model_copy(update={"send_gap": PACED_SECONDS})
+    worker = system.programs.worker(settings).ready(seconds=LOAD_SECONDS)
+    await asyncio.sleep(5)
+    first, begun = sent_by(worker), time.monotonic()
+    await asyncio.sleep(PACED_FOR_SECONDS)
+    rate = (sent_by(worker) - first) / (time.monotonic() - begun)
+    worker.stop()
+    return round(rate, 1)
 
 
 async def _rate(system: MailSystem) -> int:
@@ -129,7 +147,7 @@ async def _sent(worker: Program, count: int) -> tuple[float, float]:
     while (seen := sent_by(worker)) < count:
         if time.monotonic() > deadline:
             raise SystemExit(f"only {seen:.0f} of {count} mails were sent")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK_SECONDS)
     return seen, _cpu_seconds(worker)
 
 
