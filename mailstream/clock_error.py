@@ -4,8 +4,6 @@ The topics are stamped by the brokers, so each acknowledgement says what time it
 monotonic clock. From then on the monotonic clock tells the brokers' time, whatever the wall clock does.
 """
 
-import math
-
 #: Beyond this, in seconds, nothing is sent: expiry, due times and turns would be judged by a wrong clock.
 ALLOWED_SECONDS = 300.0
 
@@ -16,7 +14,6 @@ class ClockError:
     def __init__(self) -> None:
         self._least: float | None = None  #: the brokers' time minus our monotonic time is between these two
         self._most = 0.0
-        self._allowed_from, self._allowed_to = math.inf, -math.inf  #: where the same difference of ours may be
 
     @property
     def is_measured(self) -> bool:
@@ -29,7 +26,6 @@ class ClockError:
         A slow acknowledgement proves less, and the newest one counts: the brokers' clock may be set right as well.
         """
         self._least, self._most = brokers - acknowledged, brokers - sent
-        self._allowed_from, self._allowed_to = self._least - ALLOWED_SECONDS, self._most + ALLOWED_SECONDS
 
     def seconds(self, wall: float, monotonic: float) -> float:
         """By how much the wall clock is surely ahead (above 0) or behind (below 0); 0 when it may be right."""
@@ -40,7 +36,9 @@ class ClockError:
 
     def is_right(self, wall: float, monotonic: float) -> bool:
         """Whether the wall clock can be trusted: ``seconds`` is within what is allowed. What was never measured cannot."""
-        return self._allowed_from <= wall - monotonic <= self._allowed_to
+        if self._least is None:
+            return False
+        return self._least - ALLOWED_SECONDS <= wall - monotonic <= self._most + ALLOWED_SECONDS
 
     def brokers_now(self, monotonic: float) -> float:
         """The brokers' time. Only when it was measured."""

@@ -54,7 +54,7 @@ from streams.upkeep import Upkeep
 
 log = structlog.get_logger(__name__)
 
-#: What is in memory of statuses and of emails in the schedule: about 14 and 12 MiB.
+#: How many statuses, and emails in the schedule, are in memory.
 HOT_STATUSES, HOT_EMAILS = 20_000, 40_000
 READ_AHEAD = 2000  #: bodies of due emails that are read together
 

@@ -149,8 +149,7 @@ class Publisher:
         self, topic: str, value: bytes | None, *, key: bytes | None, partition: int = -1, headers: Headers = ()
     ) -> Position:
         """Append one record. Raises NotPublished: too large, not acknowledged in time, queue full, or closing."""
-        if len(self._pending) >= self._in_flight:
-            await self.room()
+        await self.room()
         return await self.send(topic, value, key=key, partition=partition, headers=headers)
 
     async def room(self) -> None:

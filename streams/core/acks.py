@@ -90,7 +90,7 @@ class Acks(Generic[Place]):
         return self._pending
 
     def unfinished(self, place: Place) -> int:
-        """The same of one partition."""
+        """How many records of one partition stand at or behind an unfinished one."""
         line = self._lines.get(place)
         return len(line.slots) if line else 0
 

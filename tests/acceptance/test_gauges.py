@@ -3,10 +3,15 @@
 import time
 
 import httpx
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from prometheus_client.parser import text_string_to_metric_families
 
+from mailstream import topics
+from mailstream.log import client
+from mailstream.log.publish import MAX_RECORD_BYTES
 from mailstream.request import Lane
 from mailstream.settings import Settings
+from mailstream.topics import Naming
 from tests.support.eventually import eventually
 from tests.support.mail_system import MailSystem
 from tests.support.processes import Program, Programs
@@ -39,16 +44,26 @@ async def test_the_gauges_tell_what_waits_in_each_lane_and_since_when(programs: 
     assert oldest["critical"] == 0
 
 
-async def test_the_lag_of_a_partition_is_what_its_worker_has_not_settled(
+async def test_the_lag_is_what_the_workers_could_not_settle_and_goes_when_they_can(
     programs: Programs, settings: Settings
 ) -> None:
     system = MailSystem(programs, settings, send_gap=NEVER)
     [worker] = system.add_workers(1)
+    _let_statuses_have(system.settings, 100)  # bytes: none is that small, so no request can be acked
     await system.publish(20)
-    await eventually(
-        lambda: sum(gauges(worker, "mailstream_backlog", "lane").values()) == 20,
-        within_seconds=20,
-        waiting_for="the emails",
-    )
-    lags = gauges(worker, "mailstream_consumer_lag", "partition")
-    assert lags == {str(partition): 0 for partition in range(settings.partitions)}
+
+    def lag() -> float:
+        return sum(gauges(worker, "mailstream_consumer_lag", "partition").values())
+
+    await eventually(lambda: lag() == 20, within_seconds=20, waiting_for="the lag")
+    _let_statuses_have(system.settings, MAX_RECORD_BYTES)
+    await eventually(lambda: lag() == 0, within_seconds=20, waiting_for="its end")
+    assert sum(gauges(worker, "mailstream_backlog", "lane").values()) == 20
+
+
+def _let_statuses_have(settings: Settings, size: int) -> None:
+    """Let the broker take no status of more bytes."""
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    name = Naming(settings.topic_prefix).of(topics.STATUS)
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
+    client.admin(settings).incremental_alter_configs([resource])[resource].result(10)

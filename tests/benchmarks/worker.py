@@ -26,7 +26,7 @@ from tests.support.system import some_settings, topics_of
 MAILS, BODY_BYTES = 20_000, 2000
 IN_FLIGHT = (64, 256)  #: the default, and what suits no gap: more mails share each batch
 LIMIT_SECONDS = 300
-LOOK_SECONDS = 1.0  #: each look costs the worker some 4 ms; a real scrape comes every 15 s or more
+LOOK_SECONDS = 1.0  #: a look is work for the worker too; a real scrape comes every 15 s or more
 
 
 def main() -> None:
