@@ -96,9 +96,9 @@ class Accept:
         match ruling:
             case New(asked):
                 self._queue(asked, done)
-            case Known():
+            case Known(email_id):
                 DUPLICATES.inc()
-                done()
+                self._table.when_durable(email_id, done)
             case Carried(asked):
                 self._carry(asked, done)
             case Ignored():
@@ -179,7 +179,7 @@ class Accept:
     def _carry(self, asked: Asked, done: Done) -> None:
         known = self._table.get_status(asked.id)
         if known is None or not self._table.needs_body(known):
-            done()
+            self._table.when_durable(asked.id, done)
             return
         self._projection.put(self._with_copy(known, asked.received), asked.received.partition, done)
 
@@ -193,10 +193,12 @@ class Accept:
         await self._append_surely(
             self._naming.of(REJECTED), letter.record_value(), letter.key, letter.partition, letter.headers()
         )
-        if email_id is None or not self._may_show_rejected(email_id, letter):
+        if email_id is None:
             done()
-            return
-        self._projection.put(self._rejected_status(letter, email_id), letter.partition, done)
+        elif self._may_show_rejected(email_id, letter):
+            self._projection.put(self._rejected_status(letter, email_id), letter.partition, done)
+        else:
+            self._table.when_durable(email_id, done)
 
     def _may_show_rejected(self, email_id: str, letter: DeadLetter) -> bool:
         is_at_home = partition_in(email_id, self._partitions) == letter.partition
@@ -228,15 +230,7 @@ class Accept:
         if control.tenant is not None and control.tenant != status.tenant:
             await self._reject(_letter(record, Reason.ID_CONFLICT, "the email belongs to another tenant"), None, done)
             return
-        while True:
-            try:
-                await self._controls.decide(control, record.partition, record.offset, done)
-                return
-            except NotPublished as error:
-                log.warning("not decided yet, tried again", email=email_id, error=str(error))
-                await self._clock.sleep(AGAIN_SECONDS)
-                if record.partition not in self._table.owned():
-                    return  # the next owner reads the record again
+        await self._controls.decide(control, record.partition, record.offset, done)
 
     async def _unfold(self, ruling: Unfold, done: Done) -> None:
         """Publish a strict batch's items one by one; read again after a crash, they are known by their ids."""

@@ -113,9 +113,15 @@ class ClaimLog:
         return won if has_won else None
 
     def _give_back_if_won(self, won: Won, done: "asyncio.Future[bool]", *, is_ending: bool) -> None:
-        """Nobody waits for this claim any more. If it comes back as winner, it is released; an ending simply holds."""
-        has_won = not done.cancelled() and done.exception() is None and done.result()
-        if has_won and not is_ending:
+        """Release a claim that was given up, once it comes back as winner; an ending simply holds.
+
+        Also when its partition goes before it was read back: it may have won where we do not read any more, and then
+        only this process can tell the next owner that it was not called.
+        """
+        if done.cancelled():
+            return
+        is_unread = isinstance(done.exception(), PartitionLost)
+        if not is_ending and (is_unread or done.result()):
             self._spawn(self.release(won, "given up before the call"))
         else:
             self._alive.discard(won.nonce)

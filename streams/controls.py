@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
+import structlog
 from msgspec import structs
 
 from mailstream.attempt import Instead
 from mailstream.clock import Clock, moment
+from mailstream.errors import NotPublished
 from mailstream.request import Control, ControlKind, OnAmbiguous
 from mailstream.status import EmailStatus, Status
 from streams.claim_log import ClaimLog
@@ -16,8 +19,19 @@ from streams.core.groups import Groups
 from streams.projection import Projection
 from streams.table import StatusTable
 
+log = structlog.get_logger(__name__)
+
+AGAIN_SECONDS = 1.0  #: until a record is tried again that could not be decided
 #: A claim of our own that has not reached its gate is given back for a cancel; how often that is waited for.
 LOOKS, LOOK_SECONDS = 100, 0.02
+
+
+@dataclass(slots=True)
+class _Line:
+    """Those who wait to decide about one email; the lock lets them in by the order of their coming."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    length: int = 0  #: with the one whose turn it is
 
 
 class Controls:
@@ -43,34 +57,44 @@ class Controls:
         self._table, self._projection, self._claim_log, self._clock = table, projection, claim_log, clock
         self._groups = groups
         self._give_back, self._resend, self._bar, self._unbar = give_back, resend, bar, unbar
-        self._lines: dict[str, asyncio.Lock] = {}  #: emails with undecided records; first come, first decided
+        self._lines: dict[str, _Line] = {}  #: emails with undecided records; first come, first decided
 
     async def decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> None:
-        """Decide one record; ``then`` is called when the decision is durable.
+        """Decide one record, however long that takes; ``then`` is called when the decision is durable.
 
-        Raises NotPublished: not decided, the record stays unacked and is read again.
+        A record that cannot be decided now keeps its place: were a later one decided first, this one would look decided
+        when it is read again. When the partition goes the record stays unacked, and its next owner reads it.
         """
-        line = self._lines.setdefault(control.id, asyncio.Lock())
+        if (line := self._lines.get(control.id)) is None:
+            line = self._lines[control.id] = _Line()
+            self._bar(control.id)
+        line.length += 1
         try:
-            async with line:  # a later record decided first would let an earlier one look decided too
-                self._bar(control.id)
-                try:
-                    await self._decide(control, partition, offset, then)
-                finally:
-                    self._unbar(control.id, partition)
+            async with line.lock:
+                while partition in self._table.owned():
+                    try:
+                        return await self._decide(control, partition, offset, then)
+                    except NotPublished as error:
+                        log.warning("not decided yet, tried again", email=control.id, error=str(error))
+                        await self._clock.sleep(AGAIN_SECONDS)
         finally:
-            if not line.locked():
-                self._lines.pop(control.id, None)
+            line.length -= 1
+            if not line.length:
+                del self._lines[control.id]
+                self._unbar(control.id, partition)
 
     async def _decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> None:
         while True:
             while self._projection.is_unborn(control.id):
                 await self._clock.sleep(LOOK_SECONDS)
             status = self._table.get_status(control.id)
-            if status is None or partition not in self._table.owned():
+            if partition not in self._table.owned():
                 return  # the partition is another worker's now, and so is the record
-            if offset <= status.control:
-                then()  # decided before, read again
+            if status is None:
+                then()  # forgotten meanwhile: it was final for long
+                return
+            if offset <= status.control:  # decided before, read again
+                self._table.when_durable(status.id, then)
                 return
             if (why := self._refusal(control, status)) is not None:
                 if why == "already_sending" and await self._was_given_back(status):

@@ -42,7 +42,7 @@ class Feedback:
         after = fold.happened(status, event)
         if after is status:
             self._health.heard(status.id)
-            done()
+            self._table.when_durable(status.id, done)
             return
         if status.status in (Status.FAILED, Status.UNCONFIRMED) and after.status is not status.status:
             LATE_EVIDENCE.inc()

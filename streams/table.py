@@ -8,7 +8,7 @@ publisher and loading is done by ``ownership.py``.
 import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
@@ -37,6 +37,16 @@ class _Owned:
     next_offset: int = 0  #: of ``email.status``: the first that is not in memory
 
 
+@dataclass(slots=True, eq=False)
+class _Unwritten:
+    """The newest status of an email that the broker has not acknowledged."""
+
+    owned: _Owned | None  #: the ownership in which it was written
+    value: bytes
+    then: list[Callable[[], None]] = field(default_factory=list)  #: called when it, or a newer one, is acknowledged
+    is_refused: bool = False
+
+
 class StatusTable(faust.Table):  # type: ignore[misc]
     """Email id to its newest status. Only the owner of the partition writes.
 
@@ -62,7 +72,8 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         self._owned: dict[int, _Owned] = {}
         self._in_work: dict[str, EmailStatus] = {}  #: the last few that were asked for or written, decoded
         self._silent: set[int] = set()  #: partitions that are made anew: nothing is written until all is known
-        self._unwritten: dict[str, float] = {}  #: emails whose newest status the broker has refused to acknowledge
+        self._unwritten: dict[str, _Unwritten] = {}  #: by email id
+        self._refused = 0  #: of these, how many the broker has refused
         self.rebalanced: Callable[[set[TP], int], Any] | None = None  #: awaited at each assignment
 
     # -- reading ------------------------------------------------------------------------------------------
@@ -107,9 +118,10 @@ class StatusTable(faust.Table):  # type: ignore[misc]
     # -- writing ------------------------------------------------------------------------------------------
 
     def put(self, status: EmailStatus, partition: int, then: Callable[[], None] | None = None) -> None:
-        """Show the status to this worker at once, and write it; ``then`` is called when the broker has it.
+        """Show the status to this worker at once, and write it; ``then`` is called when the broker has it, or a newer one.
 
-        A write that fails is repeated, with what is newest then, for as long as the partition is owned.
+        A write that fails is repeated, with what is newest then, for as long as the partition is owned. When the
+        partition goes, ``then`` is never called.
         """
         value = codec.encode(status)
         self._keep(status.id, value)
@@ -118,6 +130,17 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             self._write(status.id, value, partition, then)
         elif then is not None:
             then()
+
+    def when_durable(self, email_id: str, then: Callable[[], None]) -> None:
+        """Call ``then`` when the broker has all that is known of the email: at once, unless a write is under way.
+
+        The one answer to "may this record be acknowledged?" for a record that changes nothing any more: what memory
+        knows may be lost with this process, and then the record must be read again.
+        """
+        if (unwritten := self._unwritten.get(email_id)) is None:
+            then()
+        else:
+            unwritten.then.append(then)
 
     def remember(self, status: EmailStatus, value: bytes) -> None:
         """Show a status that is in the log already."""
@@ -140,36 +163,56 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         self._publisher.send(self._topic, None, key=email_id.encode(), partition=partition).add_done_callback(_seen)
 
     def unwritten(self) -> int:
-        """How many emails have a newest status that the broker has not taken, and that is being repeated (G2)."""
-        return len(self._unwritten)
+        """How many emails have a newest status that the broker has refused, and that is being repeated."""
+        return self._refused
 
     def _write(self, email_id: str, value: bytes, partition: int, then: Callable[[], None] | None) -> None:
         owned = self._owned.get(partition)
+        unwritten = self._unwritten.get(email_id)
+        if unwritten is None or unwritten.owned is not owned:
+            unwritten = self._unwritten[email_id] = _Unwritten(owned, value)
+        unwritten.value = value
+        if then is not None:
+            unwritten.then.append(then)
+        self._post(email_id, partition, unwritten)
 
-        def is_still_ours() -> bool:
-            # not "ours again": while it is loaded what is known may be lower than what the log holds (K7)
-            return owned is not None and self._owned.get(partition) is owned
+    def _post(self, email_id: str, partition: int, unwritten: _Unwritten) -> None:
+        value = unwritten.value
 
         def written(error: NotPublished | None) -> None:
+            if self._unwritten.get(email_id) is not unwritten or unwritten.value is not value:
+                return  # lost with its partition, or a newer one is under way, which says this one too
             if error is None:
-                if self._unwritten:
-                    self._unwritten.pop(email_id, None)
-                if then is not None:
-                    then()
-            elif is_still_ours():
-                self._unwritten.setdefault(email_id, 0.0)
-                log.warning("status not acknowledged, it is written again", email=email_id, error=str(error))
-                asyncio.get_running_loop().call_later(REPEAT_SECONDS, again)
+                self._is_written(email_id, unwritten)
+                return
+            if not unwritten.is_refused:
+                unwritten.is_refused = True
+                self._refused += 1
+            log.warning("status not acknowledged, it is written again", email=email_id, error=str(error))
+            asyncio.get_running_loop().call_later(REPEAT_SECONDS, again)
 
         def again() -> None:
-            newest = self._value_of(email_id)
-            if newest is not None and is_still_ours():
-                self._write(email_id, newest, partition, then)
-            else:
-                self._unwritten.pop(email_id, None)
+            # not "ours again": while a partition is loaded what is known may be lower than what the log holds
+            if self._unwritten.get(email_id) is not unwritten or unwritten.value is not value:
+                return
+            is_ours = unwritten.owned is not None and self._owned.get(partition) is unwritten.owned
+            if not is_ours or (newest := self._value_of(email_id)) is None:
+                self._forget_unwritten(email_id)
+                return
+            unwritten.value = newest
+            self._post(email_id, partition, unwritten)
 
         headers = codec.headers_of(EmailStatus)
         self._publisher.post(self._topic, value, written, key=email_id.encode(), partition=partition, headers=headers)
+
+    def _is_written(self, email_id: str, unwritten: _Unwritten) -> None:
+        self._forget_unwritten(email_id)
+        for then in unwritten.then:
+            then()
+
+    def _forget_unwritten(self, email_id: str) -> None:
+        if (unwritten := self._unwritten.pop(email_id, None)) is not None and unwritten.is_refused:
+            self._refused -= 1
 
     # -- hot and cold -------------------------------------------------------------------------------------
 
@@ -190,6 +233,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
     def _forget(self, email_id: str) -> None:
         self._in_work.pop(email_id, None)
         self._kept.pop(email_id, None)
+        self._forget_unwritten(email_id)
         if self._cold:
             self._cold.drop(email_id)
 
@@ -219,9 +263,11 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             self._owned.pop(partition, None)
             self._silent.discard(partition)
         emails: dict[str, Any]
-        for emails in (self._kept, self._in_work, self._unwritten):
+        for emails in (self._kept, self._in_work):
             for email_id in [id_ for id_ in emails if partition_in(id_, self.partition_count) in lost]:
                 del emails[email_id]
+        for email_id in [id_ for id_ in self._unwritten if partition_in(id_, self.partition_count) in lost]:
+            self._forget_unwritten(email_id)
         if self._cold:
             self._cold.lose(lost)
 

@@ -227,6 +227,8 @@ class New:
 class Known:
     """The same email asked again: nothing is sent."""
 
+    id: str
+
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -242,12 +244,12 @@ def settle(asked: Asked, known: EmailStatus | None) -> New | Known | Carried | R
             return _rejected(asked.received, asked.fault, asked.id)
         return New(asked)
     if known.request is not None and known.request.offset == asked.received.offset:
-        return Known()  # read again after a crash
+        return Known(asked.id)  # read again after a crash
     if (conflict := _conflict(asked.request, known)) is not None:
         return _rejected(asked.received, (Reason.ID_CONFLICT, conflict))
     if asked.fault is not None and not asked.is_carried and asked.fault[0] is not Reason.EVENT_TOO_OLD:
         return _rejected(asked.received, asked.fault)
-    return Carried(asked) if asked.is_carried else Known()
+    return Carried(asked) if asked.is_carried else Known(asked.id)
 
 
 def _conflict(request: EmailRequest, known: EmailStatus) -> str | None:

@@ -1,96 +1,19 @@
 """Who may claim, and who is told that it has won: claim log, projection and table together (K1, K2, K5)."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
-import faust
 import pytest
 
-from mailstream import codec
 from mailstream.attempt import ClaimRecord, Instead, ReleasedRecord
-from mailstream.clock import SystemClock
 from mailstream.errors import NotPublished, PartitionLost
-from mailstream.status import EmailStatus, Status
-from streams.claim_log import ClaimLog
-from streams.projection import Projection
-from streams.table import StatusTable
-from tests.support.builders import HOME, PARTITIONS, a_claim, a_status
-
-STATUS, ATTEMPTS = "email.status", "email.attempts"
-
-
-class Desk:
-    """A worker's side of the log. What it appends waits until the test says that the broker has it."""
-
-    def __init__(self) -> None:
-        self.appended: list[tuple[str, bytes, asyncio.Future[Any]]] = []
-        self.is_closing = False
-        self.announced: list[EmailStatus] = []
-        self.table = StatusTable(
-            faust.App("test", autodiscover=False),
-            name="status",
-            key_type=bytes,
-            value_type=bytes,
-            partitions=PARTITIONS,
-        )
-        self.table.set_up(self, STATUS, PARTITIONS)  # type: ignore[arg-type]
-        self.table.gain(HOME)
-        self.projection = Projection(self.table, "worker/1", lambda _, after, __: self.announced.append(after))
-        self.projection.begin(HOME, 0)
-        self.log = ClaimLog(
-            self,  # type: ignore[arg-type]
-            ATTEMPTS,
-            self.projection,
-            SystemClock(),
-            worker="worker/1",
-            boot="boot",
-        )
-        self._offset = 0
-
-    def send(self, topic: str, value: bytes, **_: Any) -> "asyncio.Future[Any]":
-        """As the publisher does."""
-        sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.appended.append((topic, value, sent))
-        return sent
-
-    def post(self, topic: str, value: bytes, then: Callable[[Any], None], **_: Any) -> None:
-        """As the publisher does."""
-        self.send(topic, value).add_done_callback(lambda sent: then(sent.exception()))
-
-    async def publish(self, topic: str, value: bytes, **_: Any) -> Any:
-        """As the publisher does."""
-        return await self.send(topic, value)
-
-    def knows(self, status: EmailStatus) -> EmailStatus:
-        """The email has this status already."""
-        self.table.remember(status, codec.encode(status))
-        return status
-
-    def records(self) -> list[Any]:
-        """What was appended to ``email.attempts``."""
-        return [codec.decode_attempt(value) for topic, value, _ in self.appended if topic == ATTEMPTS]
-
-    def acknowledge(self, topic: str) -> None:
-        """The broker has all that was appended there."""
-        for appended_to, _, sent in self.appended:
-            if appended_to == topic and not sent.done():
-                sent.set_result(None)
-
-    def read_back(self, record: Any) -> None:
-        """The log brings this record, ours or another worker's."""
-        self.projection.attempt(HOME, self._offset, codec.encode(record))
-        self._offset += 1
+from mailstream.status import Status
+from tests.support.builders import HOME, a_claim, a_status
+from tests.support.desk import ATTEMPTS, STATUS, Desk, turns
 
 
 @pytest.fixture
 async def desk() -> Desk:
     return Desk()
-
-
-async def turns() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_a_new_email_is_announced_only_when_its_first_status_is_durable(desk: Desk) -> None:
@@ -172,5 +95,24 @@ async def test_a_claim_whose_partition_goes_is_released_and_an_ending_stands(des
         with pytest.raises(PartitionLost):
             await waiting
     await turns()
+    released = [record for record in desk.records() if isinstance(record, ReleasedRecord)]
+    assert [record.nonce for record in released] == [desk.records()[0].nonce]
+
+
+async def test_a_claim_that_was_given_up_is_released_when_its_partition_goes_before_it_was_read_back(
+    desk: Desk,
+) -> None:
+    status = desk.knows(a_status(Status.QUEUED))
+    call = asyncio.ensure_future(desk.log.claim(status, HOME))
+    ending = asyncio.ensure_future(desk.log.claim(status, HOME, instead=Instead.CANCELLED))
+    await turns()
+    desk.refuse(ATTEMPTS)
+    for waiting in (call, ending):
+        with pytest.raises(NotPublished):
+            await waiting
+
+    desk.projection.lose({HOME})
+    await turns()
+
     released = [record for record in desk.records() if isinstance(record, ReleasedRecord)]
     assert [record.nonce for record in released] == [desk.records()[0].nonce]

@@ -1,17 +1,21 @@
-"""A cancel of an email in whose favour others have ended would lose their events: it is refused."""
+"""How control records are decided: in the order of the log, and never so that events of a digest are lost."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
+import pytest
 from msgspec import structs
 
 from mailstream.clock import SystemClock
-from mailstream.request import Cap, Digest
+from mailstream.errors import NotPublished
+from mailstream.request import Cap, ControlKind, Digest
 from mailstream.status import EmailStatus, Status
+from streams import controls as controls_module
 from streams.controls import Controls
 from streams.core.groups import Groups
-from tests.support.builders import HOME, ID, a_control, a_request, a_status
+from tests.support.builders import HOME, ID, a_control, a_request, a_status, later
 
 WISH = a_request(cap=Cap("k", 1, 60), digest=Digest("k", 60, "t"))
 
@@ -55,3 +59,48 @@ async def test_one_that_only_waits_with_others_can() -> None:
 
     assert not written
     claim.assert_awaited_once()
+
+
+# -- the order of the log ------------------------------------------------------------------------------------------
+
+
+async def test_a_control_that_cannot_be_decided_now_keeps_its_place_before_a_later_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(controls_module, "AGAIN_SECONDS", 0.0)
+    decided: list[int] = []
+    refusals = 3
+    known = a_status()
+
+    async def claim(status: EmailStatus, partition: int, *, control: int, **_: Any) -> object:
+        nonlocal refusals, known
+        await asyncio.sleep(0)
+        if control == 9 and refusals:
+            refusals -= 1
+            raise NotPublished("no acknowledgement")
+        decided.append(control)
+        known = structs.replace(known, control=control)
+        return object()
+
+    barred: list[str] = []
+    controls = Controls(
+        Mock(get_status=lambda _: known, owned=Mock(return_value={HOME})),
+        Mock(is_unborn=Mock(return_value=False)),
+        Mock(claim=claim),
+        SystemClock(),
+        give_back=Mock(),
+        resend=Mock(),
+        bar=lambda _: barred.append("bar"),
+        unbar=lambda *_: barred.append("unbar"),
+        groups=Groups(),
+    )
+    reschedules = [a_control(ControlKind.RESCHEDULE, send_at=later(60 * offset)) for offset in (9, 10, 11)]
+    done = Mock()
+
+    await asyncio.gather(
+        *(controls.decide(control, HOME, offset, done) for offset, control in enumerate(reschedules, 9))
+    )
+
+    assert decided == [9, 10, 11]
+    assert done.call_count == 3
+    assert barred == ["bar", "unbar"], "between two of them the email can be claimed by no call"

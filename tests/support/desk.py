@@ -1,0 +1,93 @@
+"""A worker's side of the log, without a broker: table, projection and claim log on a log that the test drives."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import faust
+
+from mailstream import codec
+from mailstream.clock import SystemClock
+from mailstream.errors import NotPublished
+from mailstream.status import EmailStatus
+from streams.claim_log import ClaimLog
+from streams.projection import Projection
+from streams.table import StatusTable
+from tests.support.builders import HOME, PARTITIONS
+
+STATUS, ATTEMPTS = "email.status", "email.attempts"
+
+
+class Desk:
+    """A worker's side of the log. What it appends waits until the test says that the broker has it."""
+
+    def __init__(self) -> None:
+        self.appended: list[tuple[str, bytes, asyncio.Future[Any]]] = []
+        self.is_closing = False
+        self.announced: list[EmailStatus] = []
+        self.table = StatusTable(
+            faust.App("test", autodiscover=False),
+            name="status",
+            key_type=bytes,
+            value_type=bytes,
+            partitions=PARTITIONS,
+        )
+        self.table.set_up(self, STATUS, PARTITIONS)  # type: ignore[arg-type]
+        self.table.gain(HOME)
+        self.projection = Projection(self.table, "worker/1", lambda _, after, __: self.announced.append(after))
+        self.projection.begin(HOME, 0)
+        self.log = ClaimLog(
+            self,  # type: ignore[arg-type]
+            ATTEMPTS,
+            self.projection,
+            SystemClock(),
+            worker="worker/1",
+            boot="boot",
+        )
+        self._offset = 0
+
+    def send(self, topic: str, value: bytes, **_: Any) -> "asyncio.Future[Any]":
+        """As the publisher does."""
+        sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.appended.append((topic, value, sent))
+        return sent
+
+    def post(self, topic: str, value: bytes, then: Callable[[Any], None], **_: Any) -> None:
+        """As the publisher does."""
+        self.send(topic, value).add_done_callback(lambda sent: then(sent.exception()))
+
+    async def publish(self, topic: str, value: bytes, **_: Any) -> Any:
+        """As the publisher does."""
+        return await self.send(topic, value)
+
+    def knows(self, status: EmailStatus) -> EmailStatus:
+        """The email has this status already."""
+        self.table.remember(status, codec.encode(status))
+        return status
+
+    def records(self) -> list[Any]:
+        """What was appended to ``email.attempts``."""
+        return [codec.decode_attempt(value) for topic, value, _ in self.appended if topic == ATTEMPTS]
+
+    def acknowledge(self, topic: str) -> None:
+        """The broker has all that was appended there."""
+        for appended_to, _, sent in self.appended:
+            if appended_to == topic and not sent.done():
+                sent.set_result(None)
+
+    def refuse(self, topic: str) -> None:
+        """The broker takes nothing of what was appended there and is not acknowledged yet."""
+        for appended_to, _, sent in self.appended:
+            if appended_to == topic and not sent.done():
+                sent.set_exception(NotPublished("no acknowledgement"))
+
+    def read_back(self, record: Any) -> None:
+        """The log brings this record, ours or another worker's."""
+        self.projection.attempt(HOME, self._offset, codec.encode(record))
+        self._offset += 1
+
+
+async def turns() -> None:
+    """Let everything run that can."""
+    for _ in range(10):
+        await asyncio.sleep(0)

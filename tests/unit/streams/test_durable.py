@@ -1,0 +1,179 @@
+"""An offset is acknowledged only when its consequence is durable: what memory knows never counts.
+
+Each record is read twice, as after a rebalance in which its partition stays: the acks are forgotten, the table is not.
+"""
+
+import asyncio
+import time
+from dataclasses import replace
+from unittest.mock import Mock
+
+from mailstream.clock import SystemClock
+from mailstream.request import Control, ControlKind, EmailRequest
+from mailstream.settings import Settings
+from mailstream.status import EmailStatus, Status
+from mailstream.topics import REJECTED
+from streams.accept import Accept
+from streams.controls import Controls
+from streams.core.acks import Acks
+from streams.core.groups import Groups
+from streams.core.intake import Received
+from streams.core.webhook_health import WebhookHealth
+from streams.feedback import Feedback
+from tests.support.builders import HOME, ID, PARTITIONS, a_control, a_record, a_request, a_status, an_event
+from tests.support.desk import STATUS, Desk, turns
+
+OFFSET = 7
+
+
+class Worker:
+    """What a worker does with the records that it reads, and which offset it may commit."""
+
+    def __init__(self) -> None:
+        self.desk, self.acks = Desk(), Acks[int]()
+        table, projection, groups, clock = self.desk.table, self.desk.projection, Groups(), SystemClock()
+        self.tasks: list[asyncio.Future[None]] = []
+        controls = Controls(
+            table, projection, self.desk.log, clock,
+            give_back=Mock(return_value=False), resend=Mock(), bar=Mock(), unbar=Mock(), groups=groups,
+        )  # fmt: skip
+        self.accept = Accept(
+            Settings(partitions=PARTITIONS, _env_file=None),
+            publisher=self.desk,  # type: ignore[arg-type]
+            table=table,
+            projection=projection,
+            bodies=Mock(),
+            rendering=Mock(),
+            controls=controls,
+            groups=groups,
+            clock=clock,
+            spawn=lambda work: self.tasks.append(asyncio.ensure_future(work)),
+        )
+        self.feedback = Feedback(table, projection, WebhookHealth(), clock)
+
+    async def read(self, record: EmailRequest | Control | bytes, **members: object) -> None:
+        received = replace(a_record(record, offset=OFFSET, **members), timestamp_ms=int(time.time() * 1000))  # type: ignore[arg-type]
+        self.take(received)
+        await turns()
+
+    async def read_event(self, name: str) -> None:
+        slot = self.acks.add(HOME, OFFSET)
+        assert slot is not None
+        self.feedback.settle(a_record(an_event(name), offset=OFFSET), lambda: self.acks.done(slot))
+        await turns()
+
+    def take(self, received: Received) -> None:
+        slot = self.acks.add(HOME, received.offset)
+        assert slot is not None
+        self.accept.settle(received, lambda: self.acks.done(slot))
+
+    def rebalance(self) -> None:
+        """The partition stays: what was not committed is read again."""
+        self.acks.forget()
+
+    def known(self) -> EmailStatus:
+        status = self.desk.table.get_status(ID)
+        assert status is not None
+        return status
+
+    @property
+    def may_commit(self) -> int | None:
+        return self.acks.committable().get(HOME)
+
+
+async def test_a_request_that_is_known_but_not_durable_is_not_acknowledged() -> None:
+    worker = Worker()
+    await worker.read(a_request(id=ID))
+    worker.desk.refuse(STATUS)
+    worker.rebalance()
+
+    await worker.read(a_request(id=ID))
+
+    assert worker.may_commit is None
+    await asyncio.sleep(1.1)  # the write is repeated
+    worker.desk.acknowledge(STATUS)
+    await turns()
+    assert worker.may_commit == OFFSET + 1
+
+
+async def test_nor_is_its_copy_that_was_carried_forward() -> None:
+    worker = Worker()
+    worker.desk.projection.put(a_status(Status.CANCELLED, 1), HOME)
+
+    await worker.read(a_request(id=ID), mailstream_carried=b"3")
+
+    assert worker.may_commit is None
+    worker.desk.acknowledge(STATUS)
+    await turns()
+    assert worker.may_commit == OFFSET + 1
+
+
+async def test_nor_is_a_rejected_record_whose_status_is_not_durable() -> None:
+    worker = Worker()
+    for _ in range(2):
+        worker.rebalance()
+        await worker.read(a_request(id=ID, subject="two\nlines"))
+        worker.desk.acknowledge(REJECTED.name)
+        await turns()
+    assert worker.known().status is Status.REJECTED
+
+    assert worker.may_commit is None
+    worker.desk.acknowledge(STATUS)
+    await turns()
+    assert worker.may_commit == OFFSET + 1
+
+
+async def test_nor_is_evidence() -> None:
+    worker = Worker()
+    worker.desk.knows(a_status(Status.HELD, 1))
+    await worker.read_event("delivered")
+    worker.rebalance()
+
+    await worker.read_event("delivered")
+
+    assert worker.may_commit is None
+    worker.desk.acknowledge(STATUS)
+    await turns()
+    assert worker.may_commit == OFFSET + 1
+
+
+async def test_nor_is_a_refused_control() -> None:
+    worker = Worker()
+    worker.desk.knows(a_status(Status.SENT, 1))
+    await worker.read(a_control())
+    worker.rebalance()
+
+    await worker.read(a_control())
+
+    assert worker.may_commit is None
+    worker.desk.acknowledge(STATUS)
+    await turns()
+    assert worker.may_commit == OFFSET + 1
+
+
+async def test_nor_is_an_order_to_resend() -> None:
+    worker = Worker()
+    worker.desk.knows(a_status(Status.HELD, 1))
+    order = a_control(ControlKind.RESOLVE, to="RESEND")
+    await worker.read(order)
+    worker.rebalance()
+
+    await worker.read(order)
+
+    assert worker.may_commit is None
+    worker.desk.acknowledge(STATUS)
+    await turns()
+    assert worker.may_commit == OFFSET + 1
+
+
+async def test_what_waits_for_a_partition_that_goes_is_never_acknowledged() -> None:
+    worker = Worker()
+    await worker.read(a_request(id=ID))
+    worker.rebalance()
+    await worker.read(a_request(id=ID))
+
+    worker.desk.table.lose([HOME])
+    worker.desk.acknowledge(STATUS)
+    await turns()
+
+    assert worker.may_commit is None
