@@ -98,6 +98,17 @@ def _other_kind(value: bytes, error: Exception) -> Control | Batch:
     raise Undecodable(Reason.UNKNOWN_KIND, "the record is of a kind that this version does not know", email_id)
 
 
+def control_id(value: bytes) -> str | None:
+    """The email that a control record is about; None for any other record. For looking through many of them."""
+    if b'kind"' not in value and b"\\u" not in value:
+        return None  # nearly all: a request names no kind
+    try:
+        peek = _peek.decode(value)
+    except _UNREADABLE:
+        return None
+    return peek.id if peek.kind in _CONTROL_KINDS and isinstance(peek.id, str) else None
+
+
 def decode_attempt(value: bytes) -> AttemptRecord:
     """A record of ``email.attempts``. Raises Undecodable."""
     return _decoded(_attempt, value)
@@ -111,6 +122,14 @@ def decode_status(value: bytes) -> EmailStatus:
 def decode_event(value: bytes) -> ProviderEvent:
     """A record of ``email.events``. Raises Undecodable."""
     return _decoded(_event, value)
+
+
+def event_id(value: bytes) -> str | None:
+    """The email that a record of ``email.events`` is about; None where it names none or cannot be read."""
+    try:
+        return _event.decode(value).id
+    except _UNREADABLE:
+        return None
 
 
 def decode_suppression(value: bytes) -> Suppression:

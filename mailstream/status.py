@@ -59,6 +59,8 @@ _PLACE: dict[Status, tuple[int, int]] = {
 
 #: Statuses in which mailstream still has something to do.
 LIVE = frozenset(status for status, (band, _) in _PLACE.items() if band == 0)
+#: Statuses of an email that the provider took.
+ACCEPTED = frozenset(status for status, (band, _) in _PLACE.items() if band == 2)
 
 
 def rank_of(status: Status, attempt: int) -> int:

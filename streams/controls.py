@@ -47,7 +47,7 @@ class Controls:
         give_back: Callable[[str], bool],
         resend: Callable[[EmailStatus, int], None],
         bar: Callable[[str], None],
-        unbar: Callable[[str, int], None],
+        unbar: Callable[[str], None],
         groups: Groups,
     ) -> None:
         """``give_back`` asks the sender to release a claim that is not past its gate; False when it is too late.
@@ -81,7 +81,7 @@ class Controls:
             line.length -= 1
             if not line.length:
                 del self._lines[control.id]
-                self._unbar(control.id, partition)
+                self._unbar(control.id)
 
     async def _decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> None:
         while True:

@@ -5,12 +5,14 @@ email and builds a task each time cost as much as the claim.)
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
 
 from mailstream.clock import Clock
+from mailstream.email_id import partition_in
 from mailstream.errors import NotCaughtUp, NotPublished
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
@@ -59,7 +61,8 @@ class Dispatch:
         self._table, self._bodies, self._publisher, self._trouble = table, bodies, publisher, trouble
         self._clock, self._closed, self._failed = clock, closed, failed
         self._work: set[asyncio.Task[None]] = set()
-        self._barred: set[str] = set()  #: emails about which a control record is being decided
+        self._barred: Counter[str] = Counter()  #: emails that may not be claimed, and how many reasons there are
+        self._resends: set[str] = set()  #: of these, the HELD ones that go once more when the last reason is gone
         self._lining_up = 0  #: emails between schedule and call
         self._loop = asyncio.get_running_loop()
         self._is_woken = self._is_stopped = False
@@ -90,19 +93,36 @@ class Dispatch:
             self._bodies.forget(after.request)
 
     def resend(self, status: EmailStatus, partition: int) -> None:
-        """Let a HELD email go once more, marked (K9)."""
+        """Let a HELD email go once more, marked, as soon as it may be claimed."""
+        if status.id in self._barred:
+            self._resends.add(status.id)
+            return
         self._schedule.add(waiting(status, partition), self._clock.now())
         self.wake()
 
     def bar(self, email_id: str) -> None:
-        """Claim this email for no call until ``unbar``."""
-        self._barred.add(email_id)
-        self._schedule.remove(email_id)
+        """Claim this email for no call until ``unbar`` was called as often: an unread or undecided record names it."""
+        self._barred[email_id] += 1
+        if self._schedule.remove(email_id) is not None:
+            status = self._table.get_status(email_id)
+            if status is not None and status.status is Status.HELD:
+                self._resends.add(email_id)
 
-    def unbar(self, email_id: str, partition: int) -> None:
-        """Let the email wait again, if it still does."""
-        self._barred.discard(email_id)
-        self._wait_again(email_id, partition)
+    def unbar(self, email_id: str) -> None:
+        """Let the email wait again, if it still does and nothing else bars it."""
+        self._barred[email_id] -= 1
+        if self._barred[email_id] > 0:
+            return
+        del self._barred[email_id]
+        is_resend = email_id in self._resends
+        self._resends.discard(email_id)
+        partition = partition_in(email_id, self._table.partition_count)
+        status = self._table.get_status(email_id) if partition in self._table.owned() else None
+        self._wait_again(email_id, partition, resend_of=status.attempt if is_resend and status else None)
+
+    def is_barred(self, email_id: str) -> bool:
+        """Whether an unread or undecided record names this email."""
+        return email_id in self._barred
 
     async def drain(self, *, calls_too: bool) -> None:
         """Wait until nothing is in work; at a revoke that is no stop, until nobody lines up for a call."""
@@ -217,9 +237,13 @@ class Dispatch:
     def _wait_again(self, email_id: str, partition: int, resend_of: int | None = None) -> None:
         """Put an email back that is still to be sent: also the marked resend of this attempt, if it was not claimed."""
         status = self._table.get_status(email_id) if partition in self._table.owned() else None
-        if status is None or email_id in self._schedule or email_id in self._barred:
+        if status is None or email_id in self._schedule:
             return
         is_resend = status.status is Status.HELD and status.attempt == resend_of
+        if email_id in self._barred:
+            if is_resend:
+                self._resends.add(email_id)
+            return
         if is_resend or status.status in (Status.QUEUED, Status.RETRYING):
             self._schedule.add(waiting(status, partition), self._clock.now())
             self.wake()

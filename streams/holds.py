@@ -25,11 +25,16 @@ log = structlog.get_logger(__name__)
 CALL_SECONDS = 18.0  #: G1: no call takes longer
 LOOK_SECONDS = 0.2
 POSTPONE_SECONDS = 10.0
+BARRED_SECONDS = 0.5  #: until an email is looked at again that an unread record names
 LONGEST_HOLD_SECONDS = 90_000.0  #: 25 h: SendGrid repeats events for 24 h (amendment 13)
 
 
 class Holds:
-    """``resend`` is called with an email that is to be sent once more, marked."""
+    """``resend`` is called with an email that is to be sent once more, marked.
+
+    Nothing is decided while ``is_assigned`` says no, nor about an email while ``is_barred`` says that an unread record
+    names it: the evidence may stand there.
+    """
 
     def __init__(
         self,
@@ -39,7 +44,11 @@ class Holds:
         clock: Clock,
         health: WebhookHealth,
         resend: Callable[[EmailStatus, int], None],
+        *,
+        is_assigned: Callable[[], bool],
+        is_barred: Callable[[str], bool],
     ) -> None:
+        self._is_assigned, self._is_barred = is_assigned, is_barred
         self._table, self._claim_log, self._clock, self._health, self._resend = table, claim_log, clock, health, resend
         self._timeout = settings.hold_timeout
         self._has_webhook = bool(settings.sendgrid_webhook_keys)
@@ -70,7 +79,7 @@ class Holds:
         """Act on what is due, for ever."""
         while True:
             await self._clock.sleep(LOOK_SECONDS)
-            while self._due and self._due[0][0] <= self._clock.monotonic():
+            while self._is_assigned() and self._due and self._due[0][0] <= self._clock.monotonic():
                 _, email_id, partition = heapq.heappop(self._due)
                 if partition in self._table.owned():
                     await self._act(email_id, partition)
@@ -78,6 +87,9 @@ class Holds:
     async def _act(self, email_id: str, partition: int) -> None:
         status = self._table.get_status(email_id)
         if status is None:
+            return
+        if self._is_barred(email_id):
+            heapq.heappush(self._due, (self._clock.monotonic() + BARRED_SECONDS, email_id, partition))
             return
         try:
             if status.status is Status.PROCESSING and not self._claim_log.is_alive(status.nonce):

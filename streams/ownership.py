@@ -1,7 +1,7 @@
 """Load what a partition brings, drop what it takes away; between the two, follow its logs (K7, amendment 15).
 
 The order at an assignment: all of ``email.status``, merged by rank; then ``email.attempts`` from the checkpoint to its
-end; then the agents start and emails may be claimed. Both tails go on for as long as the partition is owned.
+end; then what stands unread is looked through (``barrier.py``); then the agents start and emails may be claimed. Both tails go on for as long as the partition is owned.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 from mailstream.topics import GROUP_CHECKPOINTS, Naming
+from streams.barrier import Barrier
 from streams.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
 from streams.failpoints import failpoint
 from streams.metrics import LOAD_SECONDS, OWNED
@@ -48,6 +49,8 @@ class Ownership:
         table: StatusTable,
         projection: Projection,
         rebuild: Rebuild,
+        ends: LogEnds,
+        barrier: Barrier,
         gained: Callable[[EmailStatus, int], None],
         lost: Callable[[set[int]], None],
         failed: Callable[[BaseException], None],
@@ -55,6 +58,7 @@ class Ownership:
         self._attempts, self._status = attempts, status
         self._group = Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS)
         self._table, self._projection, self._rebuild = table, projection, rebuild
+        self._ends, self._barrier = ends, barrier
         self._gained, self._lost, self._failed = gained, lost, failed
         self._partitions: set[int] = set()
         self._reached: dict[tuple[str, int], int] = {}  #: next offset of each tail
@@ -63,7 +67,6 @@ class Ownership:
         self._lowered: set[tuple[str, int]] = set()  #: while loading: emails whose last record is not their highest
         self._suspects: set[tuple[str, int]] = set()  #: while loading: last record foreign and behind the checkpoint
         self._marks: dict[int, Checkpoint] = {}
-        self._ends = LogEnds(settings, seconds=STUCK_SECONDS)
         self._checkpoints = Checkpoints(settings, attempts)
         self._newest = 0  #: entries in the newest batch of the tail
         self._tail = Tail(settings, self._take, name="ownership", patience=self._patience, **tail.LITTLE_AHEAD)
@@ -86,6 +89,7 @@ class Ownership:
         kept = assigned - gained
         await self._catch_up(self._status, kept)  # another owner may have been here while the group rebalanced
         await self._catch_up(self._attempts, kept)
+        await self._barrier.look(assigned)
         OWNED.set(len(assigned))
         if gained:
             LOAD_SECONDS.set(time.monotonic() - begun)
@@ -97,6 +101,7 @@ class Ownership:
         await self._tail.leave((topic, p) for p in lost for topic in (self._attempts, self._status))
         self._partitions -= lost
         self._projection.lose(lost)
+        self._barrier.lose(lost)
         self._lost(lost)
         self._table.lose(lost)
         for partition in lost:
@@ -135,8 +140,7 @@ class Ownership:
         for count, status in enumerate(self._table.statuses(gained)):
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
-            if not status.final or status.cap_group or status.digest_group:
-                self._gained(status, partition_in(status.id, self._table.partition_count))
+            self._gained(status, partition_in(status.id, self._table.partition_count))
         await self.write_checkpoints()
 
     def _start_of(self, partition: int, begin: int) -> int:

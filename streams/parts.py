@@ -13,12 +13,14 @@ from mailstream import topics
 from mailstream.clock import Clock
 from mailstream.email_id import partition_in
 from mailstream.log.brokers_clock import BrokersClock
+from mailstream.log.ends import LogEnds
 from mailstream.log.publish import Publisher
 from mailstream.status import Coordinates, EmailStatus, Status
 from mailstream.templates import Templates
 from mailstream.topics import Naming
 from streams import sendgrid_key
 from streams.accept import Accept
+from streams.barrier import Barrier
 from streams.bodies import Bodies
 from streams.claim_log import ClaimLog
 from streams.cold_statuses import ColdStatuses
@@ -38,7 +40,7 @@ from streams.gate import Gate, look
 from streams.guards import GuardedApp
 from streams.holds import Holds
 from streams.metrics import BACKLOG, CLOCK_ERROR, LAG, OLDEST, PAUSED
-from streams.ownership import Ownership
+from streams.ownership import STUCK_SECONDS, Ownership
 from streams.projection import Projection
 from streams.provider.port import Provider
 from streams.provider.sendgrid import SendGrid
@@ -155,7 +157,20 @@ class Parts:
             closed=self.closed,
             failed=app.fail,
         )
-        self.holds = Holds(settings, self.table, self.claim_log, clock, self.webhook_health, self.dispatch.resend)
+        ends = LogEnds(settings, seconds=STUCK_SECONDS)
+        self.barrier = Barrier(
+            settings, self.table, ends, bar=self.dispatch.bar, unbar=self.dispatch.unbar, head=app.acks.head
+        )
+        self.holds = Holds(
+            settings,
+            self.table,
+            self.claim_log,
+            clock,
+            self.webhook_health,
+            self.dispatch.resend,
+            is_assigned=lambda: bool(self._partitions),
+            is_barred=self.dispatch.is_barred,
+        )
         controls = Controls(
             self.table,
             self.projection,
@@ -202,7 +217,9 @@ class Parts:
             table=self.table,
             projection=self.projection,
             rebuild=rebuild,
-            gained=self._watch,
+            ends=ends,
+            barrier=self.barrier,
+            gained=self._gained,
             lost=self._lost,
             failed=app.fail,
         )
@@ -214,6 +231,7 @@ class Parts:
         self.spawn(self.clock.run())
         self.spawn(self.topics_watch.run())
         self.spawn(self.holds.run())
+        self.spawn(self.barrier.run())
         self.spawn(self.ownership.run())
         self.spawn(self._upkeep.run())
         self.spawn(sendgrid_key.follow(self._settings, self._use_key))
@@ -275,6 +293,11 @@ class Parts:
         if is_sent_now and not after.test:  # the sandbox sends no events
             self.webhook_health.sent(after.id, self._clock.now())
         self._watch(after, partition)
+
+    def _gained(self, status: EmailStatus, partition: int) -> None:
+        self.webhook_health.loaded(status, self._clock.now())
+        if not status.final or status.cap_group or status.digest_group:
+            self._watch(status, partition)
 
     def _watch(self, status: EmailStatus, partition: int) -> None:
         self.groups.changed(status)
@@ -348,6 +371,8 @@ class Parts:
         not_ready += self._app.lost_logs.values()
         if (why := self.clock.why_wrong()) is not None:
             not_ready.append(f"nothing is sent: {why}")
+        if (why := self.barrier.why_closed()) is not None:
+            not_ready.append(f"nothing is sent: {why}")
         if (age := self.publisher.oldest_seconds()) > 5:
             not_ready.append(f"Kafka has acknowledged nothing for {age:.0f} s")
         if (count := self.table.unwritten()) > 0:
@@ -361,4 +386,5 @@ class Parts:
             "unreadable_topics": self.triggers.unreadable if self.triggers else {},
             "waiting": len(self.schedule),
             "in_work": self.dispatch.in_work(),
+            "barred": self.barrier.unread(),
         }

@@ -88,6 +88,11 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             self._keep(email_id, value)
         return self._work_on(codec.decode_status(value))
 
+    def is_live(self, email_id: str) -> bool:
+        """Whether something is still to be decided about a known email. For looking at many: it changes no cache."""
+        value = self._value_of(email_id)
+        return value is not None and not codec.decode_status(value).final
+
     def _work_on(self, status: EmailStatus) -> EmailStatus:
         """Keep a status at hand: on its way from the schedule to SENT an email is asked for again and again."""
         self._in_work[status.id] = status

@@ -65,32 +65,46 @@ class Reader:
             raise self._explained(error, topic, partition) from None
         return Span(topic, partition, max(low, start), end)
 
-    def records(self, span: Span) -> Iterator[Message]:
-        """Every record of the span, in log order. Raises NoKafka when the broker stops answering."""
-        if not len(span):
+    def records(self, *spans: Span) -> Iterator[Message]:
+        """Every record of the spans, those of each partition in log order. Raises NoKafka when the broker stops answering."""
+        left = {(span.topic, span.partition): span for span in spans if len(span)}
+        if not left:
             return
-        self._consumer.assign([TopicPartition(span.topic, span.partition, span.start)])
+        self._consumer.assign([TopicPartition(span.topic, span.partition, span.start) for span in left.values()])
         try:
-            while (first := self._consumer.poll(SECONDS)) is not None:
+            while left:
+                if (first := self._consumer.poll(SECONDS)) is None:
+                    raise self._silent(left)
                 # consume() with a time-out would wait for a full batch
                 for message in (first, *self._consumer.consume(BATCH, 0)):
+                    place = message.topic() or "", message.partition() or 0
+                    if (span := left.get(place)) is None:
+                        continue
+                    offset = message.offset() or 0
                     if (error := message.error()) is None:
-                        if (message.offset() or 0) >= span.end:
-                            return
-                        yield message
-                        if (message.offset() or 0) == span.end - 1:
-                            return
+                        if offset < span.end:
+                            yield message
+                        if offset >= span.end - 1:
+                            self._finish(left, place)
                     elif error.code() == KafkaError._PARTITION_EOF:
-                        if (message.offset() or 0) >= span.end:
-                            return  # the last records of the span were compacted away, or are markers
+                        if offset >= span.end:  # its last records were compacted away, or are markers
+                            self._finish(left, place)
                     elif error.code() not in tail.PASSING:
-                        raise self._explained(KafkaException(error), span.topic, span.partition)
-            raise NoKafka(
-                f"No broker at {self._bootstrap} has answered for {SECONDS:.0f} s while {span.topic} was read. "
-                "Nothing was changed; run the command again."
-            )
+                        raise self._explained(KafkaException(error), *place)
         finally:
             self._consumer.unassign()
+
+    def _finish(self, left: dict[tuple[str, int], Span], place: tuple[str, int]) -> None:
+        """Read no more of this partition."""
+        del left[place]
+        self._consumer.incremental_unassign([TopicPartition(*place)])
+
+    def _silent(self, left: dict[tuple[str, int], Span]) -> NoKafka:
+        topics = ", ".join(sorted({topic for topic, _ in left}))
+        return NoKafka(
+            f"No broker at {self._bootstrap} has answered for {SECONDS:.0f} s while {topics} was read. "
+            "Nothing was changed; run the command again."
+        )
 
     def _at(self, topic: str, partition: int, moment: datetime, high: int) -> int:
         asked = TopicPartition(topic, partition, max(0, int(moment.timestamp() * 1000)))  # negative: a name, no time

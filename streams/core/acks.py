@@ -85,6 +85,11 @@ class Acks(Generic[Place]):
         """Next offset to commit of each partition that has finished records since the last ``forget``."""
         return {place: line.head for place, line in self._lines.items() if line.head is not None}
 
+    def head(self, place: Place) -> int | None:
+        """Next offset to commit of one partition; None when no record of it is finished since the last ``forget``."""
+        line = self._lines.get(place)
+        return line.head if line else None
+
     def pending(self) -> int:
         """How many records were added and stand at or behind an unfinished one."""
         return self._pending

@@ -13,6 +13,7 @@ from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, 
 from mailstream.event import ProviderEvent
 from mailstream.request import EmailRequest, OnAmbiguous
 from mailstream.status import (
+    ACCEPTED,
     Coordinates,
     Doubt,
     EmailStatus,
@@ -255,7 +256,7 @@ def happened(status: EmailStatus, event: ProviderEvent) -> EmailStatus:
     kind = "blocked" if event.event == "bounce" and event.detail.get("type") == "blocked" else event.event
     # a cc's or bcc's event is a fact; so is one of another attempt's mail, which proves that mailing all the same
     moves_to = EVENT_STATUS.get(kind) if event.is_recipient else None
-    if moves_to is None and status.status not in _ACCEPTED:
+    if moves_to is None and status.status not in ACCEPTED:
         moves_to = Status.SENT
     if kind in COUNTED:
         status = _forget_middle(status, kind)
@@ -276,9 +277,6 @@ def happened(status: EmailStatus, event: ProviderEvent) -> EmailStatus:
     after = _moved(status, fact, provider=provider)
     # retention counts from the newest change: a wrong time of the provider must not let the email be forgotten
     return structs.replace(after, updated_at=max(status.updated_at, fact.at))
-
-
-_ACCEPTED = frozenset({Status.SENT, *EVENT_STATUS.values()})
 
 
 def _forget_middle(status: EmailStatus, kind: str) -> EmailStatus:

@@ -1,45 +1,67 @@
-"""Do the provider's events arrive? While they do not, the clock of HOLD_TIMEOUT stands still (guarantees §3)."""
+"""Do the provider's events arrive? While they do not, the clock of HOLD_TIMEOUT stands still.
 
-from collections import OrderedDict
+What is watched follows from the statuses alone, so a worker that starts, or gains a partition, knows what it knew before:
+a restart in the middle of an outage of the webhook proves nothing.
+"""
+
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailstream.status import ACCEPTED, EmailStatus
 
 YOUNGEST, OLDEST = 120.0, 3600.0  #: seconds after SENT in which an event must have come
 SHARE = 0.99
 FEW = 10  #: fewer emails than this prove nothing, and count as healthy
-SAMPLE = 5000  #: emails that are watched at most
+SAMPLE = 5000  #: emails that are watched at most: one of each slice of the last hour
+SLICE_SECONDS = OLDEST / SAMPLE
+
+
+@dataclass(slots=True)
+class _Watched:
+    id: str
+    at: float  #: when it was SENT, in seconds since 1970
+    has_event: bool
 
 
 class WebhookHealth:
-    """Watches a sample of the emails that were SENT. Told the time; no I/O."""
+    """Watches a sample of the emails that were SENT, in any order. Told the time; no I/O."""
 
     def __init__(self) -> None:
-        self._sent: OrderedDict[str, tuple[float, bool]] = OrderedDict()
-        self._newest = 0.0
+        self._sent: dict[int, _Watched] = {}  #: by slice of time
+        self._slices: dict[str, int] = {}  #: by email id
 
-    def sent(self, email_id: str, now: float) -> None:
-        """An email was accepted by the provider."""
-        if 0 <= now - self._newest < OLDEST / SAMPLE:  # spread over the hour: at any time there are some of each minute
+    def sent(self, email_id: str, at: float, *, has_event: bool = False) -> None:
+        """An email was accepted by the provider at ``at``."""
+        slice_ = int(at / SLICE_SECONDS)
+        if slice_ in self._sent or email_id in self._slices:
             return
-        self._newest = now
-        self._forget_old(now)
-        self._sent.setdefault(email_id, (now, False))
+        self._sent[slice_], self._slices[email_id] = _Watched(email_id, at, has_event), slice_
+        if len(self._sent) > SAMPLE:
+            self._drop([next(iter(self._sent))])  # about the oldest: they come in the order of time but for a start
+
+    def loaded(self, status: EmailStatus, now: float) -> None:
+        """The status of an email of a partition that has just come: an email that was SENT lately is watched again."""
+        if status.status not in ACCEPTED or status.test or status.updated_at.timestamp() < now - OLDEST:
+            return
+        at = next((fact.at.timestamp() for fact in status.timeline if fact.status in ACCEPTED), None)
+        if at is not None:
+            self.sent(status.id, at, has_event=any(fact.key for fact in status.timeline))
 
     def heard(self, email_id: str) -> None:
         """An event about the email came."""
-        if (watched := self._sent.get(email_id)) is not None:
-            self._sent[email_id] = (watched[0], True)
+        if (slice_ := self._slices.get(email_id)) is not None:
+            self._sent[slice_].has_event = True
 
     def lose(self, is_lost: Callable[[str], bool]) -> None:
         """Forget emails whose events another worker hears now: their silence here says nothing."""
-        for email_id in [email_id for email_id in self._sent if is_lost(email_id)]:
-            del self._sent[email_id]
+        self._drop([slice_ for slice_, watched in self._sent.items() if is_lost(watched.id)])
 
     def is_healthy(self, now: float) -> bool:
         """Whether nearly all emails SENT between 2 and 60 minutes ago have an event."""
-        self._forget_old(now)
-        due = [has_event for at, has_event in self._sent.values() if at <= now - YOUNGEST]
+        self._drop([slice_ for slice_, watched in self._sent.items() if watched.at < now - OLDEST])
+        due = [watched.has_event for watched in self._sent.values() if watched.at <= now - YOUNGEST]
         return len(due) < FEW or sum(due) >= SHARE * len(due)
 
-    def _forget_old(self, now: float) -> None:
-        while self._sent and (len(self._sent) > SAMPLE or next(iter(self._sent.values()))[0] < now - OLDEST):
-            self._sent.popitem(last=False)
+    def _drop(self, slices: list[int]) -> None:
+        for slice_ in slices:
+            del self._slices[self._sent.pop(slice_).id]

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
+import pytest
 from msgspec import structs
 
 from mailstream.attempt import Instead
@@ -20,7 +21,15 @@ TIMEOUT = 3600.0
 class Watch:
     """One email, watched from ``NOW`` until some seconds later; then whatever is due is done."""
 
-    def __init__(self, status: EmailStatus, *, is_alive: bool = False, is_healthy: bool = True) -> None:
+    def __init__(
+        self,
+        status: EmailStatus,
+        *,
+        is_alive: bool = False,
+        is_healthy: bool = True,
+        is_assigned: bool = True,
+        is_barred: bool = False,
+    ) -> None:
         self.claim_log = Mock(is_alive=Mock(return_value=is_alive), hold=AsyncMock(), claim=AsyncMock())
         self.resend = Mock()
         self._seconds = 0.0
@@ -29,7 +38,10 @@ class Watch:
         settings = some_settings("nobody:1", hold_timeout=TIMEOUT, sendgrid_webhook_keys=("key",))
         table: Any = Mock(get_status=Mock(return_value=status), owned=Mock(return_value={HOME}))
         health = Mock(is_healthy=Mock(return_value=is_healthy))
-        self._holds = Holds(settings, table, self.claim_log, clock, health, self.resend)
+        self._holds = Holds(
+            settings, table, self.claim_log, clock, health, self.resend,
+            is_assigned=lambda: is_assigned, is_barred=lambda _: is_barred,
+        )  # fmt: skip
         self._holds.changed(status, HOME)
 
     async def after(self, seconds: float) -> "Watch":
@@ -70,6 +82,18 @@ async def test_or_it_is_sent_once_more_where_the_caller_wants_that() -> None:
 
     watch.resend.assert_called_once()
     assert not watch.claim_log.claim.called
+
+
+@pytest.mark.parametrize("bar", [{"is_assigned": False}, {"is_barred": True}])
+@pytest.mark.parametrize("status", [processing(), held(), held(on_ambiguous=OnAmbiguous.RESEND)])
+async def test_nothing_is_decided_while_the_evidence_may_stand_unread(
+    status: EmailStatus, bar: dict[str, bool]
+) -> None:
+    watch = await Watch(status, **bar).after(TIMEOUT * 2)
+
+    assert not watch.claim_log.hold.called
+    assert not watch.claim_log.claim.called
+    assert not watch.resend.called
 
 
 async def test_while_events_are_late_nothing_is_decided_for_25_hours_at_most() -> None:

@@ -1,8 +1,15 @@
-"""While the provider's events do not arrive, nothing may be called unconfirmed (guarantees §3, amendment 13)."""
+"""While the provider's events do not arrive, nothing may be called unconfirmed."""
+
+import random
+from typing import Any
 
 import pytest
+from msgspec import structs
 
+from mailstream.clock import moment
+from mailstream.status import EmailStatus, Fact, Status
 from streams.core.webhook_health import FEW, OLDEST, SAMPLE, YOUNGEST, WebhookHealth
+from tests.support.builders import a_status
 
 NOW = 1_795_000_000.0
 HOUR = 3600.0
@@ -95,3 +102,45 @@ def test_a_clock_that_is_set_back_does_not_end_the_watch() -> None:
         health.sent(f"later{n}", NOW - HOUR + n)
 
     assert not health.is_healthy(NOW - HOUR + 600)
+
+
+# -- after a restart -----------------------------------------------------------------------------------------------
+
+
+def an_email_sent(number: int, *, has_event: bool, seconds_ago: float = 600.0, **members: Any) -> EmailStatus:
+    at = moment(NOW - seconds_ago + number)
+    sent = Fact(at=at, status=Status.SENT, attempt=1)
+    facts = (sent, Fact(at=at, what="open", key="k")) if has_event else (sent,)
+    changes = {"id": f"e{number}", "updated_at": at, "timeline": facts} | members
+    return structs.replace(a_status(Status.SENT, 1), **changes)
+
+
+@pytest.mark.parametrize(("heard", "is_healthy"), [(0, False), (98, False), (99, True)])
+def test_a_worker_that_starts_knows_from_its_statuses_whether_events_arrive(heard: int, is_healthy: bool) -> None:
+    health = WebhookHealth()
+    order = list(range(100))
+    random.Random(7).shuffle(order)
+
+    for n in order:
+        health.loaded(an_email_sent(n, has_event=n < heard), NOW)
+
+    assert health.is_healthy(NOW) is is_healthy
+
+
+def test_what_owes_no_event_is_not_watched_after_a_start_either() -> None:
+    health = WebhookHealth()
+    for n in range(100):
+        health.loaded(an_email_sent(n, has_event=False, seconds_ago=OLDEST + 200), NOW)
+        health.loaded(an_email_sent(n, has_event=False, test=True, id=f"sandbox{n}"), NOW)
+        health.loaded(an_email_sent(n, has_event=False, status=Status.FAILED, id=f"failed{n}"), NOW)
+
+    assert health.is_healthy(NOW)
+
+
+def test_an_event_that_stood_unread_at_the_start_is_heard() -> None:
+    health = WebhookHealth()
+    for n in range(FEW):
+        health.loaded(an_email_sent(n, has_event=False), NOW)
+        health.heard(f"e{n}")
+
+    assert health.is_healthy(NOW)
