@@ -7,13 +7,13 @@ it after its caller has given up or died, and the answer may never arrive. A cla
 into the log later. Group membership, leases and clocks are not in the model: so nothing that is shown here rests on them.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from tests.support.claim_rules import Kind, Log, Reader, Record, Rules, Story, sketch
+from tests.support.search import search
 
 
 class At(StrEnum):
@@ -237,26 +237,14 @@ class Finding:
 
 def explore(scope: Scope) -> Finding:
     """Go through all states, nearest first, until a promise breaks or nothing is new."""
-    start = State((), (IDLE,) * scope.workers)
-    came_from: dict[State, tuple[State, str] | None] = {start: None}
-    queue, most = deque([start]), 0
-    while queue:
-        state = queue.popleft()
-        most = max(most, state.accepted)
-        if what := broken(state, scope.rules, scope.read):
-            return Finding(scope, len(came_from), what, _path(came_from, state))
-        for step, after in steps(state, scope):
-            if after not in came_from:
-                came_from[after] = (state, step)
-                queue.append(after)
-    logs = frozenset(state.log for state in came_from)
+    found = search(
+        State((), (IDLE,) * scope.workers),
+        lambda state: steps(state, scope),
+        lambda state: broken(state, scope.rules, scope.read),
+    )
+    if found.breaks:
+        return Finding(scope, len(found.reached), found.breaks, found.path)
+    logs = frozenset(state.log for state in found.reached)
     shown = frozenset(scope.story(log).shows for log in logs)
-    return Finding(scope, len(came_from), shown=shown, logs=logs, most_accepted=most)
-
-
-def _path(came_from: dict[State, tuple[State, str] | None], state: State) -> tuple[str, ...]:
-    path: list[str] = []
-    while (origin := came_from[state]) is not None:
-        state, step = origin
-        path.append(step)
-    return tuple(reversed(path))
+    most = max(state.accepted for state in found.reached)
+    return Finding(scope, len(found.reached), shown=shown, logs=logs, most_accepted=most)

@@ -27,7 +27,7 @@ _RESULT = {
     Kind.REFUSED: Outcome.REFUSED,
     Kind.UNKNOWN: Outcome.UNKNOWN,
 }
-_START = fold.queued(
+START = fold.queued(
     EmailRequest(to=Address("ada@example.com")),
     email_id=EMAIL_ID,
     recipient="1c2f9a3b",
@@ -58,10 +58,11 @@ def record_of(record: Record, offset: int) -> AttemptRecord:
 
 
 @cache
-def _read(log: Log) -> tuple[EmailStatus, frozenset[int]]:
+def read(log: Log) -> tuple[EmailStatus, frozenset[int]]:
+    """The status by a log, and the nonces of the claims that won."""
     if not log:
-        return _START, frozenset()
-    before, winners = _read(log[:-1])
+        return START, frozenset()
+    before, winners = read(log[:-1])
     verdict, status = fold.attempted(before, record_of(log[-1], len(log) - 1))
     return status, winners | {log[-1].nonce} if verdict is Verdict.WON else winners
 
@@ -69,7 +70,11 @@ def _read(log: Log) -> tuple[EmailStatus, frozenset[int]]:
 @cache
 def product(log: Log, rules: Rules) -> Story:
     """What the product proves by a log, and what it lets a worker begin."""
-    status, winners = _read(log)
+    return story_of(*read(log), rules)
+
+
+def story_of(status: EmailStatus, winners: frozenset[int], rules: Rules) -> Story:
+    """What the product lets a worker begin by a status."""
     is_held = status.status is Status.HELD
     return Story(
         attempt=status.attempt + 1,
