@@ -210,7 +210,8 @@ def _claims(state: State, worker: Worker, scope: Scope) -> Iterator[Step]:
         return
     for nonce in story.to_hold:
         yield "hold", worker, _said(state, Kind.HELD, nonce)
-    if scope.is_barred(state, worker):
+    is_hold = story.may_give_up or story.is_marked
+    if scope.is_barred(state, worker) or (is_hold and not scope.may_end_hold(state, worker)):
         return
     if story.may_call and worker.won < 0:
         claim = _claim(state, Kind.CALL, story) | {"wrong": _wrong_call(state, worker, story)}

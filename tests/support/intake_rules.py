@@ -71,6 +71,7 @@ class Rules:
     bars_controls: bool = True  #: False: claims begin before the unread rest of email.requested is read
     bars_events: bool = True  #: False: a hold ends before the unread rest of email.events is read
     bars_kept: bool = True  #: False: only a partition that was not believed one's own is scanned when it is assigned
+    holds_ask: bool = False  #: True: a hold ends only when the events are read up to the end that they have just then
     takes_from_batch: bool = True  #: False: a control for an item that is not unfolded names an unknown id
     remembers_batch: bool = True  #: False: a key is compared only with emails that are known by themselves
     in_order: bool = True  #: False: of two controls that wait, any is decided first

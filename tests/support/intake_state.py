@@ -94,6 +94,10 @@ class Scope:
             return True
         return self.rules.bars_events and worker.bar[EVENTS] > worker.read[EVENTS]
 
+    def may_end_hold(self, state: State, worker: Worker) -> bool:
+        """Whether a hold may end as far as unread events go."""
+        return not self.rules.holds_ask or worker.read[EVENTS] == state.events
+
 
 def has_item_of(state: State, offset: int) -> bool:
     """Whether the item of this batch has a record of its own."""

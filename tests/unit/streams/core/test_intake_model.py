@@ -29,13 +29,22 @@ def found(rules: Rules, *script: Entry, **scope: Any) -> Finding:
 @pytest.mark.parametrize(
     ("rules", "script", "breaks"),
     [
-        (Rules("known in memory counts as durable", acks_memory="mails"), (REQUEST,), LOST),
-        (Rules("the same for events", acks_memory="events"), (REQUEST,), "evidence is lost"),
-        (Rules("the same for controls", acks_memory="controls"), (REQUEST, CANCEL), "a control was acked"),
+        (Rules("what memory knows is acked: mails", acks_memory="mails"), (REQUEST,), LOST),
+        (Rules("what memory knows is acked: events", acks_memory="events"), (REQUEST,), "evidence is lost"),
+        (
+            Rules("what memory knows is acked: controls", acks_memory="controls"),
+            (REQUEST, CANCEL),
+            "a control was acked",
+        ),
         (Rules("no barrier for controls", bars_controls=False), (REQUEST, CANCEL), LATE),
         (Rules("no barrier for events", bars_events=False), (REQUEST,), "UNCONFIRMED, and evidence stood"),
         (Rules("no barrier for events, resend", bars_events=False, resends=True), (REQUEST,), "sent again"),
-        (Rules("a barrier for new partitions only", bars_kept=False), (REQUEST, CANCEL), LATE),
+        (Rules("a barrier for new partitions only, controls", bars_kept=False), (REQUEST, CANCEL), LATE),
+        (
+            Rules("a barrier for new partitions only, events", bars_kept=False),
+            (REQUEST,),
+            "UNCONFIRMED, and evidence stood",
+        ),
         (Rules("an item that is not unfolded is unknown", takes_from_batch=False), (BATCH, CANCEL), "claimed for a"),
         (Rules("a batch forgets its fingerprint", remembers_batch=False), (BATCH, OTHER_BATCH), "two bodies"),
         (Rules("controls in any order", in_order=False), (REQUEST, CANCEL, RESCHEDULE), LATE),
@@ -52,8 +61,9 @@ def test_what_looks_simpler_is_broken(rules: Rules, script: Script, breaks: str)
     assert finding.breaks.startswith(breaks)
 
 
-@pytest.mark.parametrize("read", READERS)
-@pytest.mark.parametrize("rules", [PROTOCOL, RESEND], ids=lambda rules: rules.name)
+@pytest.mark.parametrize(
+    ("rules", "read"), [(PROTOCOL, SKETCH), (PROTOCOL, PRODUCT), (RESEND, PRODUCT)], ids=["model", "product", "resend"]
+)
 def test_evidence_is_neither_lost_nor_overtaken(rules: Rules, read: Reader) -> None:
     finding = found(rules, REQUEST, read=read)
 
@@ -61,6 +71,13 @@ def test_evidence_is_neither_lost_nor_overtaken(rules: Rules, read: Reader) -> N
     assert not finding.stuck
     assert {"HELD", "SENT", "UNCONFIRMED"} <= finding.shown
     assert ("claim to resend" in finding.steps) == rules.resends
+
+
+def test_a_hold_that_asks_for_the_end_of_the_events_needs_no_barrier_for_them() -> None:
+    finding = found(Rules("holds ask for the end of the events", holds_ask=True, bars_events=False), REQUEST)
+
+    assert not finding.breaks
+    assert not finding.stuck
 
 
 @pytest.mark.parametrize("read", READERS)
