@@ -44,7 +44,7 @@ def _steps_of_clients(state: State, scope: Scope) -> Iterator[tuple[str, State]]
     if state.asked == len(scope.script):
         return
     entry, asked = scope.script[state.asked], state.asked + 1
-    if entry.asks in CONTROLS:
+    if entry.asks is not Asks.BATCH:
         yield entry.asks, state._replace(home=(*state.home, entry), asked=asked)
         return
     bodies = {state.durable.body, *(known.body for known in state.home)}
@@ -55,10 +55,7 @@ def _steps_of_clients(state: State, scope: Scope) -> Iterator[tuple[str, State]]
         return
     is_other = any(known.body not in (0, entry.body) for known in state.away)
     wrong = "two bodies of one key were both answered 202" if is_other else ""
-    if entry.asks is Asks.BATCH:
-        yield entry.asks, state._replace(away=(*state.away, entry), asked=asked, wrong=wrong)
-    else:
-        yield entry.asks, state._replace(home=(*state.home, entry), asked=asked, wrong=wrong)
+    yield entry.asks, state._replace(away=(*state.away, entry), asked=asked, wrong=wrong)
 
 
 def _assignments(

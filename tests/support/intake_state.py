@@ -117,6 +117,8 @@ def broken(state: State, scope: Scope) -> str | None:
                 return "a control was acked and never decided"
         elif scope.mail_at(offset) not in state.durable.mails:
             return "a 202 is lost: acked, and no status is durable"
+    if any(state.home[offset].body == state.durable.body != 0 for offset in state.letters):
+        return "what asks for the same again became a dead letter"
     if any(not has_item_of(state, offset) for offset in range(state.committed[AWAY])):
         return "a 202 is lost: the batch was acked, and its item is in no log"
     if len(state.durable.mails) > 1:

@@ -10,7 +10,18 @@ import pytest
 
 from tests.support.intake_model import Finding, explore
 from tests.support.intake_product import PRODUCT
-from tests.support.intake_rules import BATCH, CANCEL, OTHER_BATCH, REQUEST, RESCHEDULE, SKETCH, Entry, Reader, Rules
+from tests.support.intake_rules import (
+    BATCH,
+    CANCEL,
+    OTHER_BATCH,
+    OTHER_REQUEST,
+    REQUEST,
+    RESCHEDULE,
+    SKETCH,
+    Entry,
+    Reader,
+    Rules,
+)
 from tests.support.intake_state import Scope
 
 PROTOCOL = Rules("the protocol")
@@ -105,6 +116,27 @@ def test_a_batch_is_one_fact_however_often_it_is_unfolded() -> None:
     assert not finding.breaks
     assert not finding.stuck
     assert "422" in finding.steps
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_dead_letter_behind_a_mail_that_is_not_durable_yet_waits_for_it(read: Reader) -> None:
+    finding = found(PROTOCOL, REQUEST, OTHER_REQUEST, room=1, events=False, read=read)
+
+    assert not finding.breaks
+    assert not finding.stuck
+    assert "read request, dead letter" in finding.steps
+
+
+def test_an_ack_past_an_unfinished_record_loses_mail() -> None:
+    def past(committed: int, finished: tuple[bool, ...]) -> int:
+        return committed + max((place for place, is_finished in enumerate(finished, 1) if is_finished), default=0)
+
+    finding = found(
+        Rules("acks past what is unfinished"), REQUEST, OTHER_REQUEST, events=False, read=SKETCH._replace(head=past)
+    )
+
+    assert finding.breaks
+    assert finding.breaks.startswith(LOST)
 
 
 def test_controls_are_decided_in_the_order_of_the_log() -> None:
