@@ -1,7 +1,6 @@
 """The one place where the parts of the API are put together."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +16,7 @@ from starlette.routing import compile_path
 
 from api import key_file, keys
 from api.append import IN_FLIGHT, Append
+from api.background import begun
 from api.bodies import Bodies
 from api.content import Content
 from api.edge import Edge
@@ -66,17 +66,17 @@ BATCH_BYTES = 16 * MIB
 MESSAGE_SECONDS = 2.0
 
 
-def create_api(settings: Settings, clock: Clock | None = None) -> Edge:
-    """The API; its parts are made when it starts. Starting raises WrongSettings, TopicsDiffer."""
+def create_api(settings: Settings, clock: Clock | None = None, *, failed: Callable[[Exception], None]) -> Edge:
+    """The API; its parts are made when it starts. Starting raises WrongSettings, TopicsDiffer.
+
+    ``failed`` is told on the loop when it can follow or write the log no more: the process must end.
+    """
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.parts = parts = await _start(settings, metrics, clock or SystemClock())
-        following = [
-            asyncio.create_task(key_file.follow(settings, parts.keys)),
-            asyncio.create_task(parts.clock.run()),
-        ]
+        app.state.parts = parts = await _start(settings, metrics, clock or SystemClock(), failed)
+        following = [begun(key_file.follow(settings, parts.keys), failed), begun(parts.clock.run(), failed)]
         try:
             yield
         finally:
@@ -117,12 +117,12 @@ def create_api(settings: Settings, clock: Clock | None = None) -> Edge:
     return Edge(app, HotRoutes(emails.router, HOT), metrics, {"/v1/emails/batch": BATCH_BYTES})
 
 
-async def _start(settings: Settings, metrics: Metrics, machines: Clock) -> Parts:
+async def _start(settings: Settings, metrics: Metrics, machines: Clock, failed: Callable[[Exception], None]) -> Parts:
     callers, content = Keys(keys.load(settings)), Content(settings)
     brokers = admin(settings)
     naming = topics.Naming(settings.topic_prefix)
     suppressed, suppressed_topic = SuppressionView(), naming.of(topics.SUPPRESSIONS)
-    publisher = Publisher(settings, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
+    publisher = Publisher(settings, failed=failed, in_flight=IN_FLIGHT, message_seconds=MESSAGE_SECONDS)
     clock = BrokersClock(
         machines,
         publisher,
@@ -131,7 +131,8 @@ async def _start(settings: Settings, metrics: Metrics, machines: Clock) -> Parts
         looked=lambda seconds, _: metrics.clock_error_seconds.set(seconds),
     )
     bodies = Bodies(settings)
-    lookup = Lookup(settings, clock, metrics, bodies=bodies, also={suppressed_topic: suppressed.apply})
+    also = {suppressed_topic: suppressed.apply}
+    lookup = Lookup(settings, clock, metrics, bodies=bodies, also=also, failed=failed)
     listing, waiting = Listing(lookup.has), QueueView(settings, clock)
     quota = Quota(clock)
     for follower in (listing, waiting, quota):

@@ -4,13 +4,13 @@ None means "was not in the log when you asked": a miss waits for two ends of the
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import structlog
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import Message
 
+from api.background import begun
 from api.bodies import Bodies
 from api.brief import Brief
 from api.metrics import Metrics
@@ -64,8 +64,12 @@ class Lookup:
         *,
         bodies: Bodies,
         also: Mapping[str, Callable[[bytes, bytes | None], None]],
+        failed: Callable[[Exception], None],
     ) -> None:
-        """``also``: further topics to read from their beginning, and what takes their records (key, value)."""
+        """``also``: further topics to read from their beginning, and what takes their records (key, value).
+
+        ``failed`` is told once when the log can be followed no more, or the topics are not what emails were made for.
+        """
         naming = topics.Naming(settings.topic_prefix)
         self.is_loaded = False
         #: ends when the topics are followed, or with why they are not what emails were made for
@@ -81,25 +85,23 @@ class Lookup:
         self._group = naming.of(topics.GROUP_WORKER)
         self._clock, self._metrics = clock, metrics
         self._ends = LogEnds(settings)
-        self._tail = Tail(settings, self._apply, name="lookup", patience=self._patience, prepare=self._packed)
+        self._tail = Tail(
+            settings, self._apply, name="lookup", failed=failed, patience=self._patience, prepare=self._packed
+        )
+        self._failed = failed
         self._packer = Packer()  #: of the tail's thread
         self._upkeep: asyncio.Task[None] | None = None
         self._barrier: asyncio.Task[None] | None = None
         self._next_barrier: asyncio.Task[None] | None = None
         self._shown_at = clock.monotonic()
 
-    @property
-    def broken(self) -> KafkaError | None:
-        """Set when the log can be followed no more: the process must end and read it again."""
-        return self._tail.broken
-
     async def start(self, check: Callable[[], None]) -> None:
         """Begin to follow the log; ``is_loaded`` tells when there is something to see. Raises TopicsDiffer.
 
         ``check`` is asked first, on a thread: it raises NoKafka or TopicsDiffer. While no broker answers this goes on
-        in the background, and what it finds there is in ``refused``.
+        in the background.
         """
-        self._upkeep = asyncio.create_task(self._begin_and_keep_up(check), name="lookup-upkeep")
+        self._upkeep = begun(self._begin_and_keep_up(check), self._failed)
         await asyncio.wait({self._begun}, timeout=START_SECONDS)
         if self.refused is not None:
             raise self.refused
@@ -119,7 +121,7 @@ class Lookup:
                 await self._clock.sleep(RETRY_SECONDS)
             except TopicsDiffer as error:
                 self._begun.set_exception(error)
-                return
+                raise
             else:
                 self._begun.set_result(None)
         await self._keep_up()
@@ -144,11 +146,10 @@ class Lookup:
 
     async def close(self) -> None:
         """Stop following."""
-        for task in (self._upkeep, self._barrier, self._next_barrier):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, NotCaughtUp):
-                    await task
+        tasks = [task for task in (self._upkeep, self._barrier, self._next_barrier) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._tail.close()
 
     def follow(self, follower: Follower) -> None:

@@ -23,7 +23,6 @@ from mailstream.settings import Settings
 _log = structlog.get_logger(__name__)
 #: Below the drain time of a container (libraries.md §3).
 DRAIN_SECONDS = 20
-WATCH_SECONDS = 1.0
 #: Longer than clients and proxies keep a connection (nginx and AWS: 60 s), so that it is they who close: a request that
 #: meets our close is lost, and whether it was taken is not known.
 KEEP_ALIVE_SECONDS = 75
@@ -95,41 +94,35 @@ def server_of(api: Edge) -> Server:
 
 
 async def _serve(found: Settings, listener: socket.socket) -> int:
-    api = create_api(found)
+    failures: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        """End the process: a new one starts from what is in Kafka."""
+        _log.error("api.ends", error=str(error))
+        failures.append(error)
+        _stop(server, api)
+
+    api = create_api(found, failed=failed)
     server = server_of(api)
     loop = asyncio.get_running_loop()
     # The lifespan is entered here, not by uvicorn: its errors are ours to tell, in one line.
     async with api.app.router.lifespan_context(api.app):
-        parts: Parts = api.app.state.parts
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _stop, server, parts)
+            loop.add_signal_handler(number, _stop, server, api)
         host, port = listener.getsockname()[:2]
         _log.info("api.listening", host=host, port=port)
-        watch = asyncio.create_task(_watch(server, parts))
         await server.serve(sockets=[listener])
-        watch.cancel()
-        if parts.lookup.refused:
-            raise parts.lookup.refused
         _log.info("api.stopped")
-        return 1 if parts.lookup.broken or parts.publisher.fatal else 0
+        if failures:
+            raise failures[0]
+        return 0
 
 
-def _stop(server: Server, parts: Parts) -> None:
-    parts.stop_waiting()
+def _stop(server: Server, api: Edge) -> None:
+    parts: Parts | None = getattr(api.app.state, "parts", None)  # none while it starts
+    if parts is not None:
+        parts.stop_waiting()
     server.should_exit = True
-
-
-async def _watch(server: Server, parts: Parts) -> None:
-    """End the process when it can follow or write the log no more: a new one starts from what is in Kafka."""
-    while True:
-        await asyncio.sleep(WATCH_SECONDS)
-        if parts.lookup.refused:  # told by whoever waits for the server
-            _stop(server, parts)
-            return
-        if error := parts.lookup.broken or parts.publisher.fatal:
-            _log.error("api.log_lost", error=error.name())
-            _stop(server, parts)
-            return
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

@@ -65,16 +65,16 @@ class GroupReader:
         topics: Callable[[], Iterable[str]],
         settle: Callable[[Sequence[Message]], Awaitable[None]],
         start_of: Callable[[str], Start | datetime],
-        on_failure: Callable[[BaseException], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         """``topics`` are full names, asked before each poll. ``settle`` may raise Ending once ``close`` has been called.
 
-        ``on_failure`` is called on the loop when nothing more will be read.
+        ``failed`` is called on the loop, once, when nothing more will be read: end the process.
         """
         self.unreadable: dict[str, str] = {}  #: topic to reason
         self._settings, self._clock = settings, clock
         self._group = Naming(settings.topic_prefix).of(group)
-        self._topics, self._settle, self._start_of, self._on_failure = topics, settle, start_of, on_failure
+        self._topics, self._settle, self._start_of, self._failed = topics, settle, start_of, failed
         self._is_ending = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name=group, daemon=True)
@@ -101,7 +101,7 @@ class GroupReader:
             pass
         except BaseException as error:
             log.error("reading ended", group=self._group, error=repr(error), exc_info=error)
-            self._loop.call_soon_threadsafe(self._on_failure, error)
+            self._loop.call_soon_threadsafe(self._failed, error)
 
     def _config(self) -> dict[str, Any]:
         seconds = self._settings.session_timeout

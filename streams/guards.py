@@ -3,7 +3,7 @@
 Private API in use, hence the exact pins of faust-streaming, mode-streaming and aiokafka:
 ``App._consumer_wait_empty``, ``App._on_partitions_assigned``, ``Consumer._committed_offset``,
 ``Consumer._unacked_messages``, ``AIOKafkaConsumerThread._create_worker_consumer`` and ``_commit``,
-aiokafka's ``_coordinator._do_heartbeat``, ``_client._metadata_update``, ``_isolation_level`` and ``_fetch_max_wait_ms``.
+aiokafka's ``_client._metadata_update``, ``_isolation_level`` and ``_fetch_max_wait_ms``, and what ``membership.py`` names.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import os
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from mailstream.clock import boot_time
 from mailstream.errors import LogLost
 from mailstream.settings import Settings
 from mailstream.topics import Naming
-from streams import drain_loop, holes
+from streams import drain_loop, holes, membership
 from streams.core.acks import Acks, Slot
 from streams.metrics import LOST_RECORDS
 
@@ -58,7 +59,7 @@ def be_patient(client: Any) -> None:
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread: reads committed records only, survives a failed commit, and notes each heartbeat."""
+    """Faust's consumer thread: reads committed records only, survives a failed commit, and tells how it stands in its group."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -70,21 +71,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
     async def on_start(self) -> None:
-        """Start the consumer, then listen to its heartbeats."""
+        """Start the consumer, then listen to its group."""
         await super().on_start()
-        be_patient(self._ensure_consumer()._client)
-        coordinator = self._ensure_consumer()._coordinator
-        beat: Callable[[], Awaitable[bool]] | None = getattr(coordinator, "_do_heartbeat", None)
-        if beat is None:
-            return
+        consumer = self._ensure_consumer()
+        be_patient(consumer._client)
+        if consumer._coordinator is not None:
+            membership.note(consumer._coordinator, self._heard)
+            membership.watch(consumer, partial(self.parent_loop.call_soon_threadsafe, self.app.fail))
 
-        async def noted_beat() -> bool:
-            asked_at = boot_time()  # before the request: the answer proves membership at that moment, not later
-            if is_good := await beat():
-                self.app.heard_at = asked_at
-            return is_good
-
-        coordinator._do_heartbeat = noted_beat
+    def _heard(self, at: float) -> None:
+        self.app.heard_at = at
 
     def close(self) -> None:
         """Do nothing: ``on_thread_stop`` leaves the group and closes the connections, in the thread that they belong to.
@@ -146,8 +142,9 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.acks: Acks[TP] = Acks()
         self.lost_logs: dict[TP, str] = {}  #: partitions that lost records before they were read, and what to do
         self.is_draining = True  #: start nothing new
+        self.has_failed = False  #: the process ends: nothing new is started again, whatever is assigned meanwhile
         self.drains = 0  #: how many there were: a record that was read before one is not worked on after it
-        self.heard_at = 0.0  #: boot time of the last heartbeat that the group coordinator answered (G3)
+        self.heard_at = 0.0  #: boot time at which the group certainly knew this member (``membership.note``)
         self.on_drain: list[Callable[[], Awaitable[None]]] = []  #: awaited on revoke and stop, within DRAIN_SECONDS
         self._committed: dict[TP, int] = {}
         self._commits: asyncio.Task[None] | None = None
@@ -244,22 +241,31 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.flow_control.suspend()
 
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self.heard_at = boot_time()  # the answer to SyncGroup has just come
         self.acks.forget()
         for tp in self.lost_logs:
             LOST_RECORDS.remove(tp.topic, str(tp.partition))
         self.lost_logs.clear()  # what is still so is found out again
-        self.is_draining = False
+        self.is_draining = self.has_failed
         if self._commits is None:
             self._commits = asyncio.create_task(self._commit_regularly())
             self._commits.add_done_callback(self.end_on_error)
         await super()._on_partitions_assigned(assigned, generation_id)
 
     def fail(self, error: BaseException) -> None:
-        """End the process with exit 1 because of a bug or a lost log; everything is crash-safe."""
+        """Start nothing any more and end the process with exit 1, because of a bug or of a log that is lost to us.
+
+        Everything is crash-safe: nothing is lost.
+        """
         log.error("the worker ends", error=str(error) or repr(error), exc_info=error)
-        self.is_draining = True
+        self._start_nothing()
         self.add_future(self.crash(error))
+
+    def _crash(self, reason: BaseException) -> None:
+        self._start_nothing()  # of whatever part of Faust it is
+        super()._crash(reason)
+
+    def _start_nothing(self) -> None:
+        self.has_failed = self.is_draining = True
 
     def end_on_error(self, task: "asyncio.Task[Any]") -> None:
         """Done callback of work whose failure must end the process (exit 1): never swallow and go on."""
@@ -277,7 +283,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
             self._commits.cancel()
 
     def membership_age(self) -> float:
-        """Seconds since the group coordinator last confirmed this member, time asleep included (amendment 7)."""
+        """Seconds since the group coordinator last confirmed this member, time asleep included ."""
         return boot_time() - self.heard_at
 
 

@@ -53,13 +53,13 @@ class Ownership:
         barrier: Barrier,
         gained: Callable[[EmailStatus, int], None],
         lost: Callable[[set[int]], None],
-        failed: Callable[[BaseException], None],
+        failed: Callable[[Exception], None],
     ) -> None:
         self._attempts, self._status = attempts, status
         self._group = Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS)
         self._table, self._projection, self._rebuild = table, projection, rebuild
         self._ends, self._barrier = ends, barrier
-        self._gained, self._lost, self._failed = gained, lost, failed
+        self._gained, self._lost = gained, lost
         self._partitions: set[int] = set()
         self._reached: dict[tuple[str, int], int] = {}  #: next offset of each tail
         self._has_moved = asyncio.Event()
@@ -69,7 +69,9 @@ class Ownership:
         self._marks: dict[int, Checkpoint] = {}
         self._checkpoints = Checkpoints(settings, attempts)
         self._newest = 0  #: entries in the newest batch of the tail
-        self._tail = Tail(settings, self._take, name="ownership", patience=self._patience, **tail.LITTLE_AHEAD)
+        self._tail = Tail(
+            settings, self._take, name="ownership", failed=failed, patience=self._patience, **tail.LITTLE_AHEAD
+        )
 
     async def warm_up(self) -> None:
         """Connect and find the coordinator while the group forms: it costs a second, once."""
@@ -186,16 +188,13 @@ class Ownership:
     def _take(self, batch: Sequence[Message | End]) -> None:
         self._newest = len(batch)
         reached: dict[tuple[str, int], int] = {}
-        try:
-            for entry in batch:
-                if isinstance(entry, End):
-                    reached[entry.topic, entry.partition] = entry.offset
-                else:
-                    topic, partition, offset = entry.topic() or "", entry.partition() or 0, entry.offset() or 0
-                    self._take_record(topic, partition, offset, entry)
-                    reached[topic, partition] = offset + 1
-        except Exception as error:
-            self._failed(error)
+        for entry in batch:
+            if isinstance(entry, End):
+                reached[entry.topic, entry.partition] = entry.offset
+            else:
+                topic, partition, offset = entry.topic() or "", entry.partition() or 0, entry.offset() or 0
+                self._take_record(topic, partition, offset, entry)
+                reached[topic, partition] = offset + 1
         for (topic, partition), offset in reached.items():
             if partition in self._partitions:  # else it was on its way when the partition was lost
                 self._reach(topic, partition, offset)
@@ -239,8 +238,6 @@ class Ownership:
         ends = await self._ends.last(topic, partitions)
         behind = {p for p in partitions if self._reached.get((topic, p), -1) < ends[topic, p]}
         while behind:
-            if self._tail.broken:
-                raise NotCaughtUp(f"{topic} cannot be read: {self._tail.broken.str()}. Nothing was sent")
             self._has_moved.clear()
             try:
                 async with asyncio.timeout(STUCK_SECONDS):
@@ -262,17 +259,10 @@ class Ownership:
         await self._checkpoints.write(made)
 
     async def run(self) -> None:
-        """Write checkpoints now and then, and end the process when a tail is broken."""
-        last = time.monotonic()
+        """Write checkpoints now and then, for ever."""
         while True:
-            await asyncio.sleep(1.0)
-            if self._tail.broken:
-                raise NotCaughtUp(
-                    f"A log that decides cannot be followed: {self._tail.broken.str()}. The process ends; nothing is lost"
-                )
-            if time.monotonic() - last >= CHECKPOINT_SECONDS:
-                last = time.monotonic()
-                await self.write_checkpoints()
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await self.write_checkpoints()
 
     async def close(self) -> None:
         """Write the last checkpoints and stop following."""

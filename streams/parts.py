@@ -95,6 +95,7 @@ class Parts:
         self.table = table
         self.publisher = Publisher(
             settings,
+            failed=app.fail,
             message_seconds=min(10.0, settings.session_timeout / 3),
             **{
                 "linger.ms": 1
@@ -125,8 +126,9 @@ class Parts:
         self.bodies = Bodies(settings, naming.of(topics.REQUESTED))
         self.bodies.due_next = self._due_next
         self.groups = Groups()
-        self.suppressions = Suppressions(settings, naming.of(topics.SUPPRESSIONS))
+        self.suppressions = Suppressions(settings, naming.of(topics.SUPPRESSIONS), app.fail)
         assert settings.sendgrid_api_key is not None
+        assert settings.sender is not None
         self.provider: Provider = SendGrid(settings.sendgrid_url, settings.sendgrid_api_key, sender=settings.sender)
         self.sending = Sending(
             settings,
@@ -196,7 +198,7 @@ class Parts:
         )
         self.triggers: Triggers | None = None
         if rules is not None:
-            self.triggers = Triggers(settings, self.publisher, *rules, clock)
+            self.triggers = Triggers(settings, self.publisher, *rules, clock, app.fail)
         self.feedback = Feedback(self.table, self.projection, self.webhook_health, clock)
         self._upkeep = Upkeep(
             settings,
@@ -277,9 +279,6 @@ class Parts:
             return "draining"
         if not self._partitions:
             return "no partition"
-        if self.publisher.fatal is not None:
-            self._app.fail(RuntimeError(f"the Kafka producer gave up: {self.publisher.fatal.str()}"))
-            return "no producer"
         if self._app.membership_age() > self._settings.session_timeout / 3:  # G3: somebody else may own them by now
             return "membership not confirmed"
         return self.topics_watch.difference or self.clock.why_wrong()

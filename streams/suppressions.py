@@ -1,7 +1,7 @@
 """Which addresses get no mail: a read replica of ``email.suppressions``, asked right before the claim."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Message
 
@@ -16,21 +16,24 @@ LOAD_SECONDS = 60.0
 
 
 class Suppressions:
-    """All partitions: cc and bcc addresses belong to others than the email's own. Make it inside the loop."""
+    """All partitions: cc and bcc addresses belong to others than the email's own. Make it inside the loop.
 
-    def __init__(self, settings: Settings, topic: str) -> None:
-        self._topic, self._partitions = topic, settings.partitions
+    ``failed`` is told once when the topic can be followed no more: what is suppressed from then on is unknown.
+    """
+
+    def __init__(self, settings: Settings, topic: str, failed: Callable[[Exception], None]) -> None:
+        self._topic, self._partitions, self._failed = topic, settings.partitions, failed
         self._keys: set[bytes] = set()
         self._loading = set(range(settings.partitions))
-        self._is_loaded = asyncio.Event()
-        self._tail = Tail(settings, self._take, name="suppressions")
+        self._loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tail = Tail(settings, self._take, name="suppressions", failed=self._fail)
 
     async def load(self) -> None:
         """Return when all that was suppressed before is known. Raises NotCaughtUp."""
         await self._tail.follow((self._topic, partition, OFFSET_BEGINNING) for partition in range(self._partitions))
         try:
             async with asyncio.timeout(LOAD_SECONDS):
-                await self._is_loaded.wait()
+                await self._loaded
         except TimeoutError:
             raise NotCaughtUp(f"{self._topic} could not be read in {LOAD_SECONDS:.0f} s; nothing was sent") from None
 
@@ -52,12 +55,17 @@ class Suppressions:
         """Stop following."""
         await self._tail.close()
 
+    def _fail(self, error: Exception) -> None:
+        if not self._loaded.done():
+            self._loaded.set_exception(error)
+        self._failed(error)
+
     def _take(self, batch: Sequence[Message | End]) -> None:
         for entry in batch:
             if isinstance(entry, End):
                 self._loading.discard(entry.partition)
-                if not self._loading:
-                    self._is_loaded.set()
+                if not self._loading and not self._loaded.done():
+                    self._loaded.set_result(None)
             elif entry.value() is None:
                 self._keys.discard(entry.key() or b"")
             else:

@@ -7,6 +7,7 @@ that it lost. librdkafka reports the one topic and reads on, loses nothing at a 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -32,11 +33,19 @@ class Triggers(Service):  # type: ignore[misc]
     """Reads the topics that the rules name, as long as it runs. Hand it to the worker beside the app."""
 
     def __init__(
-        self, settings: Settings, publisher: Publisher, rules: Rules, templates: Templates, clock: Clock, **kwargs: Any
+        self,
+        settings: Settings,
+        publisher: Publisher,
+        rules: Rules,
+        templates: Templates,
+        clock: Clock,
+        failed: Callable[[BaseException], None],
+        **kwargs: Any,
     ) -> None:
+        """``failed`` is called on the loop when nothing more will be read."""
         super().__init__(**kwargs)
         self.rules_mistake: str | None = None  #: why changed rules or templates were not taken
-        self._settings, self._clock = settings, clock
+        self._settings, self._clock, self._failed = settings, clock, failed
         self._answers = Answers(settings, publisher, rules, templates.folder, clock)
         self._reader: GroupReader | None = None
 
@@ -61,7 +70,7 @@ class Triggers(Service):  # type: ignore[misc]
             topics=lambda: self._answers.topics,
             settle=self._answers.settle,
             start_of=self._answers.start_of,
-            on_failure=self._fail,
+            failed=self._failed,
         )
 
     async def on_stop(self) -> None:
@@ -70,9 +79,6 @@ class Triggers(Service):  # type: ignore[misc]
         if self._reader:
             await self._reader.close()
         await self._answers.close()
-
-    def _fail(self, error: BaseException) -> None:
-        self.add_future(self.crash(error))  # ends the worker: its restart begins at the stored offsets
 
     async def _reload_on_change(self) -> None:
         """Take changed rules and templates without a restart; what cannot be used is reported, the old ones stay."""
@@ -97,10 +103,3 @@ class Triggers(Service):  # type: ignore[misc]
     def _note_rules(self, mistake: str | None) -> None:
         self.rules_mistake = mistake
         trigger_metrics.RULES_UNUSABLE.set(0 if mistake is None else 1)
-
-
-def create_trigger_app(
-    settings: Settings, publisher: Publisher, rules: Rules, templates: Templates, clock: Clock
-) -> Triggers:
-    """The service that turns domain events into requests. Give it to the worker beside the Faust app."""
-    return Triggers(settings, publisher, rules, templates, clock)

@@ -51,13 +51,22 @@ class Publisher:
     """Make it inside the running loop. A record is published when all in-sync replicas have it.
 
     ``message_seconds`` bounds how long a record may wait for that: it must be well below the session timeout, so that
-    a worker that lost its partitions cannot write a status long after (guarantees K7).
+    a worker that lost its partitions cannot write a status long after.
+
+    ``failed`` is called on the loop, once, with NotPublished, when no record will be taken any more, or when one who was
+    to be told of a record has raised: end the process. A command, which awaits each of its records, needs none.
     """
 
     def __init__(
-        self, settings: Settings, *, in_flight: int = 10_000, message_seconds: float = 10.0, **extra: Any
+        self,
+        settings: Settings,
+        *,
+        failed: Callable[[Exception], None] | None = None,
+        in_flight: int = 10_000,
+        message_seconds: float = 10.0,
+        **extra: Any,
     ) -> None:
-        self.fatal: KafkaError | None = None  #: once set, no record will be taken any more: end the process
+        self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._reports: deque[tuple[_Told, int, KafkaError | None, Message]] = deque()
         self._pending: dict[int, float] = {}  #: monotonic time of each unacknowledged record, oldest first
@@ -183,11 +192,16 @@ class Publisher:
         return left
 
     def _poll(self) -> None:
-        while not self._is_stopped:
-            self._thread_polls.wait()
-            with self._polling:
-                if self._thread_polls.is_set():
-                    self._producer.poll(0.1)
+        try:
+            while not self._is_stopped:
+                self._thread_polls.wait()
+                with self._polling:
+                    if self._thread_polls.is_set():
+                        self._producer.poll(0.1)
+        except Exception as error:  # without this thread no report comes
+            self._on_loop(
+                self._fail, f"the thread that hears Kafka's reports has ended ({type(error).__name__})", error
+            )
 
     def _flush(self, seconds: float) -> int:
         with self._polling:
@@ -209,16 +223,31 @@ class Publisher:
             self._thread_polls.set()
 
     def _on_error(self, error: KafkaError) -> None:
-        self.fatal = error if error.fatal() else self.fatal
+        if error.fatal():  # told on whichever thread polls
+            self._on_loop(self._fail, f"the client takes no more records ({error.name()}: {error.str()})", None)
+
+    def _fail(self, what: str, cause: Exception | None) -> None:
+        if (failed := self._failed) is None or self.is_closing:
+            return
+        self._failed = None
+        why = NotPublished(
+            f"Nothing can be written to Kafka any more: {what}. The process ends, and nothing is lost: what was not "
+            "acknowledged is done again after the next start."
+        )
+        why.__cause__ = cause
+        failed(why)
+
+    def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop has closed: nobody waits any more
+            self._is_stopped = True
 
     def _on_report(self, told: _Told, serial: int, error: KafkaError | None, message: Message) -> None:
         self._reports.append((told, serial, error, message))  # append first, read the flag second: none is forgotten
         if not self._is_scheduled:
             self._is_scheduled = True
-            try:
-                self._loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:  # the loop has closed: nobody waits any more
-                self._is_stopped = True
+            self._on_loop(self._drain)
 
     def _drain(self) -> None:
         self._is_scheduled = False
@@ -238,8 +267,9 @@ class Publisher:
     def _say(self, told: _Told, error: KafkaError | NotPublished | None, message: Message | None) -> None:
         try:
             told(error, message)
-        except Exception as bug:  # of whoever is told: the others are told all the same
+        except Exception as bug:  # of the one who is told: the others are told all the same
             self._loop.call_exception_handler({"message": "who sent a record failed", "exception": bug})
+            self._fail(f"what became of a record could not be taken ({type(bug).__name__}): a bug", bug)
 
     def _read_stamp(
         self,

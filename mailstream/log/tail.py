@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from mailstream.errors import NotCaughtUp
 from mailstream.log.client import connection
 from mailstream.settings import Settings
 
@@ -61,7 +62,8 @@ class Tail:
 
     ``prepare`` is given each batch on the thread, and ``on_batch`` what it returns: for work that leaves the loop free.
 
-    After ``broken`` is set nothing more is delivered: whoever decides by this tail must end its process.
+    ``failed`` is called on the loop, once, with NotCaughtUp, when nothing more will be delivered: the log cannot be read,
+    or ``on_batch`` or ``prepare`` has raised. What decides by this tail decides no more: end the process.
     """
 
     def __init__(
@@ -70,13 +72,13 @@ class Tail:
         on_batch: Callable[[Any], None],
         *,
         name: str,
+        failed: Callable[[Exception], None],
         batch: int = 1000,
         patience: Callable[[], float] | None = None,
         prepare: Callable[[Sequence[Message | End]], Any] | None = None,
         **extra: Any,
     ) -> None:
-        self.broken: KafkaError | None = None
-        self._on_batch = on_batch
+        self._on_batch, self._failed = on_batch, failed
         self._batch, self._patience, self._prepare = batch, patience, prepare
         self._config = {**SETTINGS, **extra, **connection(settings)}
         self._commands: queue.SimpleQueue[tuple[Callable[[Consumer], None], asyncio.Future[None]]] = queue.SimpleQueue()
@@ -88,12 +90,15 @@ class Tail:
         self._thread.start()
 
     async def follow(self, positions: Iterable[tuple[str, int, int]]) -> None:
-        """Also deliver these (topic, partition, first offset). ``OFFSET_BEGINNING`` (-2) reads all that is kept."""
+        """Also deliver these (topic, partition, first offset). ``OFFSET_BEGINNING`` (-2) reads all that is kept.
+
+        Raises NotCaughtUp when the tail has ended.
+        """
         parts = [TopicPartition(*position) for position in positions]
         await self._do(lambda consumer: self._assign(consumer, parts))
 
     async def leave(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Deliver these no more. A batch that is on its way may still come."""
+        """Deliver these no more. A batch that is on its way may still come. Raises NotCaughtUp when the tail has ended."""
         parts = [TopicPartition(*partition) for partition in partitions]
         await self._do(lambda consumer: consumer.incremental_unassign(parts))
 
@@ -102,11 +107,20 @@ class Tail:
         self._is_stopped = True
         self._ahead.release()
         await asyncio.to_thread(self._thread.join)
+        self._refuse_commands()
 
     async def _do(self, command: Callable[[Consumer], None]) -> None:
         done: asyncio.Future[None] = self._loop.create_future()
         self._commands.put((command, done))
+        if self._is_stopped:
+            self._refuse_commands()
         await done
+
+    def _refuse_commands(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                _, done = self._commands.get_nowait()
+                _fail(done, NotCaughtUp("the tail has ended: it follows nothing any more"))
 
     def _assign(self, consumer: Consumer, parts: list[TopicPartition]) -> None:
         for topic in {part.topic for part in parts} - self._topics:
@@ -117,27 +131,34 @@ class Tail:
         consumer.incremental_assign(parts)
 
     def _run(self) -> None:
-        consumer = Consumer(self._config)
         try:
-            while not self._is_stopped:
-                self._obey(consumer)
-                if (first := consumer.poll(0.05)) is None:
-                    continue
-                if self._patience is not None and (seconds := self._patience()) > 0:
-                    time.sleep(seconds)
-                batch = self._sorted_out([first, *consumer.consume(self._batch, 0)])
-                if batch:
-                    prepared = batch if self._prepare is None else self._prepare(batch)
-                    self._ahead.acquire()
-                    self._on_loop(self._deliver, prepared)
-        except RuntimeError:  # the loop has closed: nobody listens any more
-            self._is_stopped = True
-        finally:
-            consumer.close()
+            consumer = Consumer(self._config)
+            try:
+                self._read(consumer)
+            finally:
+                consumer.close()
+        except Exception as error:  # of librdkafka or of ``prepare``: without this thread nothing is delivered
+            self._on_loop(self._end, error)
+
+    def _read(self, consumer: Consumer) -> None:
+        while not self._is_stopped:
+            self._obey(consumer)
+            if (first := consumer.poll(0.05)) is None:
+                continue
+            if self._patience is not None and (seconds := self._patience()) > 0:
+                time.sleep(seconds)
+            batch = self._sorted_out([first, *consumer.consume(self._batch, 0)])
+            if batch:
+                prepared = batch if self._prepare is None else self._prepare(batch)
+                self._ahead.acquire()
+                self._on_loop(self._deliver, prepared)
 
     def _obey(self, consumer: Consumer) -> None:
-        while not self._commands.empty():
-            command, done = self._commands.get()
+        while True:
+            try:
+                command, done = self._commands.get_nowait()
+            except queue.Empty:
+                return
             try:
                 command(consumer)
             except Exception as error:  # the caller gets it, whatever it is
@@ -153,16 +174,45 @@ class Tail:
             elif error.code() == KafkaError._PARTITION_EOF:
                 batch.append(End(message.topic() or "", message.partition() or 0, message.offset() or 0))
             elif error.code() not in PASSING:
-                self.broken = self.broken or error
+                raise _Unreadable(f"{message.topic()}/{message.partition()} can be followed no more ({error.name()})")
         return batch
 
     def _deliver(self, batch: Any) -> None:
         self._ahead.release()
-        if not self._is_stopped:
+        if self._is_stopped:
+            return
+        try:
             self._on_batch(batch)
+        except Exception as error:
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        """Deliver nothing any more, and say so. On the loop."""
+        if self._is_stopped:
+            return  # it was closed, or has said so
+        self._is_stopped = True
+        self._ahead.release()
+        self._refuse_commands()
+        if isinstance(error, _Unreadable):
+            what = f"{error}. Look whether the topic was made anew, and at what this user may read"
+        else:
+            topics = " and ".join(sorted(self._topics)) or "a log"
+            what = f"What was read of {topics} could not be taken ({type(error).__name__}). This is a bug"
+        why = NotCaughtUp(
+            f"{what}. The process ends, and nothing is lost: the brokers have all of it, and the next start reads it again."
+        )
+        why.__cause__ = error
+        self._failed(why)
 
     def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._loop.call_soon_threadsafe(call, *arguments)
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop has closed: nobody listens any more
+            self._is_stopped = True
+
+
+class _Unreadable(Exception):
+    """Which log, and what the client says of it."""
 
 
 def _finish(done: "asyncio.Future[None]") -> None:

@@ -39,7 +39,7 @@ class Delivery:
         signer: Signer,
         caller: Caller,
         clock: Clock,
-        on_failure: Callable[[BaseException], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self.is_gone = False  #: it answered 410: it is told nothing until the next start
         self._endpoint, self._signer, self._caller, self._clock = endpoint, signer, caller, clock
@@ -54,7 +54,7 @@ class Delivery:
             topics=lambda: [topic],
             settle=self.settle,
             start_of=lambda _: Start.LATEST,  # a new endpoint is not told the past
-            on_failure=on_failure,
+            failed=failed,
         )
 
     async def close(self) -> None:

@@ -112,7 +112,7 @@ async def test_a_worker_that_meets_a_hole_in_the_log_of_claims_ends(
         worker.send(signal.SIGCONT)
 
         assert await asyncio.to_thread(worker.wait, 40) == 1
-        assert "A log that decides cannot be followed" in worker.log.read_text()
+        assert f"{attempts}/{PARTITION} can be followed no more" in worker.log.read_text()
     await publisher.close()
 
 

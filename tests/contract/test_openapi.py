@@ -20,7 +20,7 @@ PLACES = {"id": "em_00000000_a", "address": "a@example.com", "token": "x", "name
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    found: dict[str, Any] = create_api(Settings(_env_file=None, dev=True)).app.openapi()
+    found: dict[str, Any] = create_api(Settings(_env_file=None, dev=True), failed=print).app.openapi()
     return found
 
 
@@ -35,7 +35,7 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
 
 
 def test_the_document_has_every_route_and_no_other(document: dict[str, Any]) -> None:
-    app = create_api(Settings(_env_file=None, dev=True)).app
+    app = create_api(Settings(_env_file=None, dev=True), failed=print).app
     routes = {
         (method, str(context.path).replace(":path}", "}"))
         for context in iter_route_contexts(app.routes)
@@ -57,7 +57,7 @@ def test_every_route_names_its_scope_and_each_scope_needs_a_key(document: dict[s
 
 
 def test_hot_routes_are_documented_where_they_are_served() -> None:
-    app = create_api(Settings(_env_file=None, dev=True)).app
+    app = create_api(Settings(_env_file=None, dev=True), failed=print).app
     routes = {
         (method, context.path): context.original_route
         for context in iter_route_contexts(app.routes)

@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from mailstream import topics
 from mailstream.errors import NotPublished
+from mailstream.log.client import connection
 from mailstream.log.publish import MANY, MAX_RECORD_BYTES, Position, Publisher
 from mailstream.recipient import partition_of, recipient_hash
 from mailstream.settings import Settings
@@ -183,7 +185,6 @@ async def test_without_the_broker_a_record_is_refused_in_time_and_later_ones_go_
         await publisher.publish(name_in(behind), b"after", key=None, partition=0)
 
     assert values_in(behind) == [b"before", b"after"]
-    assert publisher.fatal is None
 
 
 async def test_a_record_whose_answer_was_lost_is_in_the_log_once(behind: Settings, kafka_proxy: Proxy) -> None:
@@ -222,3 +223,48 @@ async def test_closing_without_the_broker_fails_what_is_left_instead_of_waiting_
 
     with pytest.raises(NotPublished):
         await left
+
+
+async def test_a_producer_that_takes_no_more_says_so_once_while_nothing_waits(settings: Settings) -> None:
+    failures: list[Exception] = []
+    as_one = {"transactional.id": settings.topic_prefix + "one"}  # the second one of a name ends the first for good
+    async with a_publisher(settings, failed=failures.append, **as_one) as publisher:
+        client_of_it = publisher._producer
+        await asyncio.to_thread(client_of_it.init_transactions, 20)
+        client_of_it.begin_transaction()
+        await publisher.publish(name_in(settings), b"before", key=None, partition=0)
+        other = Producer({**connection(settings), **as_one})
+        await asyncio.to_thread(other.init_transactions, 20)
+        lost = publisher.send(name_in(settings), b"lost", key=None, partition=0)
+
+        await eventually(lambda: failures, waiting_for="a producer that says so")
+        with pytest.raises(NotPublished):
+            await asyncio.wait_for(lost, 10)
+        with pytest.raises(NotPublished):
+            await asyncio.wait_for(publisher.publish(name_in(settings), b"later", key=None, partition=0), 10)
+        await asyncio.sleep(0.5)
+
+    (failure,) = failures
+    assert isinstance(failure, NotPublished)
+    assert "_FENCED" in str(failure)
+
+
+async def test_one_who_is_told_of_a_record_and_raises_ends_the_process_and_the_others_are_told(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[Exception] = []
+    told: list[NotPublished | None] = []
+
+    def clumsy(_: NotPublished | None) -> None:
+        raise KeyError("of the one who is told")
+
+    async with a_publisher(settings, failed=failures.append) as publisher:
+        publisher.post(name_in(settings), b"1", clumsy, key=None, partition=0)
+        publisher.post(name_in(settings), b"2", clumsy, key=None, partition=0)
+        publisher.post(name_in(settings), b"3", told.append, key=None, partition=0)
+        await eventually(lambda: told, waiting_for="the last report")
+
+    assert told == [None]
+    (failure,) = failures
+    assert "KeyError" in str(failure)
+    assert "who sent a record failed" in caplog.text

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+import pytest
+from confluent_kafka import Message, Producer, TopicPartition
 
 from mailstream import topics
+from mailstream.errors import NotCaughtUp
 from mailstream.log import client
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
@@ -28,7 +30,8 @@ class Follower:
         self.name = name_in(settings)
         self.records: list[Message] = []
         self.ends: dict[int, int] = {}
-        self.tail = Tail(settings, self._on_batch, name="follower", **options)
+        self.failures: list[Exception] = []
+        self.tail = Tail(settings, self._on_batch, name="follower", failed=self.failures.append, **options)
 
     def _on_batch(self, batch: Sequence[Message | End]) -> None:
         for entry in batch:
@@ -144,7 +147,7 @@ async def test_a_slow_loop_gets_every_record_once(settings: Settings) -> None:
     assert batches >= 30
 
 
-async def test_a_hole_breaks_the_tail_instead_of_being_passed_over(settings: Settings) -> None:
+async def test_a_hole_ends_the_tail_instead_of_being_passed_over(settings: Settings) -> None:
     append(settings, *numbered(10))
     admin = client.admin(settings)
     for deleted in admin.delete_records([TopicPartition(name_in(settings), 0, 5)]).values():
@@ -152,11 +155,75 @@ async def test_a_hole_breaks_the_tail_instead_of_being_passed_over(settings: Set
     async with a_follower(settings) as follower:
         await follower.follow(0, start=0)
 
-        await eventually(lambda: follower.tail.broken, waiting_for="a broken tail")
+        await eventually(lambda: follower.failures, waiting_for="a tail that says that it has ended")
+        await asyncio.sleep(0.5)
 
-    assert follower.tail.broken is not None
-    assert follower.tail.broken.code() == KafkaError._AUTO_OFFSET_RESET
+    (failure,) = follower.failures
+    assert isinstance(failure, NotCaughtUp)
+    assert f"{follower.name}/0 can be followed no more (_AUTO_OFFSET_RESET)" in str(failure)
     assert not follower.records
+
+
+async def test_a_tail_whose_records_cannot_be_taken_says_so_once_and_delivers_no_more(settings: Settings) -> None:
+    taken: list[bytes | None] = []
+
+    class Clumsy(Follower):
+        def _on_batch(self, batch: Sequence[Message | End]) -> None:
+            taken.extend(entry.value() for entry in batch if isinstance(entry, Message))
+            if taken:
+                raise KeyError("of the one who follows")
+
+    append(settings, *numbered(30))
+    follower = Clumsy(settings, batch=9)
+    await follower.follow(0)
+    await eventually(lambda: follower.failures, waiting_for="the failure")
+    await asyncio.sleep(0.5)
+
+    (failure,) = follower.failures
+    assert follower.name in str(failure)
+    assert "KeyError" in str(failure)
+    assert taken == numbered(10), "the first batch only: the one polled, and nine"
+    with pytest.raises(NotCaughtUp):
+        await asyncio.wait_for(follower.follow(1), 5)
+    with pytest.raises(NotCaughtUp):
+        await asyncio.wait_for(follower.tail.leave([(follower.name, 0)]), 5)
+    await follower.tail.close()
+
+
+async def test_a_tail_whose_thread_ends_says_so_once_and_leaves_no_caller_waiting(settings: Settings) -> None:
+    def unprepared(_: Sequence[Message | End]) -> None:
+        raise RuntimeError("of the one who prepares")
+
+    append(settings, *numbered(1))
+    async with a_follower(settings, prepare=unprepared) as follower:
+        await follower.follow(0)
+        await eventually(lambda: follower.failures, waiting_for="the failure")
+        with pytest.raises(NotCaughtUp):
+            await asyncio.wait_for(follower.follow(1), 5)
+
+    (failure,) = follower.failures
+    assert "RuntimeError" in str(failure)
+
+
+async def test_a_tail_that_cannot_even_begin_says_so_and_leaves_no_caller_waiting(settings: Settings) -> None:
+    async with a_follower(settings, **{"isolation.level": "no such level"}) as follower:
+        with pytest.raises(NotCaughtUp):
+            await asyncio.wait_for(follower.follow(0), 5)
+
+    assert len(follower.failures) == 1
+
+
+async def test_a_tail_that_is_closed_has_not_failed(settings: Settings) -> None:
+    append(settings, *numbered(10))
+    follower = Follower(settings)
+    await follower.follow(0)
+    await follower.has(10)
+
+    await follower.tail.close()
+
+    with pytest.raises(NotCaughtUp):
+        await asyncio.wait_for(follower.follow(1), 5)
+    assert not follower.failures
 
 
 async def test_what_a_producer_rolled_back_is_never_delivered(settings: Settings) -> None:
@@ -193,4 +260,4 @@ async def test_after_a_cut_connection_it_goes_on_where_it_was(proxied_kafka: Kaf
             await follower.has(200)
 
         assert follower.values() == numbered(200)
-        assert follower.tail.broken is None
+        assert not follower.failures

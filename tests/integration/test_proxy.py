@@ -42,15 +42,17 @@ async def everything(settings: Settings) -> list[bytes | None]:
     """All values of the log, read past the proxy."""
     values: list[bytes | None] = []
     ends: list[End] = []
+    failures: list[Exception] = []
 
     def on_batch(batch: object) -> None:
         for entry in batch:  # type: ignore[attr-defined]
             ends.append(entry) if isinstance(entry, End) else values.append(entry.value())
 
-    tail = Tail(settings, on_batch, name="everything")
+    tail = Tail(settings, on_batch, name="everything", failed=failures.append)
     await tail.follow([(settings.topic_prefix + "log", 0, 0)])
     await eventually(lambda: ends, waiting_for="the end of the log")
     await tail.close()
+    assert not failures
     return values
 
 

@@ -61,7 +61,8 @@ async def an_api(
     settings: Settings, *, loaded: bool = True, headers: dict[str, str] | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Api]:
     """A running replica; with ``loaded`` it can be asked for statuses at once."""
-    edge = create_api(settings, clock)
+    failures: list[Exception] = []
+    edge = create_api(settings, clock, failed=failures.append)
     async with edge.app.router.lifespan_context(edge.app):
         transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers or DEV) as http:
@@ -69,12 +70,14 @@ async def an_api(
             if loaded:
                 await eventually(lambda: api.parts.lookup.is_loaded, within_seconds=20, waiting_for="the view")
             yield api
+    assert not failures
 
 
 @contextlib.asynccontextmanager
 async def a_server(settings: Settings, *, headers: dict[str, str] | None = None) -> AsyncIterator[Api]:
     """A replica behind a real socket, for what only a connection shows."""
-    edge = create_api(settings)
+    failures: list[Exception] = []
+    edge = create_api(settings, failed=failures.append)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with edge.app.router.lifespan_context(edge.app):
@@ -89,6 +92,7 @@ async def a_server(settings: Settings, *, headers: dict[str, str] | None = None)
             api.parts.stop_waiting()
             server.should_exit = True
             await serving
+    assert not failures
 
 
 class Worker:
@@ -137,9 +141,10 @@ class Requests:
     def __init__(self, settings: Settings) -> None:
         self._settings, self._topic = settings, Naming(settings.topic_prefix).of(REQUESTED)
         self._records: asyncio.Queue[tuple[bytes, int]] = asyncio.Queue()
+        self._failures: list[Exception] = []
 
     async def __aenter__(self) -> Self:
-        self._tail = Tail(self._settings, self._take, name="requests")
+        self._tail = Tail(self._settings, self._take, name="requests", failed=self._failures.append)
         brokers = admin(self._settings)
         asked = {TopicPartition(self._topic, p): OffsetSpec.latest() for p in range(self._settings.partitions)}
         ends = [(part.topic, part.partition, answer.result(10).offset)
@@ -149,6 +154,7 @@ class Requests:
 
     async def __aexit__(self, *_: object) -> None:
         await self._tail.close()
+        assert not self._failures
 
     async def next(self, fits: Callable[[bytes], bool] = bool, seconds: float = 10) -> tuple[bytes, int]:
         """Value and offset of the next record that fits."""

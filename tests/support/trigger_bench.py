@@ -19,7 +19,7 @@ from mailstream.templates import Templates
 from mailstream.topics import GROUP_TRIGGERS, Topic
 from streams.core import rules as rule_file
 from streams.core.rules import Rules
-from streams.trigger_app import Triggers, create_trigger_app
+from streams.trigger_app import Triggers
 from tests.support.domain_events import TEMPLATES, example_rules
 from tests.support.eventually import eventually
 from tests.support.records import records_in
@@ -74,9 +74,9 @@ class Bench:
     async def reading(self, rules: Rules | None = None, *, settings: Settings | None = None) -> AsyncIterator[Triggers]:
         """The service, running."""
         settings = settings or self.settings
-        publisher = Publisher(settings, message_seconds=1.0)
-        service = create_trigger_app(
-            settings, publisher, rules or example_rules(), Templates(TEMPLATES), HurriedClock()
+        publisher, failures = Publisher(settings, message_seconds=1.0), list[BaseException]()
+        service = Triggers(
+            settings, publisher, rules or example_rules(), Templates(TEMPLATES), HurriedClock(), failures.append
         )
         await service.start()
         try:
@@ -84,6 +84,7 @@ class Bench:
         finally:
             await service.stop()
             await publisher.close()
+        assert not failures
 
     async def records(self, topic: Topic, count: int) -> list[Message]:
         """The records of one of our topics, once it holds that many; it must not hold more."""
