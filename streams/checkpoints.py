@@ -4,26 +4,21 @@ Kept as committed offsets of a group without members. The metadata say who wrote
 ``email.status`` ended then: foreign records behind that place may hide a higher status that compaction removed.
 """
 
-import asyncio
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 
-from mailstream.log.client import connection
+from mailstream.errors import NotCaughtUp
+from mailstream.log.group_offsets import GroupOffsets
 from mailstream.settings import Settings
 from mailstream.topics import GROUP_CHECKPOINTS, Naming
 
+SECONDS = 30.0  #: without an answer of the coordinator before a load fails and the process ends
 #: Behind any end of ``email.status``: its records are gone, and being made anew. Until that is done, whoever owns the
 #: partition next begins again.
 IN_REBUILD = 1 << 62
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,44 +31,39 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """One client on a thread of its own: confluent-kafka's is not for two, and a call outlives a caller that is cancelled."""
+    """Read and written as offsets of a group that nobody joins."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = topic
-        group = Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS)
-        self._consumer = Consumer({**connection(settings), "group.id": group, "enable.auto.commit": False})
-        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._offsets = GroupOffsets(settings, Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS))
 
-    async def read(self, partitions: set[int], seconds: float = 10.0) -> dict[int, Checkpoint]:
-        """The checkpoints that exist. A missing one means: from the beginning. Raises KafkaException."""
-        asked = [TopicPartition(self._topic, partition) for partition in partitions]
-        found = await self._on_thread(partial(self._consumer.committed, asked, seconds))
+    async def read(self, partitions: set[int]) -> dict[int, Checkpoint]:
+        """The checkpoints that exist. A missing one means: from the beginning. Raises NotCaughtUp."""
         checkpoints = {}
-        for place in found:
+        asked = [TopicPartition(self._topic, partition) for partition in partitions]
+        for place in await self._offsets.committed(asked, seconds=SECONDS):
             if place.offset >= 0 and place.metadata:
                 made = json.loads(place.metadata)
                 checkpoints[place.partition] = Checkpoint(place.offset, made["writer"], made["status_end"])
         return checkpoints
 
     async def write(self, checkpoints: dict[int, Checkpoint]) -> None:
-        """Commit checkpoints. A failure only means that more is read again, so it is swallowed."""
-        with suppress(KafkaException):
-            await self.write_surely(checkpoints)
+        """Commit checkpoints, in one try. A failure only means that more is read again, so it is swallowed."""
+        with suppress(NotCaughtUp):
+            await self._commit(checkpoints, seconds=0)
 
     async def write_surely(self, checkpoints: dict[int, Checkpoint]) -> None:
-        """Commit checkpoints. Raises KafkaException when they may not be there."""
+        """Commit checkpoints. Raises NotCaughtUp when they may not be there."""
+        await self._commit(checkpoints, seconds=SECONDS)
+
+    async def _commit(self, checkpoints: dict[int, Checkpoint], *, seconds: float) -> None:
         offsets = []
         for partition, made in checkpoints.items():
             metadata = json.dumps({"writer": made.writer, "status_end": made.status_end})
             offsets.append(TopicPartition(self._topic, partition, made.offset, metadata))
-        if not offsets:
-            return
-        await self._on_thread(partial(self._consumer.commit, offsets=offsets, asynchronous=False))
+        if offsets:
+            await self._offsets.commit(offsets, seconds=seconds)
 
     async def close(self) -> None:
         """Close the client."""
-        await self._on_thread(self._consumer.close)
-        self._thread.shutdown()
-
-    async def _on_thread(self, call: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        await self._offsets.close()

@@ -24,6 +24,9 @@ def positions(
     ``recent_at``: seconds since 1970 before which an event is too old. Raises KafkaException when no broker answers.
     """
     committed = consumer.committed(list(assigned), ASK_SECONDS)
+    for part in committed:
+        if part.error is not None:  # not known: no proof that the group never read it
+            raise KafkaException(part.error)
     new = [part for part in committed if part.offset < 0]
     return [_position(consumer, part, start_of(part.topic), recent_at) for part in new]
 

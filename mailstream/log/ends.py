@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported only at run time
 
 from mailstream.errors import NotCaughtUp
-from mailstream.log.client import admin, connection
+from mailstream.log.client import admin
+from mailstream.log.group_offsets import GroupOffsets
 from mailstream.settings import Settings
 
 #: Topic and partition.
@@ -26,7 +27,7 @@ class LogEnds:
         self._settings, self._partitions, self._seconds = settings, settings.partitions, seconds
         self._admin: AdminClient = admin(settings)
         self._one_try = min(seconds, 5.0)
-        self._groups: dict[str, Consumer] = {}
+        self._groups: dict[str, GroupOffsets] = {}
 
     async def first(self, topic: str, partitions: Iterable[int] | None = None) -> dict[Partition, int]:
         """The first offset that is kept, of these partitions or of all."""
@@ -38,16 +39,11 @@ class LogEnds:
 
     async def committed(self, topic: str, group: str) -> dict[Partition, int]:
         """How far the group has read; only partitions for which it ever said so."""
-        # Not the admin client: librdkafka 2.16.1 crashes (rdk:main, a null pointer) when its question to the group times
-        # out while the brokers are still making the topic of the coordinators. This consumer joins nothing.
         if group not in self._groups:
-            self._groups[group] = Consumer({**connection(self._settings), "group.id": group})
+            self._groups[group] = GroupOffsets(self._settings, group)
         asked = [TopicPartition(topic, partition) for partition in range(self._partitions)]
-        try:
-            found = await asyncio.to_thread(self._groups[group].committed, asked, self._seconds)
-        except KafkaException as error:
-            raise NotCaughtUp(f"the brokers do not answer ({error.args[0].name()})") from None
-        return {(part.topic, part.partition): part.offset for part in found if part.error is None and part.offset >= 0}
+        found = await self._groups[group].committed(asked, seconds=self._seconds)
+        return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
     async def _offsets(self, topic: str, partitions: Iterable[int] | None, spec: Any) -> dict[Partition, int]:
         wanted = range(self._partitions) if partitions is None else partitions
