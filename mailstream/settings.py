@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     sendgrid_webhook_max_age: float = Field(
         90_000, ge=60, le=2_592_000, description="seconds; an older post of the webhook is refused. It repeats for 24 h"
     )
-    sender: str | None = Field(None, description="default from address")
+    sender: str | None = Field(None, description="default from address; the worker does not start without it")
     senders_allowed: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="what callers may put as from beside SENDER, comma separated; @domain allows all of it"
     )

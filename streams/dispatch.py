@@ -180,7 +180,7 @@ class Dispatch:
         PAUSED.labels("trouble").set(0 if wait is None else 1)
         if wait is None:
             return None
-        if wait == 0 and not self._work:
+        if wait == 0 and not self._work and self._until_claim() <= LOOK_SECONDS:
             self._spawn(self._sending.probe())
         return "the provider is in trouble"
 

@@ -46,6 +46,18 @@ class Gate:
                     return None
                 await sleep_until(at, LOOK_SECONDS)
 
+    async def is_near(self) -> bool:
+        """Wait until a connection need not be held for long until the next start. False: the gate is closed or paused."""
+        while self._closed() is None:
+            now = look()
+            at = self._pace.next_start(now)
+            if at is None or (at - now.monotonic > PATIENCE_SECONDS and self._pace.is_paused(now)):
+                return False
+            if (left := at - now.monotonic) <= LOOK_SECONDS:
+                return True
+            await asyncio.sleep(min(left - LOOK_SECONDS / 2, LOOK_SECONDS))
+        return False
+
     def _start(self, now: Now) -> None:
         if self._pace.started(now) is not None:
             TURNS.labels("taken").inc()

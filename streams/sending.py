@@ -199,13 +199,12 @@ class Sending:
     # -- after the call -----------------------------------------------------------------------------------
 
     async def _proof(self, answer: Answer, request: EmailRequest) -> tuple[Outcome, str | None]:
-        """What the answer proves; a 403 that only concerns this mail's own sender is a refusal (amendment 21)."""
+        """What the answer proves; a 403 that only concerns this mail's own sender is a refusal."""
         outcome, reason = classify(answer), None if isinstance(answer, Withheld) else answer.reason
         is_forbidden = isinstance(answer, Responded) and answer.http_status == 403
-        if is_forbidden and request.from_ is not None and request.from_.email != self._sender and self._sender:
-            may_probe = await self._gate.passed(lambda: False)  # a probe takes a turn
-            if may_probe and classify(await self._provider.probe(self._sender)) is Outcome.ACCEPTED:
-                return Outcome.REFUSED, "sender_refused"
+        is_from_other = request.from_ is not None and request.from_.email != self._sender
+        if is_forbidden and is_from_other and classify(await self._probed()) is Outcome.ACCEPTED:
+            return Outcome.REFUSED, "sender_refused"
         return outcome, reason
 
     def _next_attempt(
@@ -237,9 +236,17 @@ class Sending:
 
     async def probe(self) -> None:
         """Ask the provider whether the trouble is over, in a turn of its own and without exposing an email."""
-        if await self._gate.passed(lambda: False) is None:
+        answer = await self._probed()
+        if isinstance(answer, Withheld):
             return
-        answer = await self._provider.probe()
         is_well = classify(answer) is Outcome.ACCEPTED
         self._trouble.probed(is_well=is_well, now=self._clock.monotonic())
         log.info("probed the provider", is_well=is_well)
+
+    async def _probed(self) -> Answer:
+        """What a probe gives. It takes a turn as a mail does: connected first, past the gate right before its first byte."""
+
+        async def may_start() -> bool:
+            return await self._gate.passed(lambda: False) is not None
+
+        return await self._provider.probe(may_start) if await self._gate.is_near() else Withheld()

@@ -12,12 +12,17 @@ from mailstream.clock import Clock
 from mailstream.errors import WrongSettings
 from mailstream.log import check
 from mailstream.log.client import admin
-from mailstream.settings import Settings, load
+from mailstream.settings import PREFIX, Settings, load
 from streams import scratch
 from streams.app import create_app
 from streams.health import Health
 
 log = structlog.get_logger(__name__)
+
+NEEDED = (
+    ("SENDGRID_API_KEY", "a key with mail.send only"),
+    ("SENDER", "the address of mails whose request names none, verified at SendGrid: it also probes with it"),
+)
 
 
 def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
@@ -26,8 +31,13 @@ def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
     Raises WrongSettings, NoScratch, NoKafka, TopicsDiffer before anything is joined or sent.
     """
     settings = settings or load()
-    if settings.sendgrid_api_key is None:
-        raise WrongSettings("MAILSTREAM_SENDGRID_API_KEY: is needed by the worker; a key with mail.send only")
+    missing = [
+        f"{PREFIX}{name}: is needed by the worker; {why}"
+        for name, why in NEEDED
+        if getattr(settings, name.lower()) is None
+    ]
+    if missing:
+        raise WrongSettings("\n".join(missing))
     logs.set_up(settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # a tenth less CPU per mail than asyncio's own loop
     gc.set_threshold(50_000, 20, 100)  # futures and records die young by reference counting; the rest lives long

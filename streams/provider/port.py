@@ -45,8 +45,8 @@ class Provider(Protocol):
         When the gate says no, no byte leaves and the answer is Withheld.
         """
 
-    async def probe(self, sender: str | None = None) -> Answer:
-        """Ask whether the account works, without sending anything; 200 is healthy. ``sender``: try this from."""
+    async def probe(self, gate: Gate | None = None) -> Answer:
+        """Ask whether the account works, without sending anything; 200 is healthy. It passes the gate as a mail does."""
 
     def use_key(self, api_key: SecretStr) -> None:
         """Use this key from the next call on: a rotation needs no restart."""

@@ -46,7 +46,7 @@ class SendGrid:
         url: str,
         api_key: SecretStr,
         *,
-        sender: str | None = None,
+        sender: str,
         deadlines: Deadlines | None = None,
     ) -> None:
         base = URL(url)
@@ -94,11 +94,9 @@ class SendGrid:
             self._connections.give_back(connection)
         return _responded(reply, is_sandbox=mail.is_sandbox) if isinstance(reply, Reply) else reply
 
-    async def probe(self, sender: str | None = None) -> Answer:
-        """A sandbox request with the key, from ``sender`` or the configured one: 200 when both are in order."""
-        if (address := sender or self._sender) is None:
-            raise WrongSettings("MAILSTREAM_SENDER is not set: a probe needs an address to send from")
-        return await self.send(Mail("probe", payload.encode_probe(address), is_sandbox=True))
+    async def probe(self, gate: Gate | None = None) -> Answer:
+        """A sandbox request with the key, from the configured sender: 200 when both are in order."""
+        return await self.send(Mail("probe", payload.encode_probe(self._sender), is_sandbox=True), gate)
 
     async def close(self) -> None:
         """End all connections; calls under way are cut off."""

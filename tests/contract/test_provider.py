@@ -5,7 +5,7 @@ import contextlib
 import gc
 import gzip
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -400,14 +400,14 @@ async def test_a_new_key_is_used_from_the_next_call_on() -> None:
         assert b"Bearer SG.new\r\n" in server.requests[1]
 
 
-async def test_a_probe_is_a_sandbox_request_from_the_named_sender() -> None:
+async def test_a_probe_is_a_sandbox_request_from_the_configured_sender() -> None:
     async with a_wild_server(says(http("200 OK"))) as server, a_sendgrid(server.url) as provider:
-        answer = await provider.probe("other@example.com")
+        answer = await provider.probe()
 
         body = msgspec.json.decode(server.requests[0].partition(b"\r\n\r\n")[2])
     assert classify(answer) is Outcome.ACCEPTED
     assert body["mail_settings"] == {"sandbox_mode": {"enable": True}}
-    assert body["from"] == {"email": "other@example.com"}
+    assert body["from"] == {"email": "noreply@example.com"}
 
 
 async def test_a_test_email_is_accepted_by_200() -> None:
@@ -415,7 +415,14 @@ async def test_a_test_email_is_accepted_by_200() -> None:
         assert classify(await provider.send(a_mail(provider, test=True))) is Outcome.ACCEPTED
 
 
-async def test_the_gate_is_asked_when_the_connection_is_ready() -> None:
+CALLS = [
+    pytest.param(lambda provider, gate: provider.send(a_mail(provider), gate), id="mail"),
+    pytest.param(lambda provider, gate: provider.probe(gate), id="probe"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_the_gate_is_asked_when_the_connection_is_ready(call: Callable[..., Awaitable[Answer]]) -> None:
     async with a_wild_server(says(ACCEPTED)) as server, a_sendgrid(server.url) as provider:
         asked: list[int] = []
 
@@ -425,9 +432,9 @@ async def test_the_gate_is_asked_when_the_connection_is_ready() -> None:
             asked.append(len(server.requests))
             return True
 
-        answer = await provider.send(a_mail(provider), wait_for_the_server)
+        answer = await call(provider, wait_for_the_server)
 
-        assert answer == Responded(202, "msg-1")
+        assert isinstance(answer, Responded)
         assert asked == [0]
 
 
@@ -441,7 +448,8 @@ async def test_time_at_the_gate_is_not_counted() -> None:
         assert await provider.send(a_mail(provider), wait_long) == Responded(202, "msg-1")
 
 
-async def test_behind_a_closed_gate_no_byte_leaves() -> None:
+@pytest.mark.parametrize("call", CALLS)
+async def test_behind_a_closed_gate_no_byte_leaves(call: Callable[..., Awaitable[Answer]]) -> None:
     seen: list[bytes] = []
 
     async def behave(visit: Visit) -> None:
@@ -454,7 +462,7 @@ async def test_behind_a_closed_gate_no_byte_leaves() -> None:
                 await asyncio.sleep(0.001)
             return False
 
-        answer = await provider.send(a_mail(provider), closed)
+        answer = await call(provider, closed)
         while not seen:
             await asyncio.sleep(0.001)
 
@@ -538,10 +546,10 @@ async def test_calls_to_a_silent_provider_do_not_hold_up_the_loop() -> None:
 
 async def test_a_key_that_would_break_the_request_is_told_at_the_start() -> None:
     with pytest.raises(WrongSettings, match="MAILSTREAM_SENDGRID_API_KEY"):
-        SendGrid("https://example.com", SecretStr("SG.one\r\nBcc: two"))
+        SendGrid("https://example.com", SecretStr("SG.one\r\nBcc: two"), sender="noreply@example.com")
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com", "https://", "https://user:pw@example.com", "http://h/?key=1"])
 async def test_a_url_that_cannot_be_called_is_told_at_the_start(url: str) -> None:
     with pytest.raises(WrongSettings, match="MAILSTREAM_SENDGRID_URL"):
-        SendGrid(url, SecretStr(KEY))
+        SendGrid(url, SecretStr(KEY), sender="noreply@example.com")

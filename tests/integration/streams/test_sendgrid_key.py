@@ -20,7 +20,7 @@ async def test_a_key_that_cannot_be_used_leaves_the_old_one_and_the_next_one_cou
     file = tmp_path / "MAILSTREAM_SENDGRID_API_KEY"
     file.write_text("SG.old")
     settings = settings_of.load()
-    provider = SendGrid("http://127.0.0.1:1", SecretStr("SG.old"))
+    provider = SendGrid("http://127.0.0.1:1", SecretStr("SG.old"), sender="noreply@example.com")
     asked: list[str] = []
 
     def use_key(key: SecretStr) -> None:
