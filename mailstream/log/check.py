@@ -4,8 +4,9 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource  # the package exports both only at run time
 from confluent_kafka.admin._resource import ResourceType
@@ -17,6 +18,9 @@ from mailstream.settings import Settings
 from mailstream.topics import Naming, Topic
 
 SECONDS = 10.0
+PAUSE_SECONDS = 0.1
+#: A topic is made, and this broker has not heard all of it yet.
+MADE_JUST_NOW = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +35,40 @@ class Finding:
 
 def inspect(admin: AdminClient, settings: Settings, wanted: Iterable[Topic] = topics.ALL) -> list[Finding]:
     """Look at each topic on the broker. Raises NoKafka when no broker answers."""
-    naming = Naming(settings.topic_prefix)
-    try:
-        there = admin.list_topics(timeout=SECONDS).topics
-        present = [topic for topic in wanted if naming.of(topic) in there]
-        resources = [ConfigResource(ResourceType.TOPIC, naming.of(topic)) for topic in present]
-        asked = admin.describe_configs(resources) if resources else {}
-        configs = {resource.name: answer.result(SECONDS) for resource, answer in asked.items()}
-    except (KafkaException, TimeoutError) as error:
-        reason = error.args[0].name() if isinstance(error, KafkaException) else "no answer in time"
-        raise NoKafka(
-            f"No broker answers at {settings.kafka_bootstrap} ({reason}). Nothing was read or changed. "
-            "Start one with `mailstream dev kafka`, or set MAILSTREAM_KAFKA_BOOTSTRAP."
-        ) from None
+    naming, deadline = Naming(settings.topic_prefix), time.monotonic() + SECONDS
+    names = {naming.of(topic): topic for topic in wanted}
+    while True:
+        try:
+            there, configs = _answers(admin, names)
+            break
+        except (KafkaException, TimeoutError) as error:
+            reason = error.args[0].name() if isinstance(error, KafkaException) else "no answer in time"
+            is_new = isinstance(error, KafkaException) and error.args[0].code() in MADE_JUST_NOW
+            if not is_new or time.monotonic() > deadline:
+                raise NoKafka(
+                    f"No broker answers at {settings.kafka_bootstrap} ({reason}). Nothing was read or changed. "
+                    "Start one with `mailstream dev kafka`, or set MAILSTREAM_KAFKA_BOOTSTRAP."
+                ) from None
+        time.sleep(PAUSE_SECONDS)
     findings = []
-    for topic in wanted:
-        name = naming.of(topic)
-        if topic not in present:
+    for name, topic in names.items():
+        if name not in there:
             findings.append(Finding(topic, name, None, is_missing=True))
             continue
         found = {key: entry.value for key, entry in configs[name].items()}
         findings.append(Finding(topic, name, _difference(topic, len(there[name].partitions), found, settings)))
     return findings
+
+
+def _answers(admin: AdminClient, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of the topics that are there, and their settings. Raises KafkaException, TimeoutError."""
+    found = admin.list_topics(timeout=SECONDS).topics
+    there = {name: found[name] for name in names if name in found}
+    for topic in there.values():
+        if topic.error is not None and topic.error.code() in MADE_JUST_NOW:
+            raise KafkaException(topic.error)
+    asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in there]) if there else {}
+    return there, {resource.name: answer.result(SECONDS) for resource, answer in asked.items()}
 
 
 def _difference(topic: Topic, partitions: int, found: dict[str, str], settings: Settings) -> str | None:
