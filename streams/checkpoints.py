@@ -35,6 +35,14 @@ class Checkpoint:
     status_end: int
 
 
+def checkpoint_of(committed: TopicPartition) -> Checkpoint | None:
+    """The checkpoint that a committed offset is; None where there is none."""
+    if committed.offset < 0 or not committed.metadata:
+        return None
+    made = json.loads(committed.metadata)
+    return Checkpoint(committed.offset, made["writer"], made["status_end"])
+
+
 class Checkpoints:
     """One client on a thread of its own: confluent-kafka's is not for two, and a call outlives a caller that is cancelled."""
 
@@ -48,12 +56,7 @@ class Checkpoints:
         """The checkpoints that exist. A missing one means: from the beginning. Raises KafkaException."""
         asked = [TopicPartition(self._topic, partition) for partition in partitions]
         found = await self._on_thread(partial(self._consumer.committed, asked, seconds))
-        checkpoints = {}
-        for place in found:
-            if place.offset >= 0 and place.metadata:
-                made = json.loads(place.metadata)
-                checkpoints[place.partition] = Checkpoint(place.offset, made["writer"], made["status_end"])
-        return checkpoints
+        return {place.partition: made for place in found if (made := checkpoint_of(place)) is not None}
 
     async def write(self, checkpoints: dict[int, Checkpoint]) -> None:
         """Commit checkpoints. A failure only means that more is read again, so it is swallowed."""
