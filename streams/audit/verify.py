@@ -9,16 +9,12 @@ from mailstream import topics
 from mailstream.attempt import ClaimRecord
 from mailstream.log.read import Reader, total
 from mailstream.settings import Settings
-from mailstream.status import LIVE, EmailStatus, Status, order_of_merge
+from mailstream.status import ACCEPTED, LIVE, EmailStatus, order_of_merge
 from streams.audit.life import Fold, Life, Place, fold_of, statuses_before
 from streams.audit.promises import Promises
 from streams.audit.read_back import PartitionLives, Progress, passed_by_workers, read_partition, spans_of
 from streams.audit.report import Kind, Report
 from streams.audit.starts import Starts
-
-_ACCEPTED = frozenset(s for s in Status if s not in LIVE) - {
-    Status.UNCONFIRMED, Status.CANCELLED, Status.EXPIRED, Status.SUPPRESSED, Status.FAILED, Status.REJECTED,
-}  # fmt: skip
 
 
 def verify(
@@ -162,6 +158,6 @@ def _difference(published: EmailStatus, told: EmailStatus) -> str | None:
     """What differs. Where the provider's word decides, attempt and nonce say nothing: topics have no order between them."""
     if published.status is not told.status:
         return f"published as {published.status}, the log says {told.status}"
-    if published.status not in _ACCEPTED and (published.attempt, published.nonce) != (told.attempt, told.nonce):
+    if published.status not in ACCEPTED and (published.attempt, published.nonce) != (told.attempt, told.nonce):
         return f"published with attempt {published.attempt}, the log says {told.attempt}"
     return None
