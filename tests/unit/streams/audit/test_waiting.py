@@ -91,7 +91,7 @@ def test_each_topic_may_be_behind_by_itself() -> None:
     scene = Scene()
     id_ = scene.ask(at=1)
     claim = scene.claim(id_, at=2)
-    hear(scene, id_, "processed", at=2.5)
+    hear(scene, id_, "deferred", at=2.5)
     scene.outcome(claim, Outcome.ACCEPTED, started=2.1, at=3)
     hear(scene, id_, "delivered", at=4)
     lives = [record.value for record in scene.records]
