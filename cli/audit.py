@@ -15,7 +15,7 @@ from mailstream.errors import BadEmailId
 from mailstream.settings import load
 
 if TYPE_CHECKING:
-    from streams.audit.verify import Report
+    from streams.audit.report import Report
 
 group = typer.Typer(no_args_is_help=True, help="What the topics say, without API, worker or provider.")
 
@@ -92,6 +92,7 @@ def verify(
 ) -> None:
     """Prove the guarantees from the topics: nothing lost, nothing doubled, gap kept, statuses true. Exit 1 if not.
 
+    What only waits for a worker is counted, and not broken: the brokers know how far the workers have come.
     The gap is held against SEND_GAP and SEND_BURST as they are set here.
     """
     from cli.progress import Meter
@@ -115,14 +116,34 @@ def _lines(report: "Report") -> list[str]:
         f"{report.emails:,} emails in {sum(report.records.values()):,} records, read in {report.seconds:.1f} s",
         "  ".join(f"{status} {count:,}" for status, count in sorted(report.statuses.items())) or "no status published",
         f"accepted calls {report.accepted:,}, marked as possible duplicates {report.marked:,}, smallest gap {gap}",
-        f"waiting to be taken {report.waiting:,}, changing just now {report.unsettled:,}, "
-        f"older than the topics {report.not_judged:,}",
+        _waiting(report),
+        f"Not judged: {report.unsettled:,} changed just now, {report.not_judged:,} began before what the topics keep.",
     ]
+    if not report.offsets_known and report.records:
+        lines.append(
+            "The brokers do not know how far the workers have come (none ever ran here, or the group was forgotten): "
+            "what waits was told by the order of the requests alone."
+        )
     lines += [f"{finding.kind} {finding.about}: {finding.what}" for finding in report.findings[:MOST_SHOWN]]
     if report.holds:
         return [*lines, "Every promise was kept."]
     counts = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report.found.items()))
-    return [*lines, f"Broken promises: {counts}."]
+    return [*lines, f"Broken promises: {counts}. `mailstream audit timeline ID` shows every record about an email."]
+
+
+def _waiting(report: "Report") -> str:
+    """What is not broken, and needs a worker: ``18 events, 3 requests, 1 control wait for a worker.``"""
+    kinds = (("events", "event"), ("requests", "request"), ("controls", "control"), ("batches", "batch"))
+    counts = [
+        (report.waiting[many], f"{report.waiting[many]:,} {one if report.waiting[many] == 1 else many}")
+        for many, one in kinds
+        if report.waiting[many]
+    ]
+    waits = ", ".join(told for _, told in counts) or "Nothing"
+    lines = [f"{waits} {'wait' if sum(count for count, _ in counts) > 1 else 'waits'} for a worker"]
+    if report.behind:
+        lines.append(f"{report.behind:,} {'statuses lag' if report.behind > 1 else 'status lags'} until one runs")
+    return "; ".join(lines) + "."
 
 
 def _utc(given: datetime | None) -> datetime | None:

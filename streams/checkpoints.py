@@ -30,6 +30,14 @@ class Checkpoint:
     status_end: int
 
 
+def checkpoint_of(committed: TopicPartition) -> Checkpoint | None:
+    """The checkpoint that a committed offset is; None where there is none."""
+    if committed.offset < 0 or not committed.metadata:
+        return None
+    made = json.loads(committed.metadata)
+    return Checkpoint(committed.offset, made["writer"], made["status_end"])
+
+
 class Checkpoints:
     """Read and written as offsets of a group that nobody joins."""
 
@@ -39,13 +47,9 @@ class Checkpoints:
 
     async def read(self, partitions: set[int]) -> dict[int, Checkpoint]:
         """The checkpoints that exist. A missing one means: from the beginning. Raises NotCaughtUp."""
-        checkpoints = {}
         asked = [TopicPartition(self._topic, partition) for partition in partitions]
-        for place in await self._offsets.committed(asked, seconds=SECONDS):
-            if place.offset >= 0 and place.metadata:
-                made = json.loads(place.metadata)
-                checkpoints[place.partition] = Checkpoint(place.offset, made["writer"], made["status_end"])
-        return checkpoints
+        found = await self._offsets.committed(asked, seconds=SECONDS)
+        return {place.partition: made for place in found if (made := checkpoint_of(place)) is not None}
 
     async def write(self, checkpoints: dict[int, Checkpoint]) -> None:
         """Commit checkpoints, in one try. A failure only means that more is read again, so it is swallowed."""

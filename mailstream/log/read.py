@@ -20,6 +20,13 @@ SECONDS = 15.0  #: without any answer before a read is given up
 PAUSE_SECONDS = 0.05
 BATCH = 1000
 
+#: Whoever leads a partition, or keeps what groups have committed, is being replaced, or has just started.
+_ASK_AGAIN = tail.LEADER_MOVES | {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+
 Answer = TypeVar("Answer")
 
 
@@ -41,7 +48,7 @@ class Reader:
     """One client for one thread. Use it as a context manager."""
 
     def __init__(self, settings: Settings) -> None:
-        self._bootstrap = settings.kafka_bootstrap
+        self._bootstrap, self._settings = settings.kafka_bootstrap, settings
         self._consumer = Consumer({**tail.SETTINGS, **connection(settings)})
 
     def __enter__(self) -> Self:
@@ -106,6 +113,26 @@ class Reader:
             "Nothing was changed; run the command again."
         )
 
+    def committed(self, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], TopicPartition]:
+        """How far a group has read in these partitions; only those for which it ever said so. Joins nothing.
+
+        Raises NoKafka when no broker answers, or this user may not ask.
+        """
+        asked = [TopicPartition(topic, partition) for topic, partition in places]
+        consumer = Consumer({**tail.SETTINGS, **connection(self._settings), "group.id": group})
+        try:
+            found = self._answer(lambda: consumer.committed(asked, SECONDS))
+            if error := next((place.error for place in found if place.error is not None), None):
+                raise KafkaException(error)
+        except KafkaException as error:
+            raise NoKafka(
+                f"How far the group {group} has read is not told by {self._bootstrap} ({error.args[0].name()}). "
+                "Nothing was changed. Look at the broker, and whether this user has Describe on the group."
+            ) from None
+        finally:
+            consumer.close()
+        return {(place.topic, place.partition): place for place in found if place.offset >= 0}
+
     def _at(self, topic: str, partition: int, moment: datetime, high: int) -> int:
         asked = TopicPartition(topic, partition, max(0, int(moment.timestamp() * 1000)))  # negative: a name, no time
         (found,) = self._answer(lambda: self._consumer.offsets_for_times([asked], timeout=SECONDS))
@@ -118,7 +145,7 @@ class Reader:
             try:
                 return question()
             except KafkaException as error:
-                if error.args[0].code() not in tail.LEADER_MOVES or time.monotonic() > deadline:
+                if error.args[0].code() not in _ASK_AGAIN or time.monotonic() > deadline:
                     raise
             time.sleep(PAUSE_SECONDS)
 

@@ -3,7 +3,7 @@
 Nothing here asks what was published: that is what the fold is held against.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from typing import NamedTuple
 from mailstream import codec
 from mailstream.attempt import AttemptRecord, ClaimRecord, Outcome, OutcomeRecord
 from mailstream.clock import moment
-from mailstream.email_id import derived, hash_in, partition_in
-from mailstream.errors import BadAddress
+from mailstream.dead_letter import Reason
+from mailstream.email_id import hash_in, partition_in
 from mailstream.event import ProviderEvent
-from mailstream.recipient import canonical
 from mailstream.request import Address, Batch, EmailRequest, OnAmbiguous
 from mailstream.status import Coordinates, EmailStatus
+from streams.audit.passed import Passed
 from streams.core import fold, intake
 from streams.core.claims import Verdict
 from streams.core.intake import Asked, Controlled, Received, Rejected, Rules, Unfold
@@ -37,11 +37,13 @@ class Life:
 
     id: str
     asked: list[Place] = field(default_factory=list)
-    rejected: str | None = None  #: the reason when its first record is a dead letter
+    rejected: str | None = None  #: the reason when all records that ask for it, and were taken, are dead letters
     attempts: list[tuple[Place, AttemptRecord]] = field(default_factory=list)
     events: list[tuple[Place, ProviderEvent]] = field(default_factory=list)
+    controls: list[Place] = field(default_factory=list)  #: those that a worker has passed, and took
     published: EmailStatus | None = None  #: merged by rank, as whoever loads the topic does
     last_published: EmailStatus | None = None  #: the last record of its key
+    last_offset: int = 0  #: of that record
     is_forgotten: bool = False  #: its status was kept long enough, and a tombstone followed
     newest_at: float = 0.0  #: of any record about it
 
@@ -54,6 +56,10 @@ class Life:
         claims = [record.attempt for _, record in self.attempts if isinstance(record, ClaimRecord)]
         return not self.attempts or (bool(claims) and min(claims) == 1)
 
+    def has_beginning(self) -> bool:
+        """Whether the topics still say how it began. A repeat that was refused as one tells of an older request."""
+        return bool(self.attempts) or (bool(self.asked) and self.rejected != Reason.ID_CONFLICT)
+
 
 @dataclass(frozen=True, slots=True)
 class Fold:
@@ -62,7 +68,7 @@ class Fold:
     status: EmailStatus
     accepted: tuple[OutcomeRecord, ...] = ()  #: outcomes of calls that the provider took
     marked: frozenset[str] = frozenset()  #: nonces of claims with possible_duplicate
-    without_say: tuple[OutcomeRecord, ...] = ()  #: outcomes by somebody whose claim did not win
+    without_say: tuple[OutcomeRecord, ...] = ()  #: outcomes of calls whose claim did not win
     names_two_messages: bool = False  #: the provider's events name two mails
 
 
@@ -76,7 +82,7 @@ class Role(Enum):
 
 def emails_in(received: Received, partitions: int) -> Iterator[tuple[str, Role]]:
     """Each email that a record is about. A record in the wrong partition asks for nothing: its copy does."""
-    # nothing is too old and no sender is refused: the audit asks what a record is, not whether it may be
+    # nothing is too old: the audit asks what a record is, not whether it may be
     match intake.read(received, Rules(partitions, float("inf"), frozenset()), 0.0):
         case Asked(id=email_id):
             yield email_id, Role.ASKS
@@ -84,58 +90,100 @@ def emails_in(received: Received, partitions: int) -> Iterator[tuple[str, Role]]
             yield email_id, Role.ASKS
         case Controlled(control=control):
             yield control.id, Role.CONTROLS
-        case Unfold(batch=batch):
-            yield from ((email_id, Role.PROMISES) for email_id in items_of(batch))
+        case Unfold() | Rejected():  # what is wrong with a batch here may not have been wrong for its worker
+            yield from ((email_id, Role.PROMISES) for email_id in _items_of(received))
 
 
-def items_of(batch: Batch) -> Iterator[str]:
-    """The ids of a batch's items, as far as they follow from the batch."""
-    for item in batch.items:
-        if item.id is not None:
-            yield item.id
-        elif item.idempotency_key is not None:
-            try:
-                yield derived(item.tenant, item.source, item.idempotency_key, canonical(item.to.email))
-            except BadAddress:
-                continue
+def _items_of(received: Received) -> Iterator[str]:
+    """The ids of a batch's items; none when the record is no batch."""
+    try:
+        record = codec.decode_requested(received.value or b"")
+    except codec.Undecodable:
+        return
+    if isinstance(record, Batch):
+        yield from intake.ids_of(received, record)
 
 
 def fold_of(life: Life) -> Fold | None:
     """Tell the email's story again. None when the topics do not have the beginning of it any more."""
-    if not life.asked and not life.attempts:
+    if not life.has_beginning():
         return None
     status = _beginning(life)
-    accepted, without_say, names_two = [], [], False
-    for record in _in_order(life):
+    accepted: dict[str, OutcomeRecord] = {}  # by nonce: what was not acknowledged is appended again
+    answered, names_two = [], False
+    winners = set()
+    for record in _in_order(life.attempts, life.events):
         if isinstance(record, ProviderEvent):
             names_two = names_two or fold.is_duplicate_proven(status, record)
             status = fold.happened(status, record)
             continue
         verdict, status = fold.attempted(status, record)
+        if isinstance(record, ClaimRecord) and verdict is Verdict.WON:
+            winners.add((record.attempt, record.nonce))
         if isinstance(record, OutcomeRecord):
+            answered.append(record)
             if record.result is Outcome.ACCEPTED:
-                accepted.append(record)
-            if verdict is Verdict.VOID:
-                without_say.append(record)
+                accepted.setdefault(record.nonce, record)
     marked = frozenset(r.nonce for _, r in life.attempts if isinstance(r, ClaimRecord) and r.possible_duplicate)
-    return Fold(status, tuple(accepted), marked, tuple(without_say), names_two)
+    without_say = [record for record in answered if (record.attempt, record.nonce) not in winners]
+    if without_say and life.events:  # topics have no order between them: the worker may have claimed before it heard
+        winners = _winners(life)
+        without_say = [record for record in without_say if (record.attempt, record.nonce) not in winners]
+    return Fold(status, tuple(accepted.values()), marked, tuple(without_say), names_two)
 
 
-def _in_order(life: Life) -> Iterator[AttemptRecord | ProviderEvent]:
+def statuses_before(life: Life, passed: Passed) -> Iterator[EmailStatus]:
+    """Each status that the email may rightly show while a worker has taken only a part of what waits for it.
+
+    All that workers have passed is in each of them. Of what stands behind, each topic is taken in its own order.
+    """
+    waiting = [record for place, record in life.attempts if place.offset >= passed.attempts]
+    unheard = [event for place, event in life.events if place.offset >= passed.events]
+    status = _beginning(life)
+    for record in _in_order(
+        life.attempts[: len(life.attempts) - len(waiting)], life.events[: len(life.events) - len(unheard)]
+    ):
+        status = _after(status, record)
+    for event in (None, *unheard):
+        status = status if event is None else fold.happened(status, event)
+        yield (shown := status)
+        for attempt in waiting:
+            yield (shown := _after(shown, attempt))
+
+
+def _after(status: EmailStatus, record: AttemptRecord | ProviderEvent) -> EmailStatus:
+    return fold.happened(status, record) if isinstance(record, ProviderEvent) else fold.attempted(status, record)[1]
+
+
+def _winners(life: Life) -> set[tuple[int, str]]:
+    """The claims that win by the order of ``email.attempts`` alone."""
+    status, winners = _beginning(life), set()
+    for _, record in life.attempts:
+        verdict, status = fold.attempted(status, record)
+        if isinstance(record, ClaimRecord) and verdict is Verdict.WON:
+            winners.add((record.attempt, record.nonce))
+    return winners
+
+
+def _in_order(
+    attempts: Sequence[tuple[Place, AttemptRecord]], events: Sequence[tuple[Place, ProviderEvent]]
+) -> Iterator[AttemptRecord | ProviderEvent]:
     """Attempts and events by the broker's time; each topic's own order stands."""
-    attempts, events = list(life.attempts), list(life.events)
-    while attempts or events:
-        if not events or (attempts and attempts[0][0].at <= events[0][0].at):
-            yield attempts.pop(0)[1]
+    attempt = event = 0
+    while attempt < len(attempts) or event < len(events):
+        if event == len(events) or (attempt < len(attempts) and attempts[attempt][0].at <= events[event][0].at):
+            yield attempts[attempt][1]
+            attempt += 1
         else:
-            yield events.pop(0)[1]
+            yield events[event][1]
+            event += 1
 
 
 def _beginning(life: Life) -> EmailStatus:
     recipient = f"{hash_in(life.id):08x}"
     first = life.asked[0] if life.asked else life.attempts[0][0]
     place, at = Coordinates(0, first.offset), moment(first.at)
-    if life.rejected is not None:
+    if life.rejected is not None and not life.attempts:  # what was claimed was taken: the refused record was a repeat
         return fold.rejected(
             email_id=life.id,
             recipient=recipient,

@@ -1,8 +1,9 @@
 """One partition of all topics, read from beginning to end into the lives of its emails."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 from confluent_kafka import Message
 from msgspec import structs
@@ -12,7 +13,7 @@ from mailstream.email_id import is_email_id
 from mailstream.log.read import Reader, Span
 from mailstream.settings import Settings
 from mailstream.status import merge
-from mailstream.topics import Naming, Topic
+from mailstream.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming, Topic
 from streams.audit.life import (
     Life,
     Place,
@@ -22,6 +23,8 @@ from streams.audit.life import (
     decoded_status,
     emails_in,
 )
+from streams.audit.passed import Passed
+from streams.checkpoints import checkpoint_of
 from streams.core.intake import Received
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
@@ -48,15 +51,25 @@ def as_received(message: Message) -> Received:
     )
 
 
+class Promise(NamedTuple):
+    """An item of a batch: it must get a status, in whatever partition its recipient has."""
+
+    id: str
+    place: Place  #: of the batch
+    partition: int  #: of the batch
+    rejected: str | None  #: the reason when the batch became a dead letter
+
+
 @dataclass
 class PartitionLives:
     """Everything that one partition of each topic says."""
 
     partition: int
+    passed: Passed | None = None  #: how far the workers had come before this was read; None: nobody knows
     lives: dict[str, Life] = field(default_factory=dict)
-    promised: list[tuple[str, Place]] = field(
-        default_factory=list
-    )  #: items of batches: each must be asked for somewhere
+    promised: list[Promise] = field(default_factory=list)
+    controls: list[tuple[str, Place]] = field(default_factory=list)  #: those that became no dead letter
+    waiting: Counter[str] = field(default_factory=Counter)  #: records that no worker has passed, by what they are
     requests_start: int = 0  #: the first offset of ``email.requested`` that is still there
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -73,23 +86,62 @@ def spans_of(reader: Reader, settings: Settings, partition: int) -> dict[Topic, 
     return {topic: reader.span(naming.of(topic), partition) for topic in ABOUT_EMAILS}
 
 
+def passed_by_workers(reader: Reader, settings: Settings) -> list[Passed] | None:
+    """One for each partition; None when no worker has committed anything, or the brokers have forgotten it.
+
+    Ask before the topics are read: a worker commits an offset when its consequence is in the log, not before.
+    Raises NoKafka when the brokers do not answer, or this user may not ask for the group.
+    """
+    naming = Naming(settings.topic_prefix)
+    requested, events, attempts = (naming.of(topic) for topic in (topics.REQUESTED, topics.EVENTS, topics.ATTEMPTS))
+    every = range(settings.partitions)
+    marks = reader.committed(naming.of(GROUP_CHECKPOINTS), [(attempts, partition) for partition in every])
+    taken = reader.committed(
+        naming.of(GROUP_WORKER), [(topic, partition) for topic in (requested, events) for partition in every]
+    )
+    if not taken:
+        return None
+    found = []
+    for partition in every:
+        # a group that has committed elsewhere, and not here, begins here with the first record
+        of_requests, of_events = taken.get((requested, partition)), taken.get((events, partition))
+        mark = checkpoint_of(marks[attempts, partition]) if (attempts, partition) in marks else None
+        found.append(
+            Passed(
+                of_requests.offset if of_requests else 0,
+                of_events.offset if of_events else 0,
+                mark.offset if mark else 0,
+                mark.status_end if mark else 0,
+            )
+        )
+    return found
+
+
 def read_partition(
-    reader: Reader, settings: Settings, spans: dict[Topic, Span], partition: int, progress: Progress
+    reader: Reader,
+    settings: Settings,
+    spans: dict[Topic, Span],
+    partition: int,
+    passed: Passed | None,
+    progress: Progress,
 ) -> PartitionLives:
     """Read it all. Bodies are looked at and not kept."""
-    found = PartitionLives(partition, requests_start=spans[topics.REQUESTED].start)
+    found = PartitionLives(partition, passed, requests_start=spans[topics.REQUESTED].start)
     dead = _dead_letters(_counted(reader, spans[topics.REJECTED], found, topics.REJECTED, progress), settings)
     for message in _counted(reader, spans[topics.REQUESTED], found, topics.REQUESTED, progress):
         _take_request(found, message, settings.partitions, dead)
+    _take_controls(found)
     for message in _counted(reader, spans[topics.ATTEMPTS], found, topics.ATTEMPTS, progress):
         if (attempt := decoded_attempt(message.value())) is not None and is_email_id(attempt.id):
             life, place = found.life(attempt.id), _place(message)
             life.attempts.append((place, attempt))
             life.touch(place.at)
     for message in _counted(reader, spans[topics.EVENTS], found, topics.EVENTS, progress):
-        event = decoded_event(message.value())
+        event, place = decoded_event(message.value()), _place(message)
+        if passed is not None and place.offset >= passed.events:
+            found.waiting["events"] += 1
         if event is not None and event.id is not None and event.id in found.lives:
-            life, place = found.lives[event.id], _place(message)
+            life = found.lives[event.id]
             life.events.append((place, event))
             life.touch(place.at)
     for message in _counted(reader, spans[topics.STATUS], found, topics.STATUS, progress):
@@ -124,19 +176,40 @@ def _dead_letters(messages: Iterator[Message], settings: Settings) -> dict[int, 
     return found
 
 
+_WORD = {Role.ASKS: "requests", Role.CONTROLS: "controls", Role.PROMISES: "batches"}
+
+
 def _take_request(found: PartitionLives, message: Message, partitions: int, dead: dict[int, str]) -> None:
-    place = _place(message)
+    place, role = (
+        _place(message),
+        Role.ASKS,
+    )  # what names no email is asked for all the same: its worker says what it is
+    reason = dead.get(place.offset)
+    is_passed = found.passed is None or place.offset < found.passed.requests
     for email_id, role in emails_in(as_received(message), partitions):
         if role is Role.ASKS:
             life = found.life(email_id)
             if not life.asked:
-                life.rejected = dead.get(place.offset)
+                life.rejected = reason
+            elif reason is None and is_passed:
+                life.rejected = None
             life.asked.append(place)
             life.touch(place.at)
         elif role is Role.PROMISES:
-            found.promised.append((email_id, place))
-        elif email_id in found.lives:
-            found.lives[email_id].touch(place.at)
+            found.promised.append(Promise(email_id, place, found.partition, reason))
+        elif reason is None:
+            found.controls.append((email_id, place))
+    if not is_passed and message.value() is not None:
+        found.waiting[_WORD[role]] += 1
+
+
+def _take_controls(found: PartitionLives) -> None:
+    """Give the controls to their emails, of which some stand behind them."""
+    for email_id, place in found.controls:
+        if (life := found.lives.get(email_id)) is not None:
+            life.touch(place.at)
+            if found.passed is not None and place.offset < found.passed.requests:
+                life.controls.append(place)
 
 
 def _take_status(found: PartitionLives, message: Message) -> None:
@@ -151,5 +224,7 @@ def _take_status(found: PartitionLives, message: Message) -> None:
         return
     status = structs.replace(status, timeline=())  # most of its bytes, and nothing is judged by it
     life = found.life(status.id)
+    place = _place(message)
     life.published, life.last_published, life.is_forgotten = merge(life.published, status), status, False
-    life.touch(_place(message).at)
+    life.last_offset = place.offset
+    life.touch(place.at)

@@ -1,81 +1,20 @@
-"""Prove the guarantees from the topics alone (design §12): nothing is asked of API, worker or provider.
+"""Prove the guarantees from the topics alone: nothing is asked of API, worker or provider.
 
 Partition by partition, as all records of an email are in the same one: memory is bounded by one partition's emails.
 """
 
 import time
-from array import array
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
-from itertools import pairwise
 
 from mailstream import topics
-from mailstream.attempt import OutcomeRecord
+from mailstream.attempt import ClaimRecord
 from mailstream.log.read import Reader, total
 from mailstream.settings import Settings
-from mailstream.status import LIVE, EmailStatus, Status, order_of_merge
-from streams.audit.life import Fold, Life, Place, fold_of
-from streams.audit.read_back import PartitionLives, Progress, read_partition, spans_of
-
-#: By which the clocks of two workers may differ, and what a datetime cannot say (guarantees §5, I7).
-CLOCK_ERROR_SECONDS, ROUNDING_SECONDS = 0.005, 2e-6
-#: Below this gap workers keep the rate, not each distance (design §6).
-RATE_ONLY_SECONDS = 0.1
-MOST_FINDINGS = 1000
-_ACCEPTED = frozenset(s for s in Status if s not in LIVE) - {
-    Status.UNCONFIRMED, Status.CANCELLED, Status.EXPIRED, Status.SUPPRESSED, Status.FAILED, Status.REJECTED,
-}  # fmt: skip
-
-
-class Kind(StrEnum):
-    """What a finding is about. Closed: tools may switch on it."""
-
-    LOST = "LOST"  #: asked for, passed by, and without a status
-    DUPLICATE = "DUPLICATE"  #: more accepted calls than one and its marked resends
-    NOT_THE_FOLD = "NOT_THE_FOLD"  #: the published status is not what the log says
-    STALE = "STALE"  #: a former owner's older status is the last record
-    NO_SAY = "NO_SAY"  #: an outcome of a call whose claim did not win
-    GAP = "GAP"  #: two calls closer than the gap
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One broken promise."""
-
-    kind: Kind
-    about: str  #: email id, or coordinates
-    what: str
-
-
-@dataclass
-class Report:
-    """What was read and what was found."""
-
-    seconds: float = 0.0
-    emails: int = 0
-    records: Counter[str] = field(default_factory=Counter)  #: per topic
-    statuses: Counter[str] = field(default_factory=Counter)  #: published
-    accepted: int = 0  #: calls that the provider took, as recorded
-    marked: int = 0  #: of these, behind a claim marked possible_duplicate
-    smallest_gap: float | None = None
-    waiting: int = 0  #: asked for, not taken by a worker yet
-    unsettled: int = 0  #: changed in the last seconds, so not judged
-    not_judged: int = 0  #: their beginning is older than what the topics keep
-    found: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def holds(self) -> bool:
-        """Whether every promise was kept."""
-        return not self.found
-
-    def add(self, kind: Kind, about: str, what: str) -> None:
-        """Count a finding; the first ones are kept in full."""
-        self.found[kind.value] += 1
-        if len(self.findings) < MOST_FINDINGS:
-            self.findings.append(Finding(kind, about, what))
+from mailstream.status import ACCEPTED, LIVE, EmailStatus, order_of_merge
+from streams.audit.life import Fold, Life, Place, fold_of, statuses_before
+from streams.audit.promises import Promises
+from streams.audit.read_back import PartitionLives, Progress, passed_by_workers, read_partition, spans_of
+from streams.audit.report import Kind, Report
+from streams.audit.starts import Starts
 
 
 def verify(
@@ -85,30 +24,31 @@ def verify(
 
     ``planned`` is told how many offsets there are, ``progress`` how many went by.
     """
-    begun, report, starts = time.monotonic(), Report(), Starts()
+    begun, report, starts, promises = time.monotonic(), Report(), Starts(), Promises()
     before = time.time() - settle_seconds
-    promised: list[tuple[str, Place]] = []
-    seen: set[int] = set()  #: hashes of all ids: a batch may name emails of any partition
+    passed = passed_by_workers(reader, settings)
     spans = {partition: spans_of(reader, settings, partition) for partition in range(settings.partitions)}
     planned(total(span for of_one in spans.values() for span in of_one.values()))
+    report.offsets_known = passed is not None
     for partition, of_one in spans.items():
-        found = read_partition(reader, settings, of_one, partition, progress)
-        judge(found, report, starts, before)
-        promised += found.promised
-        seen.update(hash(email_id) for email_id in found.lives)
+        how_far = passed[partition] if passed is not None else None
+        found = read_partition(reader, settings, of_one, partition, how_far, progress)
+        judge(found, report, starts, promises, before)
         del found  # before the next one is read
-    for email_id, place in promised:
-        if hash(email_id) not in seen and place.at < before:
-            report.add(Kind.LOST, email_id, "a batch names it, and no record asks for it")
+    promises.judge(report)
     starts.judge(report, settings.send_gap, settings.send_burst)
     report.seconds = time.monotonic() - begun
     return report
 
 
-def judge(found: PartitionLives, report: Report, starts: "Starts", before: float) -> None:
+def judge(found: PartitionLives, report: Report, starts: Starts, promises: Promises, before: float) -> None:
     """Judge those emails of one partition that nothing was written about since ``before`` (seconds since 1970)."""
     report.records.update(found.counts)
-    passed = _passed_at(found, before)
+    report.waiting.update(found.waiting)
+    passed = found.passed.requests if found.passed else _passed_at(found, before)
+    promises.take(found, passed, before)
+    if found.passed is None:
+        report.waiting["batches"] += len({each.place for each in found.promised if each.place.offset >= passed})
     for life in found.lives.values():
         report.emails += 1
         starts.take(life, found.partition)
@@ -135,35 +75,71 @@ def _judge_life(life: Life, found: PartitionLives, passed: int, report: Report) 
         report.not_judged += 1
         return
     if life.published is None:
-        _judge_missing(life, passed, report)
+        _judge_missing(life, found, passed, report)
         return
     place = life.published.request
     if _waits(life.published) and place is not None and place.offset < found.requests_start:
         report.add(Kind.LOST, life.id, f"is {life.published.status}, and its request is no longer in the log")
-    if life.last_published is not None and order_of_merge(life.last_published) < order_of_merge(life.published):
-        report.add(
-            Kind.STALE, life.id, f"{life.last_published.status} of a former owner is on top of {life.published.status}"
-        )
+    _judge_last(life, life.published, found, report)
+    _judge_controls(life, life.published, found, report)
     told = fold_of(life)
     if told is None or not life.is_whole():
         report.not_judged += 1
         return
     _judge_calls(life, told, report)
-    if difference := _difference(life.published, told.status):
-        report.add(Kind.NOT_THE_FOLD, life.id, difference)
+    _judge_status(life, life.published, told.status, found, report)
 
 
 def _waits(status: EmailStatus | None) -> bool:
     return status is not None and status.status in LIVE
 
 
-def _judge_missing(life: Life, passed: int, report: Report) -> None:
+def _judge_missing(life: Life, found: PartitionLives, passed: int, report: Report) -> None:
     if not life.asked:
         report.not_judged += 1  # its attempts outlived request and status
-    elif life.asked[0].offset < passed and life.rejected is None:
-        report.add(Kind.LOST, life.id, f"was asked for at offset {life.asked[0].offset}, and has no status")
+        return
+    where = f"{topics.REQUESTED.name} {found.partition}/{life.asked[0].offset}"
+    if life.asked[0].offset >= passed:
+        if found.passed is None:
+            report.waiting["requests"] += life.rejected is None
     elif life.rejected is None:
-        report.waiting += 1
+        report.add(Kind.LOST, life.id, f"was asked for at {where}, a worker has passed it, and it has no status")
+    elif found.passed is not None:
+        report.add(Kind.LOST, life.id, f"was refused ({life.rejected}) at {where}, and no status says so")
+
+
+def _judge_last(life: Life, published: EmailStatus, found: PartitionLives, report: Report) -> None:
+    last = life.last_published
+    if last is None or order_of_merge(last) >= order_of_merge(published):
+        return
+    if found.passed is not None and life.last_offset >= found.passed.statuses:
+        report.behind += 1  # the next owner of the partition writes it over
+    else:
+        report.add(Kind.STALE, life.id, f"{last.status} of a former owner is on top of {published.status}")
+
+
+def _judge_controls(life: Life, published: EmailStatus, found: PartitionLives, report: Report) -> None:
+    """A control that was passed has won a claim, or stands refused in the status: each raises what it has decided."""
+    undecided = next((place for place in life.controls if place.offset > published.control), None)
+    if undecided is not None and (_waits(published) or _was_called_after(life, undecided)):
+        where = f"{topics.REQUESTED.name} {found.partition}/{undecided.offset}"
+        report.add(Kind.LOST, life.id, f"the control at {where} was passed by a worker, and nothing decided it")
+
+
+def _was_called_after(life: Life, control: Place) -> bool:
+    """Whether a call was claimed behind the control. Of an email that was over a refusal is no loss."""
+    claims = ((place, record) for place, record in life.attempts if isinstance(record, ClaimRecord))
+    return any(place.at > control.at and record.instead is None for place, record in claims)
+
+
+def _judge_status(life: Life, published: EmailStatus, told: EmailStatus, found: PartitionLives, report: Report) -> None:
+    passed = found.passed
+    if (difference := _difference(published, told)) is None:
+        return
+    if passed is not None and any(_difference(published, shown) is None for shown in statuses_before(life, passed)):
+        report.behind += 1
+    else:
+        report.add(Kind.NOT_THE_FOLD, life.id, difference)
 
 
 def _judge_calls(life: Life, told: Fold, report: Report) -> None:
@@ -182,49 +158,6 @@ def _difference(published: EmailStatus, told: EmailStatus) -> str | None:
     """What differs. Where the provider's word decides, attempt and nonce say nothing: topics have no order between them."""
     if published.status is not told.status:
         return f"published as {published.status}, the log says {told.status}"
-    if published.status not in _ACCEPTED and (published.attempt, published.nonce) != (told.attempt, told.nonce):
+    if published.status not in ACCEPTED and (published.attempt, published.nonce) != (told.attempt, told.nonce):
         return f"published with attempt {published.attempt}, the log says {told.attempt}"
     return None
-
-
-class Starts:
-    """When each recorded call started: 24 bytes a call, so that millions fit."""
-
-    def __init__(self) -> None:
-        self._at, self._worker = array("d"), array("I")
-        self._partition, self._offset = array("I"), array("Q")
-        self._workers: dict[str, int] = {}
-
-    def take(self, life: Life, partition: int) -> None:
-        """Keep the starts of an email's calls."""
-        for place, record in life.attempts:
-            if isinstance(record, OutcomeRecord) and record.started_at is not None:
-                self._at.append(record.started_at.timestamp())
-                self._worker.append(self._workers.setdefault(record.worker, len(self._workers)))
-                self._partition.append(partition)
-                self._offset.append(place.offset)
-
-    def judge(self, report: Report, gap: float, burst: int) -> None:
-        """Are they a gap apart; or, where only the rate is kept, few enough in any stretch of time."""
-        order = sorted(range(len(self._at)), key=self._at.__getitem__)
-        distances = [self._at[b] - self._at[a] for a, b in pairwise(order)]
-        report.smallest_gap = min(distances, default=None)
-        if burst > 1 or gap < RATE_ONLY_SECONDS:
-            for what in self._too_many(order, gap, burst):
-                report.add(Kind.GAP, "rate", what)
-            return
-        for (a, b), distance in zip(pairwise(order), distances, strict=True):
-            allowed = gap - (ROUNDING_SECONDS if self._worker[a] == self._worker[b] else CLOCK_ERROR_SECONDS)
-            if distance < allowed:
-                report.add(Kind.GAP, self._where(b), f"started {distance:.6f} s after {self._where(a)}")
-
-    def _too_many(self, order: list[int], gap: float, burst: int) -> Iterator[str]:
-        for length in (10 + burst, 100 + burst, 1000 + burst):
-            for first, last in zip(order, order[length:], strict=False):
-                seconds = self._at[last] - self._at[first]
-                if seconds < (length - burst) * gap - CLOCK_ERROR_SECONDS:
-                    yield f"{length + 1} calls in {seconds:.3f} s up to {self._where(last)}"
-                    break
-
-    def _where(self, index: int) -> str:
-        return f"{topics.ATTEMPTS.name} {self._partition[index]}/{self._offset[index]}"

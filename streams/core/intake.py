@@ -3,7 +3,7 @@
 ``read`` looks at the record alone; ``settle`` adds what is known of its id. Neither raises.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import NamedTuple
@@ -171,6 +171,13 @@ def _read_batch(received: Received, batch: Batch, rules: Rules, now: float) -> R
         assert isinstance(named, _Named)
         items.append(structs.replace(dated, id=named.id))
     return Unfold(received, structs.replace(batch, items=tuple(items)))
+
+
+def ids_of(received: Received, batch: Batch) -> Iterator[str]:
+    """The ids of a batch's items, whatever else is wrong with them; an item that can have none is left out."""
+    for index, item in enumerate(batch.items):
+        if isinstance(named := _name(received, item, index), _Named):
+            yield named.id
 
 
 def _name(received: Received, request: EmailRequest, item: int | None = None) -> _Named | Fault:

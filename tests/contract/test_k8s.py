@@ -334,6 +334,8 @@ def test_each_kafka_user_may_do_its_part_and_no_more(tmp_path: Path) -> None:
     assert not [rule for rules in allowed.values() for rule in rules if rule[2] in ("All", "Create", "Delete", "Alter")]
     for name in (topics.GROUP_WORKER, topics.GROUP_TRIGGERS, topics.GROUP_CHECKPOINTS):
         assert ("group", name, "Read") in allowed["mailstream-worker-kafka"]
+    for name in (topics.GROUP_WORKER, topics.GROUP_CHECKPOINTS):
+        assert ("group", name, "Describe") in allowed["mailstream-audit-kafka"]
 
 
 def test_keda_scales_between_two_workers_and_the_partitions(tmp_path: Path) -> None:

@@ -6,16 +6,17 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mailstream import codec, topics
+from mailstream import codec, email_id, topics
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.log.read import Reader
 from mailstream.recipient import partition_of, recipient_hash
 from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest
 from mailstream.settings import Settings
 from mailstream.status import Status
+from mailstream.topics import Topic
 from streams.core import fold
-from tests.support.audited import write
-from tests.support.histories import Scene, a_clean_scene
+from tests.support.audited import commit, hear, say, write
+from tests.support.histories import PARTITIONS, Scene, a_clean_scene
 from tests.support.history_logs import Record
 from tests.support.system import as_environment
 
@@ -76,18 +77,99 @@ def test_rejected_moved_batched_and_identified_by_event_are_all_accounted_for(
     report = json.loads(done.stdout)
     assert done.returncode == 0, report["findings"]
     assert report["statuses"] == {"REJECTED": 1}
-    assert report["waiting"] == 2, "the item of the batch and the record without an id"
+    assert report["waiting"]["requests"] == 2, "the item of the batch and the record without an id"
 
 
-def test_an_item_of_a_batch_that_never_came_is_lost(settings: Settings, tmp_path: Path) -> None:
-    hash_ = recipient_hash("ada@example.com")
-    item = EmailRequest(to=Address("ada@example.com"), id=f"em_{hash_:08x}_never", subject="Hello", text="Hello there")
-    write([Record(topics.REQUESTED.name, 0, 0, 0.0, Batch(items=(item,), id="b"))], settings)
+def a_stopped_system(settings: Settings) -> tuple[Scene, str]:
+    """Workers took everything of a clean scene, and stopped. Returns it and an email that was sent."""
+    scene = a_clean_scene()
+    write(scene.records, settings)
+    commit(settings, everything_of(scene))
+    return scene, scene.calls[0].id or ""
 
-    done = audit(settings, "verify", "--settle", "0", "--json", folder=tmp_path)
 
-    assert done.returncode == 1
-    assert [finding["about"] for finding in json.loads(done.stdout)["findings"]] == [item.id]
+def everything_of(scene: Scene) -> dict[tuple[Topic, int], int]:
+    return {
+        (topic, partition): scene.end_of(topic.name, partition)
+        for topic in (topics.REQUESTED, topics.EVENTS)
+        for partition in range(PARTITIONS)
+        if scene.end_of(topic.name, partition)
+    }
+
+
+def test_what_came_while_no_worker_runs_is_counted_and_not_broken(settings: Settings, tmp_path: Path) -> None:
+    scene, sent = a_stopped_system(settings)
+    count = len(scene.records)
+    for n in range(18):
+        hear(scene, sent, "delivered" if n == 0 else "open", at=60 + n)
+    for n in range(3):
+        be_asked_only(scene, f"new{n}@example.com", at=80 + n)
+    say(scene, sent, ControlKind.CANCEL, at=90)
+    be_batched(scene, "gus@example.com", "hal@example.com")
+    write(scene.records[count:], settings)
+
+    told = audit(settings, "verify", "--settle", "0", folder=tmp_path)
+    data = audit(settings, "verify", "--settle", "0", "--json", folder=tmp_path)
+
+    assert told.returncode == data.returncode == 0, told.stdout + told.stderr
+    assert "18 events, 3 requests, 1 control, 1 batch wait for a worker; 1 status lags until one runs." in told.stdout
+    assert "Every promise was kept." in told.stdout
+    report = json.loads(data.stdout)
+    assert report["waiting"] == {"events": 18, "requests": 3, "controls": 1, "batches": 1}
+    assert (report["behind"], report["offsets_known"]) == (1, True)
+
+
+def test_what_a_worker_has_passed_and_nothing_came_of_is_broken(settings: Settings, tmp_path: Path) -> None:
+    scene, sent = a_stopped_system(settings)
+    count = len(scene.records)
+    event = hear(scene, sent, "delivered", at=60)
+    lost = be_asked_only(scene, "new@example.com", at=80)
+    waiting = scene.ask("iris@example.com", at=85)
+    cancel = say(scene, waiting, ControlKind.CANCEL, at=90)
+    items = be_batched(scene, "gus@example.com", "hal@example.com")
+    write(scene.records[count:], settings)
+    commit(settings, everything_of(scene))
+
+    told = audit(settings, "verify", "--settle", "0", folder=tmp_path)
+
+    assert told.returncode == 1, told.stdout + told.stderr
+    assert event.id == sent
+    assert f"NOT_THE_FOLD {sent}: published as SENT, the log says DELIVERED" in told.stdout
+    assert f"LOST {lost}: was asked for at email.requested {scene.partition_of(lost)}/" in told.stdout
+    assert f"LOST {waiting}: the control at email.requested {cancel.partition}/{cancel.offset}" in told.stdout
+    for item in items:
+        assert f"LOST {item}: is named in the batch at email.requested 0/" in told.stdout
+    assert "Broken promises: LOST 4, NOT_THE_FOLD 1." in told.stdout
+    assert "Nothing waits for a worker." in told.stdout
+
+
+def test_when_the_group_is_forgotten_the_audit_says_so(settings: Settings, tmp_path: Path) -> None:
+    write(a_clean_scene().records, settings)
+
+    done = audit(settings, "verify", "--settle", "0", folder=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The brokers do not know how far the workers have come" in done.stdout
+
+
+def be_asked_only(scene: Scene, address: str, *, at: float) -> str:
+    """A request that nothing follows on. Returns its id."""
+    id_ = email_id.new(address)
+    request = EmailRequest(to=Address(address), id=id_, subject="Hello", text="Hello there")
+    scene.append(topics.REQUESTED.name, scene.partition_of(id_), at, request)
+    return id_
+
+
+def be_batched(scene: Scene, *addresses: str) -> list[str]:
+    """A strict batch as the API writes it. Returns the ids of its items."""
+    items = tuple(
+        EmailRequest(
+            to=Address(each), id=email_id.new(each), from_=Address("post@example.org"), subject="Hello", text="Hello"
+        )
+        for each in addresses
+    )
+    scene.append(topics.REQUESTED.name, 0, 95, Batch(items=items, id="b"))
+    return [item.id or "" for item in items]
 
 
 def _odd_records(settings: Settings) -> list[Record]:

@@ -1,5 +1,6 @@
 """The audit finds what is planted, and nothing in a clean log."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -9,20 +10,11 @@ from mailstream import topics
 from mailstream.attempt import Instead, Outcome
 from mailstream.request import OnAmbiguous
 from mailstream.status import EmailStatus, Status, rank_of
-from streams.audit.verify import Kind, Report, Starts, judge
-from tests.support.audited import lives_of
+from streams.audit.report import Kind
+from tests.support.audited import verified
 from tests.support.histories import GAP, START, Scene, a_clean_scene
 
 OTHER = "worker-1/b1"
-LATER = START + 1000
-
-
-def verified(scene: Scene, *, before: float = LATER, gap: float = GAP, burst: int = 1) -> Report:
-    report, starts = Report(), Starts()
-    for lives in lives_of(scene):
-        judge(lives, report, starts, before)
-    starts.judge(report, gap, burst)
-    return report
 
 
 def test_a_clean_log_holds_and_is_counted() -> None:
@@ -145,7 +137,7 @@ def test_what_no_worker_has_taken_yet_waits_and_is_not_lost() -> None:
     report = verified(scene)
 
     assert report.holds, report.findings
-    assert report.waiting == 1
+    assert report.waiting == Counter(requests=1)
 
 
 def test_what_changed_just_now_is_not_judged() -> None:
