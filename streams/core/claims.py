@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 
 #: Endings of a doubt, without a word on whether anything was sent, or an operator's. Where proof came first they lose:
 #: an email that is proven not accepted has its retries, and may not be shown as SENT. All others say "not sent".
-_ENDS_DOUBT = frozenset({Instead.UNCONFIRMED, Instead.SENT})
+ENDS_DOUBT = frozenset({Instead.UNCONFIRMED, Instead.SENT})
 
 _OPEN = frozenset({Status.PROCESSING, Status.HELD})
 
@@ -56,7 +56,7 @@ def may_claim(status: EmailStatus, *, instead: Instead | None = None, possible_d
     """
     if status.final:
         return False
-    if instead in _ENDS_DOUBT:
+    if instead in ENDS_DOUBT:
         return is_open(status)
     if not is_open(status):
         return True

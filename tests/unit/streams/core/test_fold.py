@@ -284,6 +284,21 @@ def test_only_winners_and_their_words_change_a_status(life: Life) -> None:
         assert (after is before) == (verdict not in (Verdict.WON, Verdict.CLOSED, Verdict.DOUBT_SETTLED))
 
 
+@given(lives())
+def test_an_email_that_was_born_again_is_what_it_was_though_its_first_attempts_are_deleted(life: Life) -> None:
+    """The log is cut where the email waited: it is born again from a carried copy of its request, which is younger."""
+    for cut, before in enumerate(life.statuses):
+        is_cut_before_winner = Verdict.WON in life.verdicts[cut : cut + 1]
+        if before.status not in (Status.QUEUED, Status.RETRYING) or not is_cut_before_winner:
+            continue
+        status = a_status()
+        for record in life.log[cut:]:
+            status = fold.attempted(fold.reborn(status, record), record)[1]
+
+        told = life.statuses[-1]
+        assert (status.status, status.attempt, status.nonce) == (told.status, told.attempt, told.nonce)
+
+
 @given(lives(), st.data())
 def test_reading_a_log_again_from_any_checkpoint_changes_nothing(life: Life, data: st.DataObject) -> None:
     """A new owner loads the status after k records and reads from the j-th on."""
