@@ -106,13 +106,16 @@ def fold_of(life: Life) -> Fold | None:
         return None
     status = _beginning(life)
     accepted, without_say, names_two = [], [], False
+    former: set[str] = set()  #: nonces of a former life of the id
     for record in _in_order(life):
         if isinstance(record, ProviderEvent):
             names_two = names_two or fold.is_duplicate_proven(status, record)
             status = fold.happened(status, record)
             continue
         verdict, status = fold.attempted(status, record)
-        if isinstance(record, OutcomeRecord):
+        if verdict is Verdict.FORMER:
+            former.add(record.nonce)
+        if isinstance(record, OutcomeRecord) and record.nonce not in former:
             if record.result is Outcome.ACCEPTED:
                 accepted.append(record)
             if verdict is Verdict.VOID:
@@ -145,6 +148,10 @@ def _beginning(life: Life) -> EmailStatus:
             detail="",
             writer=WRITER,
         )
+    if (
+        life.published is not None
+    ):  # which of the records began it: others repeat it, or began a life that was forgotten
+        place = Coordinates(0, life.published.order)
     return fold.queued(
         EmailRequest(to=Address("unknown@invalid")),
         email_id=life.id,

@@ -27,6 +27,9 @@ class Verdict(StrEnum):
     CLOSED = "CLOSED"  #: the winner's word about the newest attempt
     DOUBT_SETTLED = "DOUBT_SETTLED"  #: the winner's word about an attempt in doubt that another one followed
     KNOWN = "KNOWN"  #: read before; the status has it already
+    FORMER = (
+        "FORMER"  #: a claim of a former life of the id: its status was forgotten, and then the id was asked for again
+    )
     VOID = "VOID"  #: from somebody who has no say: ignored
 
 
@@ -76,6 +79,10 @@ def judge(status: EmailStatus, record: AttemptRecord) -> Verdict:
 
 
 def _judge_claim(status: EmailStatus, claim: ClaimRecord) -> Verdict:
+    # Both name the first offset of the request, which is the same for every reader of one life; no clock says that.
+    # With the claim all that its writer says later is void, as that names attempt and nonce.
+    if claim.order is not None and claim.order < status.order:
+        return Verdict.FORMER
     if claim.attempt <= status.attempt:
         winners = {status.nonce, *(doubt.nonce for doubt in doubts(status))}
         return Verdict.KNOWN if claim.nonce in winners else Verdict.LOST

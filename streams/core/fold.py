@@ -115,11 +115,17 @@ def carried(status: EmailStatus, place: Coordinates, at: datetime) -> EmailStatu
 
 
 def reborn(status: EmailStatus, record: AttemptRecord) -> EmailStatus:
-    """What a status that was born again must have been before this record, as earlier attempts may be deleted.
+    """What a status that was born again must have been before this record.
 
-    An email that waited for long has younger copies of its request; its first attempts may be older than the log keeps.
+    An email that waited for long has younger copies of its request, and its caller may have asked twice: what it is
+    born from need not be its first record, and its first attempts may be older than the log keeps. So a claim of an
+    earlier record is taken for its own: to send nothing is better than to send twice.
     """
-    if not isinstance(record, ClaimRecord) or status.attempt or record.attempt == 1:
+    if not isinstance(record, ClaimRecord):
+        return status
+    if record.order is not None and record.order < status.order:
+        status = structs.replace(status, order=record.order)
+    if status.attempt or record.attempt == 1:
         return status
     before = Status.HELD if record.instead in ENDS_DOUBT else status.status
     attempt = record.attempt - 1
