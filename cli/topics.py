@@ -6,6 +6,7 @@ import msgspec
 import typer
 
 from mailstream.settings import Settings, load
+from mailstream.topics import SAFE_REPLICATION
 
 if TYPE_CHECKING:
     from mailstream.log.check import Finding
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 group = typer.Typer(no_args_is_help=True, help="The topics on the broker: show them, create what is missing.")
 
 Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
-#: With fewer, "nothing is lost" is not true when a machine dies (guarantees §1, point 1).
-SAFE_REPLICATION = 3
 
 
 @group.command()

@@ -19,7 +19,7 @@ CONTENT_TYPE: Header = ("content-type", b"application/json")
 RECORD_HEADER = "mailstream-record"
 #: On a copy that went to its right partition; it is not moved again (amendment 1).
 REKEYED_HEADER = "mailstream-rekeyed"
-#: On a copy of a live email whose record would have expired (design §4): the value is the first offset.
+#: On a copy of a live email whose record would have expired: offset and broker's time (ms since 1970) of the first one.
 CARRIED_HEADER = "mailstream-carried"
 
 _NAMES: dict[type, str] = {

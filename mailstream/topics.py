@@ -6,6 +6,8 @@ DAY_MS = 86_400_000
 KIB = 1024
 MIB = 1024 * 1024
 
+#: With fewer replicas, or fewer that must have a record before it counts, a machine that is lost takes mail with it.
+SAFE_REPLICATION, SAFE_IN_SYNC = 3, 2
 #: The largest value of a request, uncompressed: what remains of Kafka's 1 MiB when headers and a carry are paid for (amendment 11).
 MAX_REQUEST_BYTES = MIB - 64 * KIB
 #: What of a larger poison is kept in its dead letter (amendment 11).

@@ -148,17 +148,19 @@ class Accept:
 
     def _first_status(self, asked: Asked) -> EmailStatus:
         record = asked.received
-        place = Coordinates(record.partition, record.offset)
+        order, at_ms = intake.first_record(record)
         status = fold.queued(
             asked.request,
             email_id=asked.id,
             recipient=f"{asked.recipient:08x}",
-            place=place,
-            at=moment(record.timestamp_ms / 1000),
+            place=Coordinates(record.partition, order),
+            at=moment(at_ms / 1000),
             on_ambiguous=self._on_ambiguous,
             writer=self._projection.writer,
-            due_at=self._groups.due(asked.request, moment(record.timestamp_ms / 1000)),
+            due_at=self._groups.due(asked.request, moment(at_ms / 1000)),
         )
+        if asked.is_carried:  # its first record is gone, and with it the body there
+            status = self._with_copy(status, record)
         if record.partition in self._table.owned():
             self._groups.changed(status)  # at once: the next record may belong to the same window
         return status

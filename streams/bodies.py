@@ -1,22 +1,18 @@
-"""The bodies of waiting emails: a bounded number of bytes in memory, the rest read again from ``email.requested``."""
+"""The bodies of waiting emails: a bounded number of bytes in memory, the rest read again from ``email.requested``.
+
+A partition that cannot be read holds up its own emails only: it is left out of what is read for the others, and asked
+again beside them whenever an email of its own is wanted.
+"""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
-
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from mailstream.errors import NotCaughtUp
-from mailstream.log import tail
-from mailstream.log.client import connection
 from mailstream.settings import Settings
 from mailstream.status import Coordinates
+from streams.body_reader import BodyReader, Found
 
-READ_SECONDS = 10.0
-#: Offsets that are read through rather than jumped over, between two wanted ones.
-NEAR = 200
 OVERHEAD_BYTES = 200  #: what Python needs around a body
 
 
@@ -24,15 +20,15 @@ class Bodies:
     """Values of request records by their coordinates."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
-        self._topic = topic
         self._limit = settings.bodies_bytes
         self._kept: OrderedDict[Coordinates, bytes] = OrderedDict()
         self._size = 0
-        self._thread = ThreadPoolExecutor(1, "bodies")
-        self._config = {**tail.SETTINGS, **tail.LITTLE_AHEAD, **connection(settings), "enable.partition.eof": True}
-        self._consumer: Consumer | None = None
+        self._reader = BodyReader(settings, topic, self._limit / 4)
         self._reading = asyncio.Lock()
-        self._asked: set[Coordinates] = set()  #: whoever waits for a body
+        self._asked: set[Coordinates] = set()  #: emails that wait for their body
+        self._silent: set[int] = set()  #: partitions that did not answer
+        self._reader_of_silent = BodyReader(settings, topic, self._limit / 4)
+        self._asking_silent = asyncio.Lock()
         self.due_next: Callable[[], Iterable[Coordinates]] = tuple  #: what will be asked for soon
 
     def keep(self, place: Coordinates, value: bytes) -> None:
@@ -55,7 +51,7 @@ class Bodies:
             self._drop(place)
 
     async def get(self, place: Coordinates) -> bytes | None:
-        """The body; None when the log does not hold it any more. Raises NotCaughtUp when Kafka does not answer.
+        """The body; None when the log does not hold it any more. Raises NotCaughtUp when its partition does not answer.
 
         A body that is missing is read together with those that are due next.
         """
@@ -63,91 +59,44 @@ class Bodies:
             return value
         self._asked.add(place)  # all who wait are read together: they are not due next any more, they are in work
         try:
-            async with self._reading:  # who waited here has probably been read with the others
-                if (value := self._kept.get(place)) is not None:
-                    return value
-                found = await self.read([*self._asked, *self.due_next()])
-                return found.get(place) or (await self.read([place])).get(place)  # very large bodies: not all were read
+            if place.partition not in self._silent:
+                async with self._reading:  # who waited here has probably been read with the others
+                    if (value := self._kept.get(place)) is not None:
+                        return value
+                    found = await self._read([*self._asked, *self.due_next()])
+                    if place not in found:  # very large bodies, or a silent partition before it: not all were read
+                        found = await self._read([place])
+                if place.partition not in self._silent:
+                    return found.get(place)
         finally:
             self._asked.discard(place)
+        return await self._get_from_silent(place)
 
-    async def read(self, places: Iterable[Coordinates]) -> dict[Coordinates, bytes]:
-        """Read bodies from the log and keep them; neighbours in one fetch. What is gone is missing in the answer.
-
-        Raises NotCaughtUp when Kafka does not answer in time.
-        """
-        wanted = sorted({(place.partition, place.offset) for place in places if place not in self._kept})
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.run_in_executor(self._thread, self._read, wanted)
-        except KafkaException as error:
-            raise NotCaughtUp(f"email.requested cannot be read: {error.args[0].str()}") from None
+    async def _read(self, places: Iterable[Coordinates]) -> Found:
+        """Read, and keep, what is at these places in partitions that answer; learn which do not."""
+        wanted = {p for p in places if p not in self._kept and p.partition not in self._silent}
+        found, failed = await self._reader.read(wanted)
         for place, value in found.items():
             self.keep(place, value)
+        self._silent |= failed.keys()
         return found
 
+    async def _get_from_silent(self, place: Coordinates) -> bytes | None:
+        if self._asking_silent.locked():  # to wait here would take the place of an email that can be sent
+            raise NotCaughtUp(f"email.requested/{place.partition} did not answer, and is asked again")
+        async with self._asking_silent:
+            found, failed = await self._reader_of_silent.read([place])
+        if failed:
+            raise NotCaughtUp(failed[place.partition])
+        self._silent.discard(place.partition)
+        if (value := found.get(place)) is not None:
+            self.keep(place, value)
+        return value
+
     async def close(self) -> None:
-        """Close the reader."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._close)
-        self._thread.shutdown()
+        """Close the readers."""
+        await self._reader.close()
+        await self._reader_of_silent.close()
 
     def _drop(self, place: Coordinates) -> None:
         self._size -= len(self._kept.pop(place)) + OVERHEAD_BYTES
-
-    # -- on the reader's thread ---------------------------------------------------------------------------
-
-    def _read(self, wanted: list[tuple[int, int]]) -> dict[Coordinates, bytes]:
-        found: dict[Coordinates, bytes] = {}
-        try:
-            self._read_runs(wanted, found)
-        finally:
-            if self._consumer is not None:
-                self._consumer.unassign()  # else it goes on reading ahead
-        return found
-
-    def _read_runs(self, wanted: list[tuple[int, int]], found: dict[Coordinates, bytes]) -> None:
-        for partition, group in groupby(wanted, key=lambda place: place[0]):
-            offsets = [offset for _, offset in group]
-            while offsets:
-                count = next((n for n in range(1, len(offsets)) if offsets[n] - offsets[n - 1] > NEAR), len(offsets))
-                if sum(map(len, found.values())) > self._limit / 4:
-                    return
-                self._read_run(partition, offsets[:count], found)
-                offsets = offsets[count:]
-
-    def _read_run(self, partition: int, offsets: list[int], found: dict[Coordinates, bytes]) -> None:
-        if self._consumer is None:
-            self._consumer = Consumer(self._config)
-        low, _ = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=READ_SECONDS)
-        offsets = [offset for offset in offsets if offset >= low]  # the others were deleted by retention
-        if not offsets:
-            return
-        wanted, last = set(offsets), offsets[-1]
-        self._consumer.assign([TopicPartition(self._topic, partition, offsets[0])])
-        waited = size = 0.0
-        while waited < READ_SECONDS:
-            first = self._consumer.poll(0.5)
-            if first is None:
-                waited += 0.5
-                continue
-            for message in [first, *self._consumer.consume(500, 0)]:
-                size += len(message.value() or b"")
-                if self._take(message, wanted, found) >= last or size > self._limit / 4:
-                    return
-        raise NotCaughtUp(f"email.requested/{partition} could not be read up to offset {last} in {READ_SECONDS:.0f} s")
-
-    def _take(self, message: Message, wanted: set[int], found: dict[Coordinates, bytes]) -> int:
-        """Keep one message if it is wanted. Returns how far the reading has come."""
-        partition, offset = message.partition() or 0, message.offset() or 0
-        if (error := message.error()) is None:
-            if offset in wanted and (value := message.value()) is not None:
-                found[Coordinates(partition, offset)] = value
-            return offset
-        if error.code() == KafkaError._PARTITION_EOF:
-            return offset
-        return -1
-
-    def _close(self) -> None:
-        if self._consumer is not None:
-            self._consumer.close()

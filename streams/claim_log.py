@@ -84,6 +84,7 @@ class ClaimLog:
             nonce=nonce,
             worker=self._worker,
             at=moment(self._clock.now()),
+            order=status.order,
             instead=instead,
             not_before=not_before,
             possible_duplicate=possible_duplicate,

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from mailstream.request import Lane
-from streams.core.cold import READY, Key, key_in
+from streams.core.cold import NUMBER, Key, key_in
 from streams.core.waiting import Waiting
 from streams.scratch import Scratch
 
-_LANES = tuple(READY)
+_LANES = tuple(NUMBER)
 _ALL = "SELECT serial, id, partition, recipient, lane, created, place, due, expires FROM waiting "
 _NEXT = _ALL + "WHERE queue = ? AND key <= ? ORDER BY key, place LIMIT ?"
 _IDS = "SELECT id FROM waiting WHERE queue = ? ORDER BY key, place LIMIT ?"
@@ -54,10 +54,10 @@ class ColdWaiting:
     def put(self, queue: int, emails: Collection[Waiting]) -> None:
         """Take in emails that are not in it."""
         rows = [
-            (e.id, e.partition, e.recipient, READY[e.lane], e.created, e.order, e.due, e.expires, queue, key_in(queue, e)[0])
+            (e.id, e.partition, e.recipient, NUMBER[e.lane], e.created, e.order, e.due, e.expires, queue, key_in(queue, e)[0])
             for e in emails
         ]  # fmt: skip
-        self._counts.update(READY[e.lane] for e in emails)
+        self._counts.update(NUMBER[e.lane] for e in emails)
         self._scratch.many(_INSERT, rows)
 
     def first(self, queue: int) -> Key | None:

@@ -121,7 +121,10 @@ class Ownership:
         await self._catch_up(self._status, gained)
         failpoint("C13", "")
         begins = await self._ends.first(self._attempts, gained)
-        emptied = await self._emptied(gained)
+        ends = await self._ends.last(self._attempts, gained)
+        for partition in gained:
+            self._require_read(partition, ends[self._attempts, partition])
+        emptied = {p for p in gained if self._is_emptied(p, ends[self._attempts, p])}
         if emptied:
             await self._begin_rebuild(emptied)
         starts = {
@@ -162,12 +165,20 @@ class Ownership:
             return begin
         return mark.offset
 
-    async def _emptied(self, gained: set[int]) -> set[int]:
-        """The partitions whose statuses are gone: the topic was made anew, or a broker lost its newest records."""
-        ends = await self._ends.last(self._attempts, gained)
-        return {p for p in gained if self._is_emptied(p, ends[self._attempts, p])}
+    def _require_read(self, partition: int, end: int) -> None:
+        """Raise LogLost when ``email.attempts`` ends before what was read of it: a fold of the rest would know too little."""
+        mark = self._marks.get(partition)
+        if mark is not None and mark.offset > end:
+            raise LogLost(
+                f"{self._attempts}/{partition}: it ends at offset {end}, but was read up to {mark.offset} before: it was made "
+                "anew, or restored from an older copy. Who was called meanwhile is unknown, and nothing was sent. Restore the "
+                f"topic with all its records, or give them up by deleting the group {self._group} while no worker runs; then "
+                "an email that was called may be called again",
+                records=mark.offset - end,
+            )
 
     def _is_emptied(self, partition: int, end_of_attempts: int) -> bool:
+        """Whether the partition's statuses are gone: the topic was made anew, or a broker lost its newest records."""
         end, mark = self._reached.get((self._status, partition), 0), self._marks.get(partition)
         if mark is None:  # a checkpoint may also expire: then only if nothing at all is there
             return end == 0 and end_of_attempts > 0

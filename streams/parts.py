@@ -210,7 +210,12 @@ class Parts:
             request_retention=request_retention,
         )
         rebuild = Rebuild(
-            settings, table=self.table, accept=self.accept, feedback=self.feedback, publisher=self.publisher
+            settings,
+            table=self.table,
+            accept=self.accept,
+            feedback=self.feedback,
+            publisher=self.publisher,
+            clock=clock,
         )
         self.ownership = Ownership(
             settings,

@@ -88,6 +88,8 @@ class Projection:
             self._settled.done(slot)
             self._tell(record, has_won=False)
             return
+        if self._table.is_silent(partition):
+            before = fold.reborn(before, record)
         verdict, after = fold.attempted(before, record)
         VERDICTS[verdict].inc()
         if after is before:

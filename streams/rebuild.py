@@ -6,16 +6,22 @@ an email as waiting that was called long ago.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from itertools import islice
 
 import structlog
-from confluent_kafka import Message
+from confluent_kafka import KafkaException, Message
+from msgspec import structs
 
 from mailstream import topics
+from mailstream.clock import Clock
+from mailstream.errors import NotCaughtUp
+from mailstream.log import check, client
 from mailstream.log.publish import Publisher
 from mailstream.log.read import Reader, Span
 from mailstream.settings import Settings
+from mailstream.status import EmailStatus
 from mailstream.topics import Naming, Topic
 from streams.accept import Accept
 from streams.core.intake import Received
@@ -32,23 +38,33 @@ class Rebuild:
     """One step per method, in the order in which ``ownership.py`` takes them."""
 
     def __init__(
-        self, settings: Settings, *, table: StatusTable, accept: Accept, feedback: Feedback, publisher: Publisher
+        self,
+        settings: Settings,
+        *,
+        table: StatusTable,
+        accept: Accept,
+        feedback: Feedback,
+        publisher: Publisher,
+        clock: Clock,
     ) -> None:
-        self._settings, self._naming = settings, Naming(settings.topic_prefix)
+        self._settings, self._naming, self._clock = settings, Naming(settings.topic_prefix), clock
         self._table, self._accept, self._feedback, self._publisher = table, accept, feedback, publisher
+        self._begins: dict[int, float] = {}  #: by partition: since when email.attempts is whole, in seconds since 1970
 
     async def requests(self, partitions: Iterable[int]) -> None:
         """Every email is born again that was asked for, whether its offset was committed or not.
 
-        One that is older than what ``email.attempts`` keeps is left out: nobody can say what became of it.
+        One is left out that is older than the oldest kept record of ``email.attempts`` and than the topic's retention:
+        what is known of its attempts may have been deleted. Raises NotCaughtUp.
         """
+        oldest = self._clock.now() - await asyncio.to_thread(self._retention)
         for partition in partitions:
-            begin = await self._begin_of_attempts(partition)
+            self._begins[partition] = begin = await self._begin_of_attempts(partition)
             born = forgotten = 0
 
-            def bear(record: Received, begin: int = begin) -> None:
+            def bear(record: Received, begin: float = begin) -> None:
                 nonlocal born, forgotten
-                if record.timestamp_ms < begin:
+                if record.timestamp_ms / 1000 < min(begin, oldest):
                     forgotten += 1
                 else:
                     born += self._accept.bear_again(record)
@@ -72,18 +88,32 @@ class Rebuild:
             self._table.loud(partition)
             for status in self._table.statuses([partition]):
                 await self._publisher.room()
-                self._table.rewrite(status.id, partition)
+                if self._may_have_been_called(status, partition):
+                    self._table.put(structs.replace(status, possible_duplicate=True), partition)
+                else:
+                    self._table.rewrite(status.id, partition)
         while self._publisher.pending() or self._table.unwritten():
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _begin_of_attempts(self, partition: int) -> int:
-        """Since when ``email.attempts`` is whole, in milliseconds since 1970; 0: nothing of it was ever deleted."""
+    def _may_have_been_called(self, status: EmailStatus, partition: int) -> bool:
+        """Whether attempts of an email that waits may be gone: by its age not for retention, but by another hand."""
+        asked_at = status.request_at or status.created_at
+        return not status.final and status.attempt == 0 and asked_at.timestamp() < self._begins[partition]
 
-        def look(reader: Reader) -> int:
+    def _retention(self) -> float:
+        try:
+            return check.retention_seconds(client.admin(self._settings), self._settings, topics.ATTEMPTS)
+        except (KafkaException, TimeoutError):
+            raise NotCaughtUp("the brokers do not say how long they keep email.attempts; nothing was sent") from None
+
+    async def _begin_of_attempts(self, partition: int) -> float:
+        """The time of the oldest kept record; infinite: all were deleted; 0: none ever was."""
+
+        def look(reader: Reader) -> float:
             span = reader.span(self._naming.of(topics.ATTEMPTS), partition)
             if span.start == 0:
-                return 0
-            return next((record.timestamp()[1] for record in reader.records(span)), 0)
+                return 0.0
+            return next((record.timestamp()[1] / 1000 for record in reader.records(span)), math.inf)
 
         with Reader(self._settings) as reader:
             return await asyncio.to_thread(look, reader)

@@ -155,7 +155,7 @@ class Sending:
 
         async def may_start() -> bool:
             nonlocal start
-            start = await self._gate.passed(lambda: won.id in self._recalled)
+            start = await self._gate.passed(lambda: won.id in self._recalled or not self._stands(won))
             if start is not None:
                 self._at_gate.discard(won.id)  # from here on it is too late to give it back
             started()
@@ -164,7 +164,12 @@ class Sending:
 
         answer = await self._provider.send(mail, may_start)
         if isinstance(answer, Withheld):
-            await self._claim_log.release(won, "the worker stopped, lost the partition, or is paused")
+            why = (
+                "the worker stopped, lost the partition, or is paused"
+                if self._stands(won)
+                else "it was settled meanwhile"
+            )
+            await self._claim_log.release(won, why)
             return
         ended_at = self._clock.now()
         started_at = start.wall_ns / 1e9 if start is not None else ended_at
@@ -195,6 +200,11 @@ class Sending:
         failpoint("C10", won.id)
         if outcome is not Outcome.ACCEPTED:
             log.info("not sent", email=won.id, attempt=won.attempt, result=outcome, code=code)
+
+    def _stands(self, won: Won) -> bool:
+        """Whether the claim still means a call: evidence of an earlier call may come while a marked resend waits."""
+        status = self._table.get_status(won.id)
+        return status is not None and (status.status, status.nonce) == (Status.PROCESSING, won.nonce)
 
     # -- after the call -----------------------------------------------------------------------------------
 

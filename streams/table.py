@@ -252,6 +252,10 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """Write nothing of this partition until ``loud``, or until it is lost: its statuses are being made anew."""
         self._silent.add(partition)
 
+    def is_silent(self, partition: int) -> bool:
+        """Whether the partition's statuses are being made anew."""
+        return partition in self._silent
+
     def loud(self, partition: int) -> None:
         """Write again what changes."""
         self._silent.discard(partition)

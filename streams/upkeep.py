@@ -89,7 +89,7 @@ class Upkeep:
                 return False
             request = codec.decode_requested(value)
             assert isinstance(request, EmailRequest)
-            headers = [*codec.headers_of(request), (codec.CARRIED_HEADER, str(status.order).encode())]
+            headers = [*codec.headers_of(request), (codec.CARRIED_HEADER, _first_record(status))]
             await self._publisher.publish(
                 self._topic,
                 # a record that named no id got one from its place: the copy is in another
@@ -102,3 +102,7 @@ class Upkeep:
             log.warning("not carried, tried again", email=status.id, error=str(error))
             return False
         return True
+
+
+def _first_record(status: EmailStatus) -> bytes:
+    return b"%d/%d" % (status.order, round(status.created_at.timestamp() * 1000))

@@ -15,7 +15,7 @@ from confluent_kafka.cimpl import NewTopic
 from mailstream import topics
 from mailstream.errors import NoKafka, TopicsDiffer
 from mailstream.settings import Settings
-from mailstream.topics import Naming, Topic
+from mailstream.topics import MIB, SAFE_IN_SYNC, SAFE_REPLICATION, Naming, Topic
 
 SECONDS = 10.0
 PAUSE_SECONDS = 0.1
@@ -93,6 +93,32 @@ def _difference(topic: Topic, partitions: int, found: dict[str, str], settings: 
             least = int(settings.max_event_age * 1000) // 7  # a day of the default week: carrying needs half of it
         if 0 <= kept < least:
             return f"keeps records for {kept} ms, at least {least} are needed. Raise retention.ms on it"
+    return _limit(topic, found, settings)
+
+
+def _limit(topic: Topic, found: dict[str, str], settings: Settings) -> str | None:
+    """A limit of the topic, its own or the brokers' default, that deletes records too early, refuses ours, or loses them."""
+    wanted = dict(topic.config)
+    size = int(found.get("retention.bytes", "-1"))
+    if topic.cleanup_policy == "delete" and size >= 0:
+        return (
+            f"has retention.bytes={size}, so records are deleted however young they are. Set retention.bytes=-1 on it"
+        )
+    least = int(wanted.get("max.message.bytes", MIB))  # many small records go in one batch, which counts as one
+    if (most := int(found.get("max.message.bytes", least))) < least:
+        return f"has max.message.bytes={most}, so records of ours are refused. Set max.message.bytes={least} on it"
+    least = int(wanted.get("min.compaction.lag.ms", 0))
+    if (lag := int(found.get("min.compaction.lag.ms", least))) < least:
+        return (
+            f"has min.compaction.lag.ms={lag}, so a higher status can be removed behind a lower one before it is noticed. "
+            f"Set min.compaction.lag.ms={least} on it"
+        )
+    in_sync = int(found.get("min.insync.replicas", SAFE_IN_SYNC))
+    if settings.replication_factor >= SAFE_REPLICATION and in_sync < SAFE_IN_SYNC:
+        return (
+            f"has min.insync.replicas={in_sync}, so what one broker alone has acknowledged is lost with it. "
+            f"Set min.insync.replicas={SAFE_IN_SYNC} on it"
+        )
     return None
 
 
@@ -121,7 +147,7 @@ def apply(admin: AdminClient, settings: Settings) -> list[Finding]:
     missing = [finding for finding in findings if finding.is_missing]
     if not missing:
         return findings
-    extra = {"min.insync.replicas": "2"} if settings.replication_factor >= 3 else {}
+    extra = {"min.insync.replicas": str(SAFE_IN_SYNC)} if settings.replication_factor >= SAFE_REPLICATION else {}
     created = admin.create_topics(
         [
             NewTopic(

@@ -112,6 +112,7 @@ def fold_of(life: Life) -> Fold | None:
     accepted: dict[str, OutcomeRecord] = {}  # by nonce: what was not acknowledged is appended again
     answered, names_two = [], False
     winners = set()
+    former: set[str] = set()  #: nonces of a former life of the id
     for record in _in_order(life.attempts, life.events):
         if isinstance(record, ProviderEvent):
             names_two = names_two or fold.is_duplicate_proven(status, record)
@@ -120,7 +121,9 @@ def fold_of(life: Life) -> Fold | None:
         verdict, status = fold.attempted(status, record)
         if isinstance(record, ClaimRecord) and verdict is Verdict.WON:
             winners.add((record.attempt, record.nonce))
-        if isinstance(record, OutcomeRecord):
+        if verdict is Verdict.FORMER:
+            former.add(record.nonce)
+        if isinstance(record, OutcomeRecord) and record.nonce not in former:
             answered.append(record)
             if record.result is Outcome.ACCEPTED:
                 accepted.setdefault(record.nonce, record)
@@ -193,6 +196,8 @@ def _beginning(life: Life) -> EmailStatus:
             detail="",
             writer=WRITER,
         )
+    if life.published is not None:  # which record began it: others repeat it, or began a life that was forgotten
+        place = Coordinates(0, life.published.order)
     return fold.queued(
         EmailRequest(to=Address("unknown@invalid")),
         email_id=life.id,

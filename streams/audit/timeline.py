@@ -83,7 +83,7 @@ def _request_told(received: Received) -> str:
         case Batch():
             return f"named in batch {record.id} of {len(record.items)}"
         case EmailRequest() if codec.CARRIED_HEADER in headers:
-            return f"carried forward from {headers[codec.CARRIED_HEADER].decode('utf-8', 'replace')}"
+            return f"carried forward from {headers[codec.CARRIED_HEADER].decode('utf-8', 'replace').partition('/')[0]}"
         case EmailRequest():
             moved = headers.get(codec.REKEYED_HEADER)
             came = f", moved here from {moved.decode('utf-8', 'replace')}" if moved else ""

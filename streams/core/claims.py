@@ -27,12 +27,15 @@ class Verdict(StrEnum):
     CLOSED = "CLOSED"  #: the winner's word about the newest attempt
     DOUBT_SETTLED = "DOUBT_SETTLED"  #: the winner's word about an attempt in doubt that another one followed
     KNOWN = "KNOWN"  #: read before; the status has it already
+    FORMER = (
+        "FORMER"  #: a claim of a former life of the id: its status was forgotten, and then the id was asked for again
+    )
     VOID = "VOID"  #: from somebody who has no say: ignored
 
 
 #: Endings of a doubt, without a word on whether anything was sent, or an operator's. Where proof came first they lose:
 #: an email that is proven not accepted has its retries, and may not be shown as SENT. All others say "not sent".
-_ENDS_DOUBT = frozenset({Instead.UNCONFIRMED, Instead.SENT})
+ENDS_DOUBT = frozenset({Instead.UNCONFIRMED, Instead.SENT})
 
 _OPEN = frozenset({Status.PROCESSING, Status.HELD})
 
@@ -56,7 +59,7 @@ def may_claim(status: EmailStatus, *, instead: Instead | None = None, possible_d
     """
     if status.final:
         return False
-    if instead in _ENDS_DOUBT:
+    if instead in ENDS_DOUBT:
         return is_open(status)
     if not is_open(status):
         return True
@@ -76,6 +79,10 @@ def judge(status: EmailStatus, record: AttemptRecord) -> Verdict:
 
 
 def _judge_claim(status: EmailStatus, claim: ClaimRecord) -> Verdict:
+    # Both name the first offset of the request, which is the same for every reader of one life; no clock says that.
+    # With the claim all that its writer says later is void, as that names attempt and nonce.
+    if claim.order is not None and claim.order < status.order:
+        return Verdict.FORMER
     if claim.attempt <= status.attempt:
         winners = {status.nonce, *(doubt.nonce for doubt in doubts(status))}
         return Verdict.KNOWN if claim.nonce in winners else Verdict.LOST

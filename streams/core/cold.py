@@ -8,19 +8,25 @@ from streams.core.waiting import Waiting
 
 Key = tuple[float, int]
 
-#: The queues: those that are not due yet, those that are ready, by lane, and those that are parked behind a recipient.
+#: The queues: those that are not due yet; below it those that are ready, by lane and partition; from 0 on those that are
+#: parked behind a recipient.
 LATER = -1
-READY = {lane: number for number, lane in enumerate(Lane)}
+NUMBER = {lane: number for number, lane in enumerate(Lane)}
+
+
+def ready_in(partition: int, lane: Lane) -> int:
+    """The queue of a partition's due emails of one lane."""
+    return LATER - 1 - partition * len(NUMBER) - NUMBER[lane]
 
 
 def parked_behind(recipient: int, lane: Lane) -> int:
     """The queue of a recipient's emails of one lane that wait behind its first one."""
-    return (recipient + 1) * len(READY) + READY[lane]
+    return recipient * len(NUMBER) + NUMBER[lane]
 
 
 def key_in(queue: int, email: Waiting) -> Key:
-    """What a queue is ordered by."""
-    return (email.due if queue == LATER else email.created), email.order
+    """What a queue is ordered by: those that are not due yet by time, all others by their place in the log."""
+    return (email.due if queue == LATER else 0.0), email.order
 
 
 class Cold(Protocol):

@@ -24,7 +24,7 @@ from mailstream.status import (
     rank_of,
     with_fact,
 )
-from streams.core.claims import Verdict, doubts, is_open, judge
+from streams.core.claims import ENDS_DOUBT, Verdict, doubts, is_open, judge
 from streams.core.groups import group_of
 
 #: What the provider's events about the recipient mean (sendgrid.md §3). Every other event is a fact that proves acceptance.
@@ -112,6 +112,24 @@ def carried(status: EmailStatus, place: Coordinates, at: datetime) -> EmailStatu
     if status.request is not None and status.request.offset >= place.offset:
         return status
     return structs.replace(status, request=place, request_at=at)
+
+
+def reborn(status: EmailStatus, record: AttemptRecord) -> EmailStatus:
+    """What a status that was born again must have been before this record.
+
+    An email that waited for long has younger copies of its request, and its caller may have asked twice: what it is
+    born from need not be its first record, and its first attempts may be older than the log keeps. So a claim of an
+    earlier record is taken for its own: to send nothing is better than to send twice.
+    """
+    if not isinstance(record, ClaimRecord):
+        return status
+    if record.order is not None and record.order < status.order:
+        status = structs.replace(status, order=record.order)
+    if status.attempt or record.attempt == 1:
+        return status
+    before = Status.HELD if record.instead in ENDS_DOUBT else status.status
+    attempt = record.attempt - 1
+    return structs.replace(status, attempt=attempt, status=before, rank=rank_of(before, attempt))
 
 
 def attempted(status: EmailStatus, record: AttemptRecord) -> tuple[Verdict, EmailStatus]:

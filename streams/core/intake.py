@@ -269,6 +269,17 @@ def _conflict(request: EmailRequest, known: EmailStatus) -> str | None:
     return None
 
 
+def first_record(received: Received) -> tuple[int, int]:
+    """Offset and broker's time (ms since 1970) of the first record of its email: a carried copy names them."""
+    order, _, at = (received.headers.get(codec.CARRIED_HEADER) or b"").partition(b"/")
+    return _at_most(received.offset, order), _at_most(received.timestamp_ms, at)
+
+
+def _at_most(highest: int, digits: bytes) -> int:
+    """The number in a header that anybody may have written; ``highest`` where it holds none that can be."""
+    return min(highest, int(digits)) if digits.isdigit() and len(digits) < 20 else highest
+
+
 def with_fault(asked: Asked, reason: Reason, detail: str) -> Asked:
     """The same, found out to be impossible (a template that does not render)."""
     return replace(asked, fault=(reason, detail))

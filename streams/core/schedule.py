@@ -1,7 +1,7 @@
 """Which email is next: lane, due time, order among the emails of one recipient, gap per recipient.
 
-A recipient that waits parks only itself. At most one email of a recipient is in work at a time, so two that are both
-due are called in the order of their requests.
+A recipient that waits parks only itself. At most one email of a recipient is in work at a time, and those of its
+partition that are due go in the order of the log, so two that are both due are called in the order of their requests.
 
 With a cold place only a bounded number of emails is in memory: the first ones of each queue. Of every other queue the
 *floor* is known, a key that no cold one comes before; what is wanted behind it is taken from there first (ADR-0016).
@@ -15,17 +15,16 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from mailstream.request import Lane
-from streams.core.cold import LATER, READY, Cold, Key, key_in, parked_behind
+from streams.core.cold import LATER, Cold, Key, key_in, parked_behind, ready_in
 from streams.core.lanes import Lanes
+from streams.core.ready import SPARE, Ready
+from streams.core.timed import Timed
 from streams.core.waiting import Waiting
 
-#: A heap is made anew when it holds more than twice the emails that wait, and this many more; so often that is looked at.
-SPARE = 64
 LANES = tuple(Lane)
 #: Emails that may be parked, or come due out of the cold, before the caller gets a word in.
 AT_ONCE = 2000
 COMING_FORWARD = 16  #: emails of one recipient that are taken from the cold together
-_LAST_READY = max(READY.values())
 _HIGHEST: Key = (math.inf, 0)
 
 
@@ -33,17 +32,16 @@ class Schedule:
     """Told the time, asks nobody. Each id is in it at most once."""
 
     def __init__(self, *, recipient_gap: float = 0.0, cold: Cold | None = None, most_hot: int = sys.maxsize) -> None:
-        """``most_hot`` (8 or more): emails in memory when there is a ``cold`` place for the rest."""
+        """``most_hot`` (8 or more): emails in memory when there is a ``cold`` place for the rest; each queue may keep one."""
         self._recipient_gap = recipient_gap
         self._lanes = Lanes()
         self._known: dict[str, Waiting] = {}
-        self._later: list[tuple[float, int, Waiting]] = []  #: not due yet, by due time
-        self._ready: dict[Lane, list[Waiting]] = {lane: [] for lane in Lane}
-        self._expiring: list[tuple[float, int, Waiting]] = []
+        self._later = Timed(self._is_waiting)  #: not due yet, by due time
+        self._ready = Ready(self._is_waiting, self._first_in)
+        self._expiring = Timed(self._is_waiting)
         self._busy: set[int] = set()  #: recipients with an email in work, or in their gap
         self._parked: dict[int, dict[Lane, list[Waiting]]] = {}  #: due emails of a recipient behind its first one
         self._resting: list[tuple[float, int]] = []  #: recipients in their gap, by its end
-        self._serial = 0
         self._untidied = 0  #: how often nobody looked for dead entries
         self._cold, self._most_hot = cold, most_hot
         self._floors: dict[int, Key] = {}  #: of the cold queues, but for those behind a recipient
@@ -65,7 +63,7 @@ class Schedule:
     def add(self, email: Waiting, now: float) -> None:
         """Let an email wait, instead of its former place when it has one."""
         self.remove(email.id)  # whoever stood behind its former place comes forward
-        queue = LATER if email.due > now else READY[email.lane]
+        queue = LATER if email.due > now else ready_in(email.partition, email.lane)
         if self._floors and self._is_behind(queue, email):
             self._put_cold(queue, [email])
             return
@@ -89,6 +87,8 @@ class Schedule:
             self._cold.lose(lost)
         for email_id in [email.id for email in self._known.values() if email.partition in lost]:
             self.remove(email_id)
+        self._ready.lose(lost)
+        self._floors = {queue: floor for queue, floor in self._floors.items() if self._cold and self._cold.first(queue)}
 
     def next(self, now: float) -> Waiting | None:
         """Take the next email out and mark its recipient as in work; ``done`` must follow.
@@ -97,11 +97,12 @@ class Schedule:
         """
         self._wake(now)
         for _ in range(AT_ONCE):
-            lanes = [lane for lane in LANES if self._first_of(lane) is not None]
-            if not lanes:
+            firsts = {lane: first for lane in LANES if (first := self._ready.first_of(lane)) is not None}
+            if not firsts:
                 return None
-            lane = self._lanes.choose(lanes)
-            email = heapq.heappop(self._ready[lane])
+            lane = self._lanes.choose(firsts)
+            email = firsts[lane]
+            self._ready.take(email)
             if email.recipient in self._busy:
                 heapq.heappush(self._parked.setdefault(email.recipient, {}).setdefault(lane, []), email)
                 continue
@@ -121,34 +122,33 @@ class Schedule:
     def wakes_at(self, now: float) -> float | None:
         """When ``next`` may have somebody: ``now``, a time to come, or None while there is nobody to wait for."""
         self._wake(now)
-        if any(self._first_of(lane) is not None for lane in LANES):
+        if any(self._ready.first_of(lane) is not None for lane in LANES):
             return now
-        times = [heap[0][0] for heap in (self._later, self._resting) if heap]
-        if (floor := self._floors.get(LATER)) is not None:
-            times.append(floor[0])
-        return min(times, default=None)
+        resting = self._resting[0][0] if self._resting else None
+        floor = self._floors.get(LATER, (None, 0))[0]
+        return min((at for at in (self._later.first(), resting, floor) if at is not None), default=None)
 
     def expired(self, now: float, *, at_most: int | None = None) -> list[Waiting]:
         """Take out the emails whose ``expires_at`` has passed, or the first few of them."""
         found: list[Waiting] = []
-        while self._expiring and self._expiring[0][0] <= now and (at_most is None or len(found) < at_most):
-            email = heapq.heappop(self._expiring)[2]
-            if self._is_waiting(email):
-                self.remove(email.id)
-                found.append(email)
+        while (at_most is None or len(found) < at_most) and (email := self._expiring.take(now)) is not None:
+            self.remove(email.id)
+            found.append(email)
         if self._cold and self._cold_expiry is not None and self._cold_expiry <= now:
             cold = self._cold.expired(now, -1 if at_most is None else at_most - len(found))
             self._cold_expiry = self._cold.first_expiry()
-            for email in cold:
-                self._come_forward(email.recipient)
+            for each in cold:
+                self._come_forward(each.recipient)
             found += cold
         return found
 
     def due_next(self, count: int) -> list[str]:
         """About the next ``count`` due emails, for reading their bodies ahead; their order is not exact."""
         found: list[str] = []
-        for lane, ready in self._ready.items():
-            found += self._first_ones(ready, READY[lane], count)
+        for lane in LANES:
+            queues = self._ready.queues_of(lane)
+            for queue, emails in queues.items():
+                found += self._first_ones(emails, queue, 1 + count // len(queues))
         each = 1 + count // (1 + len(self._busy))
         for recipient in islice(self._busy, count):  # with few recipients all the others wait behind these
             if len(found) >= count:
@@ -169,29 +169,23 @@ class Schedule:
         """Since when the oldest email of each lane has been due: the one that was asked for first; lanes without one are left out."""
         found: dict[Lane, float] = {}
         for lane in LANES:
-            firsts = [self._first_of(lane)]
+            firsts = [self._ready.first_of(lane)]
             firsts += [self._head_of(lanes[lane]) for lanes in self._parked.values() if lane in lanes]
             if since := [max(email.created, email.due) for email in firsts if email is not None]:
                 found[lane] = min(since)
         return found
 
-    def _first_of(self, lane: Lane) -> Waiting | None:
-        first = self._head_of(self._ready[lane])
-        while self._floors and (floor := self._floors.get(READY[lane])) is not None:
-            if first is not None and key_in(READY[lane], first) <= floor:
-                break
-            self._warm(READY[lane])
-            first = self._head_of(self._ready[lane])
-        return first
+    def _first_in(self, queue: int, ready: list[Waiting]) -> Waiting | None:
+        while True:
+            first, floor = self._head_of(ready), self._floors.get(queue)
+            if floor is None or (first is not None and key_in(queue, first) <= floor):
+                return first
+            self._warm(queue)
 
     def _first_ones(self, hot: list[Waiting], queue: int, count: int) -> list[str]:
         hot.sort()  # still a heap; one that was not would hide many of the next, and each costs a look-up of its own
         found = [email.id for email in hot[:count] if self._is_waiting(email)]
-        if (
-            len(found) < count
-            and self._cold
-            and (queue in self._floors if queue <= _LAST_READY else self._is_parked_cold)
-        ):
+        if len(found) < count and self._cold and (queue in self._floors if queue < 0 else self._is_parked_cold):
             found += self._cold.ids(queue, count)
         return found[:count]
 
@@ -211,20 +205,13 @@ class Schedule:
         self._untidied = 0
         most = 2 * len(self._known) + SPARE
         for timed in (self._later, self._expiring):
-            if len(timed) > most:
-                timed[:] = [entry for entry in timed if self._is_waiting(entry[2])]
-                heapq.heapify(timed)
-        for ready in self._ready.values():
-            if len(ready) > most:
-                ready[:] = filter(self._is_waiting, ready)
-                heapq.heapify(ready)
+            timed.tidy(most)
+        self._ready.tidy(most)
 
     def _wake(self, now: float) -> None:
         self._tidy()
-        while self._later and self._later[0][0] <= now:
-            email = heapq.heappop(self._later)[2]
-            if self._is_waiting(email):
-                heapq.heappush(self._ready[email.lane], email)
+        while (email := self._later.take(now)) is not None:
+            self._ready.put(email)
         if self._floors and now != self._came_due:
             self._wake_cold(now)
         while self._resting and self._resting[0][0] <= now:
@@ -244,7 +231,7 @@ class Schedule:
             return
         for lane, behind in list(lanes.items()):
             if self._head_of(behind) is not None:
-                heapq.heappush(self._ready[lane], heapq.heappop(behind))
+                self._ready.put(heapq.heappop(behind))
             if not behind:
                 del lanes[lane]
         if not lanes:
@@ -255,20 +242,21 @@ class Schedule:
     def _put_hot(self, queue: int, email: Waiting) -> None:
         self._know(email)
         if queue == LATER:
-            heapq.heappush(self._later, (email.due, self._serial, email))
+            self._later.put(email.due, email)
         else:
-            heapq.heappush(self._ready[email.lane], email)
+            self._ready.put(email)
 
     def _know(self, email: Waiting) -> None:
         self._known[email.id] = email
-        self._serial += 1
         if email.expires is not None:
-            heapq.heappush(self._expiring, (email.expires, self._serial, email))
+            self._expiring.put(email.expires, email)
 
     def _put_cold(self, queue: int, emails: list[Waiting]) -> None:
         assert self._cold is not None
         self._cold.put(queue, emails)
-        if queue <= _LAST_READY:
+        if queue < 0:
+            if queue != LATER:
+                self._ready.is_cold(queue, min(emails))
             self._floors[queue] = min(self._floors.get(queue, _HIGHEST), *(key_in(queue, email) for email in emails))
         else:
             self._is_parked_cold = True
@@ -284,7 +272,8 @@ class Schedule:
     def _warm(self, queue: int) -> None:
         """Take the first ones of a cold queue into memory."""
         assert self._cold is not None
-        for email in self._cold.take(queue, self._most_hot // 8):
+        count = self._most_hot // 4 // len(self._ready)  # each queue may have so many
+        for email in self._cold.take(queue, max(1, count)):
             self._put_hot(queue, email)
         self._find_floor(queue)
         self._spill()
@@ -313,7 +302,7 @@ class Schedule:
         self._came_due = now
         behind: dict[int, list[Waiting]] = {}
         for email in self._cold.take(LATER, AT_ONCE, until=now):
-            queue = READY[email.lane]
+            queue = ready_in(email.partition, email.lane)
             if self._is_behind(queue, email):
                 behind.setdefault(queue, []).append(email)
             else:
@@ -335,19 +324,16 @@ class Schedule:
         if self._cold is None or len(self._known) <= self._most_hot:
             return
         while len(self._known) > self._most_hot * 3 // 4:
-            lane = max(Lane, key=lambda lane: len(self._ready[lane]))
             behind = sum(len(emails) for lanes in self._parked.values() for emails in lanes.values())
-            longest = max(behind, len(self._later), len(self._ready[lane]))
+            longest = max(behind, len(self._later), self._ready.longest())
+            if longest <= 1:
+                break  # the first one of each queue stays
             if longest == behind:
                 self._spill_parked()
             elif longest == len(self._later):
-                entries = sorted(entry for entry in self._later if self._is_waiting(entry[2]))
-                self._later[:] = entries[: len(entries) // 2]
-                self._leave(LATER, [email for *_, email in entries[len(entries) // 2 :]])
+                self._leave(LATER, self._later.take_last_half())
             else:
-                emails = sorted(filter(self._is_waiting, self._ready[lane]))
-                self._ready[lane][:] = emails[: len(emails) // 2]
-                self._leave(READY[lane], emails[len(emails) // 2 :])
+                self._leave(*self._ready.take_last_half())
         self._tidy()
 
     def _spill_parked(self) -> None:

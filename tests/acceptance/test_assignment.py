@@ -127,17 +127,16 @@ async def cancelled(system: MailSystem, ids: list[str]) -> set[int]:
 @contextmanager
 def refusing(settings: Settings, topic: Topic) -> Iterator[None]:
     """The topic takes no records: what a cluster does that has too few replicas left."""
-    admin = client.admin(settings)
-    usual = dict(topic.config).get("max.message.bytes", "1048588")
-    set_largest(admin, Naming(settings.topic_prefix).of(topic), "200")
+    admin, name = client.admin(settings), Naming(settings.topic_prefix).of(topic)
+    demand_replicas(admin, name, 2)  # there is one
     try:
         yield
     finally:
-        set_largest(admin, Naming(settings.topic_prefix).of(topic), usual)
+        demand_replicas(admin, name, 1)
 
 
-def set_largest(admin: AdminClient, topic: str, size: str) -> None:
-    entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
+def demand_replicas(admin: AdminClient, topic: str, count: int) -> None:
+    entry = ConfigEntry("min.insync.replicas", str(count), incremental_operation=AlterConfigOpType.SET)
     wanted = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     for done in admin.incremental_alter_configs([wanted]).values():
         done.result(10)

@@ -6,16 +6,18 @@ from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Message, TopicPartition
 
-from mailstream import topics
+from mailstream import codec, topics
 from mailstream.log import client
 from mailstream.log.publish import Publisher
+from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.settings import Settings
 from mailstream.topics import Naming
 from streams.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
-from tests.support.mail_system import KEY, MailSystem, twice
+from tests.support.mail_system import KEY, MailSystem, an_address, twice
 from tests.support.processes import Programs, command
+from tests.support.system import PARTITIONS
 from tests.support.whole_topic import whole_topic
 
 pytestmark = pytest.mark.long
@@ -98,6 +100,42 @@ async def test_a_second_start_trusts_what_was_made_anew(programs: Programs, sett
     assert "made anew" not in second.log.read_text()
     assert len(list(whole_topic(system.settings, topics.STATUS))) == records == len(ids)
     assert len(system.ledger(refused=True)) == len(ids)
+
+
+@pytest.mark.timeout(120)
+async def test_a_mail_that_waits_longer_than_the_oldest_kept_attempt_is_sent(
+    programs: Programs, settings: Settings, tmp_path: Path
+) -> None:
+    """In a quiet partition the oldest kept attempt may be of yesterday."""
+    system = MailSystem(programs, settings, send_gap=0, session_timeout=6).start()
+    assert system.api is not None
+    deleted = system.ask(_address_in(1))
+    await system.all_have([deleted], "SENT", within_seconds=20)
+    due_at = datetime.now(UTC) + timedelta(seconds=WAIT_SECONDS)
+    waiting = system.ask(_address_in(1), send_at=due_at.isoformat())
+    kept = system.ask(_address_in(1))
+    await system.all_have([kept], "SENT", within_seconds=20)
+    for program in (*system.workers, system.api):
+        program.stop()
+    attempts = TopicPartition(Naming(settings.topic_prefix).of(topics.ATTEMPTS), 1, 2)  # claim and outcome of the first
+    client.admin(settings).delete_records([attempts])[attempts].result(10)
+    _delete_statuses(system.settings)
+    command("topics", "apply", settings=system.settings, folder=tmp_path)
+
+    system.start()
+    await system.all_have([waiting, kept, deleted], "SENT", within_seconds=WAIT_SECONDS + 20)
+
+    newest = {m.key(): codec.decode_status(m.value() or b"") for m in whole_topic(system.settings, topics.STATUS)}
+    assert twice(system.ledger()) == {deleted}, "only what another hand deleted could not be known"
+    assert newest[deleted.encode()].possible_duplicate, "and then its second call is marked"
+    assert not newest[kept.encode()].possible_duplicate
+
+
+def _address_in(partition: int) -> str:
+    while True:
+        address = an_address()
+        if partition_of(recipient_hash(canonical(address)), PARTITIONS) == partition:
+            return address
 
 
 def _shown(system: MailSystem, id_: str) -> dict[str, Any]:

@@ -2,12 +2,18 @@
 
 import asyncio
 
+import pytest
+from confluent_kafka.admin import NewPartitions
+
 from mailstream import topics
+from mailstream.errors import NotCaughtUp
+from mailstream.log import client
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
 from mailstream.status import Coordinates
 from mailstream.topics import Naming
 from streams.bodies import Bodies
+from tests.support.eventually import eventually
 
 EMAILS = 60
 
@@ -31,5 +37,39 @@ async def test_all_who_wait_for_a_body_are_served_by_two_reads(settings: Setting
 
     assert found == values
     assert reads <= 2, "one for the first who came, one for all who came meanwhile"
+    await bodies.close()
+    await publisher.close()
+
+
+async def test_a_partition_that_cannot_be_read_holds_up_its_own_emails_only(settings: Settings) -> None:
+    topic, publisher = Naming(settings.topic_prefix).of(topics.REQUESTED), Publisher(settings)
+    positions = [await publisher.publish(topic, b"body", key=b"key", partition=p) for p in range(settings.partitions)]
+    good = [Coordinates(position.partition, position.offset) for position in positions]
+    silent = Coordinates(settings.partitions, 0)  # it comes later
+    bodies = Bodies(settings, topic)
+    bodies.due_next = lambda: [silent]  # it is read with whatever is read
+
+    wanted = [good[0], silent, silent, *good[1:]]
+    found = await asyncio.gather(*(bodies.get(place) for place in wanted), return_exceptions=True)
+
+    assert [found[0], *found[3:]] == [b"body"] * len(good)
+    assert all(isinstance(error, NotCaughtUp) for error in found[1:3])
+    with pytest.raises(NotCaughtUp, match=f"email.requested/{silent.partition}"):
+        await bodies.get(silent)
+
+    more = client.admin(settings).create_partitions([NewPartitions(topic, settings.partitions + 1)])
+    more[topic].result(10)
+    await publisher.close()  # it does not know of the partition
+    publisher = Publisher(settings)
+    await publisher.publish(topic, b"late", key=b"key", partition=silent.partition)
+
+    async def body() -> bytes | None:
+        try:
+            return await bodies.get(silent)
+        except NotCaughtUp:
+            return None
+
+    assert await eventually(body, within_seconds=20, waiting_for="its body") == b"late"
+    assert await bodies.get(silent) == b"late"
     await bodies.close()
     await publisher.close()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from mailstream import topics
@@ -14,7 +14,7 @@ from mailstream.settings import Settings
 from mailstream.topics import Naming, Topic
 from tests.support.broker import Kafka
 from tests.support.eventually import eventually_here
-from tests.support.system import PARTITIONS, some_settings
+from tests.support.system import PARTITIONS, some_settings, topics_of
 
 
 @pytest.fixture
@@ -91,6 +91,30 @@ def test_without_topics_nothing_starts_and_the_way_out_is_named(bare: Settings) 
         pytest.param(
             topics.REQUESTED, {"retention_ms": "60000"}, "Raise retention.ms", id="bodies forgotten too early"
         ),
+        pytest.param(
+            topics.ATTEMPTS,
+            {"retention_bytes": "1000000"},
+            "Set retention.bytes=-1 on it",
+            id="deleted when it is long",
+        ),
+        pytest.param(
+            topics.REQUESTED,
+            {"max_message_bytes": "1048588"},
+            "has max.message.bytes=1048588, so records of ours are refused. Set max.message.bytes=1114112 on it",
+            id="the largest requests are refused",
+        ),
+        pytest.param(
+            topics.ATTEMPTS,
+            {"max_message_bytes": "100000"},
+            "Set max.message.bytes=1048576 on it",
+            id="a batch of small records is refused",
+        ),
+        pytest.param(
+            topics.STATUS,
+            {"min_compaction_lag_ms": "0"},
+            "Set min.compaction.lag.ms=7200000 on it",
+            id="the higher of two statuses goes before it is noticed",
+        ),
     ],
 )
 def test_a_topic_of_another_policy_is_named_with_the_way_out(
@@ -102,6 +126,34 @@ def test_a_topic_of_another_policy_is_named_with_the_way_out(
 
     assert found.difference is not None
     assert says in found.difference
+
+
+def test_what_one_broker_alone_acknowledges_is_refused_where_three_have_to_keep_it(bare: Settings) -> None:
+    make(bare, topics.STATUS, min_insync_replicas="1")
+    assert findings(bare)[topics.STATUS.name].difference is None
+
+    safe = bare.model_copy(update={"replication_factor": 3})
+
+    difference = findings(safe)[topics.STATUS.name].difference
+    assert difference is not None
+    assert "has min.insync.replicas=1" in difference
+    assert "Set min.insync.replicas=2 on it" in difference
+
+
+def test_a_limit_that_is_the_brokers_default_counts_too(own_kafka: Kafka) -> None:
+    settings = some_settings(own_kafka.bootstrap)
+    with topics_of(settings) as admin:
+        limit = ConfigEntry("log.retention.bytes", "1073741824", incremental_operation=AlterConfigOpType.SET)
+        of_all_brokers = ConfigResource(ResourceType.BROKER, "", incremental_configs=[limit])
+        admin.incremental_alter_configs([of_all_brokers])[of_all_brokers].result(10)
+
+        found = eventually_here(
+            lambda: {name: f.difference for name, f in findings(settings).items() if f.difference},
+            waiting_for="a difference",
+        )
+
+    assert set(found) == {topic.name for topic in topics.ALL if topic.cleanup_policy == "delete"}
+    assert "has retention.bytes=1073741824, so records are deleted" in str(found[topics.ATTEMPTS.name])
 
 
 def test_a_topic_is_never_changed(bare: Settings) -> None:

@@ -150,13 +150,14 @@ def an_email(
     recipient: int = HASH,
     lane: Lane = Lane.NORMAL,
     created: float = 0.0,
-    order: int = 0,
+    order: int | None = None,
     due_in_seconds: float = 0.0,
     expires_in_seconds: float | None = None,
     partition: int = HOME,
 ) -> Waiting:
-    """An email that waits in the schedule, on a clock that begins at 0."""
-    return Waiting(id_, partition, recipient, lane, created, order, due_in_seconds, expires_in_seconds)
+    """An email that waits in the schedule, on a clock that begins at 0; without an order it stands where its stamp says."""
+    place = int(created) if order is None else order
+    return Waiting(id_, partition, recipient, lane, created, place, due_in_seconds, expires_in_seconds)
 
 
 def an_id_for(recipient: str, unique: str = "1") -> str:

@@ -96,6 +96,7 @@ RECORDS: dict[str, Struct] = {
         id=ID, attempt=1, nonce=NONCE, worker=WORKER, at=AT, instead=Instead.SUPPRESSED,
         reason="digested into em_78eca477_first", into="em_78eca477_first",
     ),
+    "email.attempts.v1/claim-order": ClaimRecord(id=ID, attempt=1, nonce=NONCE, worker=WORKER, at=AT, order=17),
     "email.attempts.v1/outcome": OutcomeRecord(
         id=ID, attempt=1, nonce=NONCE, worker=WORKER, at=AT, result=Outcome.ACCEPTED, code=202, message_id="sg-1",
         started_at=AT, ended_at=AT, test=True,

@@ -57,7 +57,9 @@ class Scene:
     def claim(self, id_: str, *, at: float, worker: str = WORKER, **more: Any) -> ClaimRecord:
         """The next attempt is claimed, and won unless the log forbids it."""
         self._nonces += 1
-        claim = ClaimRecord(**self._about(id_, self.known[id_].attempt + 1, f"n{self._nonces}", at, worker), **more)
+        known = self.known[id_]
+        about = self._about(id_, known.attempt + 1, f"n{self._nonces}", at, worker)
+        claim = ClaimRecord(**about, order=known.order, **more)
         self.note(claim, at=at)
         return claim
 

@@ -38,6 +38,7 @@ async def test_the_winner_is_told_when_its_claim_is_acknowledged_and_read_back(d
     [claim] = desk.records()
     desk.acknowledge(ATTEMPTS)
     await turns()
+    assert claim.order == status.order == 7  # which life of its id it is
     assert not claiming.done()  # acknowledged is not won: another claim may stand before it
 
     desk.read_back(claim)

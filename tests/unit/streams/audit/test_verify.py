@@ -8,8 +8,8 @@ from msgspec import structs
 
 from mailstream import topics
 from mailstream.attempt import Instead, Outcome
-from mailstream.request import OnAmbiguous
-from mailstream.status import EmailStatus, Status, rank_of
+from mailstream.request import Address, EmailRequest, OnAmbiguous
+from mailstream.status import Coordinates, EmailStatus, Status, rank_of
 from streams.audit.report import Kind
 from tests.support.audited import verified
 from tests.support.histories import GAP, START, Scene, a_clean_scene
@@ -25,6 +25,24 @@ def test_a_clean_log_holds_and_is_counted() -> None:
     assert report.accepted == 4
     assert report.statuses == {"SENT": 4, "CANCELLED": 1, "FAILED": 1}
     assert report.smallest_gap == pytest.approx(GAP)
+
+
+def test_an_id_that_was_forgotten_and_asked_for_again_has_two_lives() -> None:
+    """The first one's attempts are still there, and say nothing about the second."""
+    scene = Scene()
+    id_ = scene.ask(at=50)
+    queued, partition = scene.known[id_], scene.partition_of(id_)
+    scene.send(id_, at=51)
+    scene.records = [r for r in scene.records if r.topic != topics.STATUS.name]  # a tombstone, and compaction
+    again = scene.append(topics.REQUESTED.name, partition, 100, EmailRequest(to=Address("ada@example.com"), id=id_))
+    scene.publish(structs.replace(queued, order=again.offset, request=Coordinates(partition, again.offset)), at=100.1)
+
+    assert verified(scene).holds, "it waits, though the log holds an accepted call"
+    scene.send(id_, at=101)
+    report = verified(scene)
+
+    assert report.holds, report.findings
+    assert report.accepted == 1
 
 
 def lost() -> Scene:

@@ -50,6 +50,10 @@ def test_only_what_the_log_allows_may_be_claimed(status: EmailStatus, allowed: s
     ("status", "record", "verdict"),
     [
         pytest.param(QUEUED, a_claim(1), Verdict.WON, id="the first claim wins"),
+        pytest.param(QUEUED, a_claim(1, order=7), Verdict.WON, id="it names the request that its email began with"),
+        pytest.param(QUEUED, a_claim(1, order=6), Verdict.FORMER, id="an id that was forgotten had claims of its own"),
+        pytest.param(RETRYING, a_claim(2, order=6), Verdict.FORMER, id="however many"),
+        pytest.param(QUEUED, a_claim(1, order=8), Verdict.WON, id="born again from an older request than its claimant knew"),
         pytest.param(CALLED, a_claim(1, "late"), Verdict.LOST, id="the second claim of an attempt loses"),
         pytest.param(CALLED, a_claim(1), Verdict.KNOWN, id="the winning claim read again is known"),
         pytest.param(RESENT, a_claim(1), Verdict.KNOWN, id="the claim of an attempt in doubt is known"),

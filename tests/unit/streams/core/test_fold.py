@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mailstream import codec
 from mailstream.attempt import AttemptRecord, ClaimRecord, Instead, Outcome
@@ -29,6 +30,7 @@ from streams.core import fold
 from streams.core.claims import Verdict
 from tests.support.attempt_logs import Life, any_records, folded, lives
 from tests.support.builders import (
+    HOME,
     ID,
     NOW,
     a_claim,
@@ -282,6 +284,60 @@ def test_only_winners_and_their_words_change_a_status(life: Life) -> None:
     assert len(winners) == len(set(winners))
     for (before, after), verdict in zip(pairwise(life.statuses), life.verdicts, strict=True):
         assert (after is before) == (verdict not in (Verdict.WON, Verdict.CLOSED, Verdict.DOUBT_SETTLED))
+
+
+@given(lives())
+def test_an_email_that_was_born_again_is_what_it_was_though_its_first_attempts_are_deleted(life: Life) -> None:
+    """The log is cut where the email waited: it is born again from a carried copy of its request, which is younger."""
+    for cut, before in enumerate(life.statuses):
+        is_cut_before_winner = Verdict.WON in life.verdicts[cut : cut + 1]
+        if before.status not in (Status.QUEUED, Status.RETRYING) or not is_cut_before_winner:
+            continue
+        status = a_status()
+        for record in life.log[cut:]:
+            status = fold.attempted(fold.reborn(status, record), record)[1]
+
+        told = life.statuses[-1]
+        assert (status.status, status.attempt, status.nonce) == (told.status, told.attempt, told.nonce)
+
+
+@given(lives(), lives())
+def test_no_record_of_a_former_life_of_an_id_changes_anything(former: Life, life: Life) -> None:
+    """Its status was forgotten, then the id was asked for again, and all of the log is folded."""
+    records = [
+        structs.replace(
+            record, nonce=f"former-{record.nonce}", **({"order": 3} if isinstance(record, ClaimRecord) else {})
+        )
+        for record in former.log
+    ]
+    for status in life.statuses:
+        for record in records:
+            assert fold.attempted(status, record)[1] is status
+
+
+@given(lives(), st.data())
+def test_every_claim_of_an_emails_own_life_counts_as_before(life: Life, data: st.DataObject) -> None:
+    """It names what its status names, whatever was claimed, lost, carried or told on the way."""
+    status = a_status()
+    for record in life.log:
+        if data.draw(st.booleans()):
+            status = fold.carried(status, Coordinates(HOME, status.order + 100), record.at)
+        if isinstance(record, ClaimRecord):
+            record = structs.replace(record, order=status.order)
+        status = fold.attempted(status, record)[1]
+
+    told = life.statuses[-1]
+    assert (status.status, status.attempt, status.nonce) == (told.status, told.attempt, told.nonce)
+
+
+def test_an_email_that_was_born_from_a_repeat_keeps_the_claims_of_its_first_request() -> None:
+    """The first one is older than the topic keeps; which of the two the claim was made for nobody can say."""
+    born = structs.replace(a_status(), order=50)
+
+    claimed = fold.attempted(fold.reborn(born, a_claim(order=7)), a_claim(order=7))[1]
+
+    assert (claimed.status, claimed.order) == (Status.PROCESSING, 7)
+    assert folded([a_claim(order=7), an_outcome()], claimed).status is Status.SENT
 
 
 @given(lives(), st.data())

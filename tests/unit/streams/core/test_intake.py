@@ -105,6 +105,25 @@ header_names = (
 )
 
 
+@pytest.mark.parametrize(
+    ("header", "order", "age_seconds"),
+    [
+        pytest.param(b"3/%d" % ((NOW.timestamp() - 60) * 1000), 3, 60, id="a carried copy names the first record"),
+        pytest.param(b"3", 3, 0, id="one of an earlier version named its offset only"),
+        pytest.param(None, 7, 0, id="a first record is its own"),
+        pytest.param(b"9/%d" % (NOW.timestamp() * 2000), 7, 0, id="nothing is older than its first record"),
+        pytest.param("\u00b2/\u0663".encode(), 7, 0, id="no number"),
+        pytest.param(b"9" * 5000 + b"/-1", 7, 0, id="no number that can be"),
+    ],
+)
+def test_where_an_email_begins(header: bytes | None, order: int, age_seconds: float) -> None:
+    headers = {} if header is None else {"mailstream_carried": header}
+
+    found = intake.first_record(a_record(offset=7, **headers))
+
+    assert found == (order, (NOW.timestamp() - age_seconds) * 1000)
+
+
 @given(values, st.none() | st.binary(), st.dictionaries(header_names, st.none() | st.binary(), max_size=4))
 def test_any_bytes_key_and_headers_get_a_ruling(
     value: bytes | None, key: bytes | None, headers: dict[str, bytes | None]

@@ -59,6 +59,27 @@ def test_a_recipient_has_one_email_in_work_and_the_rest_wait_in_order() -> None:
     assert list(taken(schedule)) == ["e1", "e2"]
 
 
+@pytest.mark.parametrize("is_known_in_order", [True, False])
+def test_the_log_says_which_of_a_recipients_emails_comes_first_whatever_their_stamps_say(
+    *, is_known_in_order: bool
+) -> None:
+    """The leader of the partition changed, and the new one's clock is behind."""
+    emails = [an_email("first", created=100.0, order=10), an_email("second", created=99.7, order=11)]
+    schedule = Schedule()
+    for email in emails if is_known_in_order else reversed(emails):
+        schedule.add(email, 200)
+
+    assert list(taken(schedule, 200)) == ["first", "second"]
+
+
+def test_of_two_partitions_the_email_goes_first_that_came_first() -> None:
+    schedule = Schedule()
+    for n, (partition, created) in enumerate(((0, 30), (1, 10), (0, 40), (2, 20), (1, 50))):
+        schedule.add(an_email(f"e{created}", recipient=n, partition=partition, created=created, order=100 - n), 0)
+    # each partition's own order stands: in the log e40 stands before e30, and e50 before e10
+    assert list(taken(schedule)) == ["e20", "e40", "e30", "e50", "e10"]
+
+
 def test_a_recipient_that_waits_parks_only_itself() -> None:
     schedule = Schedule(recipient_gap=10)
     for n in (0, 1):
@@ -227,9 +248,10 @@ def same(email: Waiting | None, other: Waiting | None) -> bool:
 class AnyInterleaving(RuleBasedStateMachine):
     """Everything that can happen to a schedule, beside a model that is too slow to be wrong."""
 
-    @initialize(gap=st.sampled_from([0.0, 3.0]))
-    def begin(self, gap: float) -> None:
-        self.now, self.gap = 0.0, gap
+    @initialize(gap=st.sampled_from([0.0, 3.0]), is_clock_right=st.booleans())
+    def begin(self, gap: float, *, is_clock_right: bool) -> None:
+        """A broker's clock that is right never steps back: then stamps and offsets say the same."""
+        self.now, self.gap, self.is_clock_right, self.newest_stamp = 0.0, gap, is_clock_right, 0
         self.schedule = self.a_schedule()
         self.waiting: dict[str, Waiting] = {}
         self.in_work: list[Waiting] = []
@@ -254,6 +276,8 @@ class AnyInterleaving(RuleBasedStateMachine):
     )
     def add(self, recipient: int, lane: Lane, created: int, due: int, expires: int | None) -> None:
         serial = next(self.serial)
+        if self.is_clock_right:
+            created = self.newest_stamp = self.newest_stamp + created
         self._add(
             an_email(
                 f"e{serial}",
@@ -327,8 +351,21 @@ class AnyInterleaving(RuleBasedStateMachine):
         known = self.waiting.pop(email.id)
         assert same(email, known), "each email comes once"
         assert known in eligible, "due, and nothing of its recipient is in work or rests"
-        assert known is min(e for e in eligible if e.lane is email.lane), "the oldest of its lane"
+        others = [e for e in eligible if e.lane is email.lane]
+        of_partition = [e for e in others if e.partition == email.partition]
+        assert known is min(of_partition, key=lambda e: e.order), "the first of its partition in the log"
+        if self.is_clock_right:
+            assert known is min(others, key=lambda e: (e.created, e.order)), "the oldest of its lane"
         self.in_work.append(email)
+
+    @rule(data=st.data())
+    def restart(self, data: st.DataObject) -> None:
+        """Another worker, or the same again: it learns of all that wait, in any order."""
+        self.schedule = self.a_schedule()
+        self.waiting |= {email.id: email for email in self.in_work}
+        self.in_work, self.rests = [], {}
+        for email in data.draw(st.permutations(list(self.waiting.values()))):
+            self.schedule.add(email, self.now)
 
     @precondition(lambda self: self.in_work)
     @rule(data=st.data())
@@ -381,6 +418,7 @@ class AnyInterleavingInTheCold(AnyInterleaving):
     """The same, of a schedule that has hardly any room in memory."""
 
     def a_schedule(self) -> Schedule:
+        self.teardown()
         self.scratch = Scratch(Path(tempfile.gettempdir()), failed=pytest.fail)
         return Schedule(recipient_gap=self.gap, cold=ColdWaiting(self.scratch), most_hot=8)
 
