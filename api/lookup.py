@@ -74,7 +74,7 @@ class Lookup:
         self.progress = Progress()
         self.view = StatusView()
         self.requested, self.status = naming.of(topics.REQUESTED), naming.of(topics.STATUS)
-        self.unread = UnreadRequests(self.requested, self.view.__contains__, bodies.remember)
+        self.unread = UnreadRequests(self.requested, settings.partitions, self.view.__contains__, bodies.remember)
         self._followers: list[Follower] = []
         self._watchers: dict[bytes, set[Callable[[], None]]] = {}
         self._also = also
@@ -235,7 +235,7 @@ class Lookup:
         self.require_loaded()
         try:
             async with asyncio.timeout(seconds):
-                await self.progress.reach(await self._ends.last(topic))
+                await self.progress.reach(await self._ends.high(topic))
         except TimeoutError:
             raise NotCaughtUp("the view has not come as far as the log") from None
 
@@ -245,8 +245,8 @@ class Lookup:
         self._barrier, self._next_barrier = self._next_barrier, None  # who comes now waits for the next question
         # All partitions: a strict batch may lie in another one than its emails (amendment 12).
         async with asyncio.timeout(5.0):
-            await self.progress.reach(await self._ends.last(self.requested))
-            await self.progress.reach(await self._ends.last(self.status))
+            await self.progress.reach(await self._ends.high(self.requested))
+            await self.progress.reach(await self._ends.high(self.status))
 
     def _patience(self) -> float:
         """Take records in larger batches while nobody waits for one."""
@@ -297,10 +297,10 @@ class Lookup:
             try:
                 committed = await self._ends.committed(self.requested, self._group)
                 # Requests first: an item of a batch that is done has its own record in front of these ends.
-                await self.progress.reach(await self._ends.last(self.requested))
-                await self.progress.reach(await self._ends.last(self.status))
+                await self.progress.reach(await self._ends.high(self.requested))
+                await self.progress.reach(await self._ends.high(self.status))
                 for topic in () if self.is_loaded else self._also:
-                    await self.progress.reach(await self._ends.last(topic))
+                    await self.progress.reach(await self._ends.high(topic))
             except NotCaughtUp as error:
                 _log.warning("lookup.kafka_away", seconds=round(self.age_seconds(), 1), error=str(error))
             else:

@@ -63,6 +63,7 @@ class _Entry(NamedTuple):
     partition: int  #: of the record, which for an item of a batch is the batch's
     offset: int
     at: datetime  #: the broker's time of the record, as the worker will take it
+    is_own: bool  #: the record is the email's own, in its partition: when it has been read, there is a status
 
     def brief(self, key: bytes) -> Brief:
         return Brief(
@@ -82,9 +83,13 @@ class UnreadRequests:
     """Requests between what the workers have committed and the end of the log, by email id."""
 
     def __init__(
-        self, topic: str, is_known: Callable[[bytes], bool], remember: Callable[[bytes, Shown | None], None]
+        self,
+        topic: str,
+        partitions: int,
+        is_known: Callable[[bytes], bool],
+        remember: Callable[[bytes, Shown | None], None],
     ) -> None:
-        self._topic, self._remember = topic, remember
+        self._topic, self._partitions, self._remember = topic, partitions, remember
         self._is_known = is_known  #: whether the status view has the id
         self._entries: dict[bytes, _Entry] = {}
         self._firsts: dict[bytes, First | None] = {}
@@ -108,7 +113,7 @@ class UnreadRequests:
             asked = _asked.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._take_batch(value, partition, offset, at)
-        key = self._take(_Entry(asked, partition, offset, at), value)
+        key = self._take(asked, partition, offset, at, value)
         return [] if key is None else [key]
 
     def get(self, key: bytes) -> EmailStatus | None:
@@ -181,24 +186,26 @@ class UnreadRequests:
         key = batch.id.encode()
         if key in self._firsts and self._firsts[key] is None:
             self._firsts[key] = First(partition, offset, fingerprint_of_batch(item.fingerprint for item in batch.items))
-        keys = [self._take(_Entry(item, partition, offset, at), value) for item in batch.items]
+        keys = [self._take(item, partition, offset, at, value, is_item=True) for item in batch.items]
         return [key for key in keys if key is not None]
 
-    def _take(self, entry: _Entry, value: bytes) -> bytes | None:
-        if (key := _key_of(entry.asked)) is None:
+    def _take(
+        self, asked: _Asked, partition: int, offset: int, at: datetime, value: bytes, *, is_item: bool = False
+    ) -> bytes | None:
+        if (key := _key_of(asked)) is None:
             return None
         if key in self._firsts and self._firsts[key] is None:
-            fingerprint = entry.asked.fingerprint or _fingerprint(value)
-            self._firsts[key] = First(entry.partition, entry.offset, fingerprint)
-        self._remember(key, Shown(entry.asked.to.email, entry.asked.subject))
+            self._firsts[key] = First(partition, offset, asked.fingerprint or _fingerprint(value))
+        self._remember(key, Shown(asked.to.email, asked.subject))
         if self._is_known(key):
             return None
+        is_own = not is_item and email_id.hash_in(key.decode()) % self._partitions == partition
         known = self._entries.get(key)
         if known is None:
-            self._entries[key] = entry
+            self._entries[key] = _Entry(asked, partition, offset, at, is_own)
             return key
-        if known.partition != entry.partition:  # the own record of a batch's item takes over from the batch
-            self._entries[key] = entry._replace(at=known.at)
+        if is_own and not known.is_own:  # partitions are read in any order: a batch may come behind its items' records
+            self._entries[key] = _Entry(asked, partition, offset, known.at, is_own)
         return None
 
 
