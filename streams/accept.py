@@ -15,7 +15,6 @@ from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished, TemplateError
 from mailstream.log.publish import Position, Publisher
-from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import OnAmbiguous
 from mailstream.settings import Settings
 from mailstream.status import Coordinates, EmailStatus
@@ -103,8 +102,8 @@ class Accept:
                 self._carry(asked, done)
             case Ignored():
                 done()
-            case Rejected(letter, email_id):
-                self._spawn(self._reject(letter, email_id, done))
+            case Rejected():
+                self._spawn(self._reject(ruling, done))
             case Astray(partition, key, value):
                 self._spawn(self._move(partition, key, value, record, done))
             case Controlled(_, control):
@@ -139,8 +138,8 @@ class Accept:
                 return True
             case Carried(asked) if (known := self._table.get_status(asked.id)) is not None:
                 self._table.put(self._with_copy(known, record), record.partition)
-            case Rejected(letter, email_id) if email_id is not None and self._may_show_rejected(email_id, letter):
-                self._table.put(self._rejected_status(letter, email_id), record.partition)
+            case Rejected(id=str(email_id)) if self._may_show_rejected(email_id, record.partition):
+                self._table.put(self._rejected_status(ruling, email_id), record.partition)
                 return True
             case _:
                 pass
@@ -186,7 +185,8 @@ class Accept:
     def _with_copy(self, known: EmailStatus, record: Received) -> EmailStatus:
         return fold.carried(known, Coordinates(record.partition, record.offset), moment(record.timestamp_ms / 1000))
 
-    async def _reject(self, letter: DeadLetter, email_id: str | None, done: Done) -> None:
+    async def _reject(self, rejected: Rejected, done: Done) -> None:
+        letter, email_id = rejected.dead_letter, rejected.id
         DEAD_LETTERS.labels(letter.reason.value).inc()
         log.warning("dead letter", reason=letter.reason, topic=letter.topic, partition=letter.partition,
                     offset=letter.offset, detail=letter.detail)  # fmt: skip
@@ -195,16 +195,16 @@ class Accept:
         )
         if email_id is None:
             done()
-        elif self._may_show_rejected(email_id, letter):
-            self._projection.put(self._rejected_status(letter, email_id), letter.partition, done)
+        elif self._may_show_rejected(email_id, letter.partition):
+            self._projection.put(self._rejected_status(rejected, email_id), letter.partition, done)
         else:
             self._table.when_durable(email_id, done)
 
-    def _may_show_rejected(self, email_id: str, letter: DeadLetter) -> bool:
-        is_at_home = partition_in(email_id, self._partitions) == letter.partition
-        return is_at_home and self._table.get_status(email_id) is None
+    def _may_show_rejected(self, email_id: str, partition: int) -> bool:
+        return partition_in(email_id, self._partitions) == partition and self._table.get_status(email_id) is None
 
-    def _rejected_status(self, letter: DeadLetter, email_id: str) -> EmailStatus:
+    def _rejected_status(self, rejected: Rejected, email_id: str) -> EmailStatus:
+        letter = rejected.dead_letter
         return fold.rejected(
             email_id=email_id,
             recipient=email_id[3:11],
@@ -213,6 +213,9 @@ class Accept:
             reason=letter.reason.value,
             detail=letter.detail,
             writer=self._projection.writer,
+            tenant=rejected.tenant,
+            reference=rejected.reference,
+            batch=rejected.batch,
         )
 
     async def _move(self, partition: int, key: bytes, value: bytes, record: Received, done: Done) -> None:
@@ -225,21 +228,22 @@ class Accept:
         record, control = ruling.received, ruling.control
         status = self._table.get_status(email_id)
         if status is None:
-            await self._reject(_letter(record, Reason.UNKNOWN_ID, "nobody asked for an email with this id"), None, done)
+            letter = _letter(record, Reason.UNKNOWN_ID, "no email with this id was asked for")
+            await self._reject(Rejected(letter), done)
             return
         if control.tenant is not None and control.tenant != status.tenant:
-            await self._reject(_letter(record, Reason.ID_CONFLICT, "the email belongs to another tenant"), None, done)
+            letter = _letter(record, Reason.ID_CONFLICT, "the email belongs to another tenant")
+            await self._reject(Rejected(letter), done)
             return
         await self._controls.decide(control, record.partition, record.offset, done)
 
     async def _unfold(self, ruling: Unfold, done: Done) -> None:
         """Publish a strict batch's items one by one; read again after a crash, they are known by their ids."""
-        topic, begun = self._naming.of(REQUESTED), time.monotonic()
-        for item in ruling.batch.items:
-            recipient = canonical(item.to.email)
-            partition = partition_of(recipient_hash(recipient), self._partitions)
-            await self._append_surely(topic, codec.encode(item), recipient.encode(), partition, codec.headers_of(item))
-        log.info("batch unfolded", items=len(ruling.batch.items), seconds=round(time.monotonic() - begun, 3))
+        topic, headers, begun = self._naming.of(REQUESTED), ruling.headers(), time.monotonic()
+        for item in ruling.items:
+            await self._append_surely(topic, item.value, item.key, item.partition, headers)
+        reason = ruling.fault and ruling.fault[0]
+        log.info("batch unfolded", items=len(ruling.items), seconds=round(time.monotonic() - begun, 3), refused=reason)
         done()
 
     async def _append_surely(

@@ -11,11 +11,9 @@ from typing import NamedTuple
 from mailstream import codec
 from mailstream.attempt import AttemptRecord, ClaimRecord, Outcome, OutcomeRecord
 from mailstream.clock import moment
-from mailstream.email_id import derived, hash_in, partition_in
-from mailstream.errors import BadAddress
+from mailstream.email_id import hash_in, partition_in
 from mailstream.event import ProviderEvent
-from mailstream.recipient import canonical
-from mailstream.request import Address, Batch, EmailRequest, OnAmbiguous
+from mailstream.request import Address, EmailRequest, OnAmbiguous
 from mailstream.status import Coordinates, EmailStatus
 from streams.core import fold, intake
 from streams.core.claims import Verdict
@@ -84,20 +82,8 @@ def emails_in(received: Received, partitions: int) -> Iterator[tuple[str, Role]]
             yield email_id, Role.ASKS
         case Controlled(control=control):
             yield control.id, Role.CONTROLS
-        case Unfold(batch=batch):
-            yield from ((email_id, Role.PROMISES) for email_id in items_of(batch))
-
-
-def items_of(batch: Batch) -> Iterator[str]:
-    """The ids of a batch's items, as far as they follow from the batch."""
-    for item in batch.items:
-        if item.id is not None:
-            yield item.id
-        elif item.idempotency_key is not None:
-            try:
-                yield derived(item.tenant, item.source, item.idempotency_key, canonical(item.to.email))
-            except BadAddress:
-                continue
+        case Unfold(items=items):
+            yield from ((item.id, Role.PROMISES) for item in items if item.id is not None)
 
 
 def fold_of(life: Life) -> Fold | None:
