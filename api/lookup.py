@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import structlog
 from confluent_kafka import KafkaError, Message
 
+from api.batches import Batches
 from api.bodies import Bodies
 from api.brief import Brief
 from api.metrics import Metrics
@@ -75,7 +76,8 @@ class Lookup:
         self.view = StatusView()
         self.requested, self.status = naming.of(topics.REQUESTED), naming.of(topics.STATUS)
         self.unread = UnreadRequests(self.requested, settings.partitions, self.view.__contains__, bodies.remember)
-        self._followers: list[Follower] = []
+        self._batches = Batches()
+        self._followers: list[Follower] = [self._batches]
         self._watchers: dict[bytes, set[Callable[[], None]]] = {}
         self._also = also
         self._group = naming.of(topics.GROUP_WORKER)
@@ -184,6 +186,11 @@ class Lookup:
         """What can be said at once; None is no proof of absence. Raises NotCaughtUp while loading."""
         self.require_loaded()
         return self.view.get(key) or self.unread.get(key)
+
+    def fingerprint_of_batch(self, batch_id: str) -> str | None:
+        """Of the body that a batch was asked for with; None is no proof that it was not. Raises NotCaughtUp."""
+        self.require_loaded()
+        return self._batches.fingerprint(batch_id) or self.unread.claimed(batch_id)
 
     async def find(self, email_id: str, tenant: str, *, seconds: float = 2.0) -> EmailStatus | None:
         """The status of a tenant's email; None: the log did not have it. Raises NotCaughtUp.
@@ -304,7 +311,7 @@ class Lookup:
             except NotCaughtUp as error:
                 _log.warning("lookup.kafka_away", seconds=round(self.age_seconds(), 1), error=str(error))
             else:
-                for key, brief in self.unread.pop_read(committed):
+                for key, brief in self.unread.pop_read(committed, self._clock.now()):
                     self._changed(key, brief, None)
                 self._shown_at = asked_at
                 if not self.is_loaded:

@@ -99,7 +99,7 @@ class World:
 
     def let_go(self) -> None:
         assert self.question is not None
-        self.unread.pop_read(self.question[0])
+        self.unread.pop_read(self.question[0], 0.0)
         self.question = None
 
     def look(self) -> None:
