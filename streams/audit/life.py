@@ -17,7 +17,8 @@ from mailstream.request import Address, EmailRequest, OnAmbiguous
 from mailstream.status import Coordinates, EmailStatus
 from streams.core import fold, intake
 from streams.core.claims import Verdict
-from streams.core.intake import Asked, Controlled, Received, Rejected, Rules, Unfold
+from streams.core.intake import Asked, Controlled, Received, Rejected, Rules
+from streams.core.unfold import Unfold
 
 WRITER = "audit"
 

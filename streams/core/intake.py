@@ -16,10 +16,11 @@ from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.errors import BadAddress
 from mailstream.mistakes import fingerprint_of
 from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.request import Batch, Control, EmailRequest, InBatch
+from mailstream.request import Batch, Control, Coordinates, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
 from streams.core import faults
 from streams.core.faults import Fault
+from streams.core.unfold import Item, Unfold, refusal_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,37 +63,6 @@ class Controlled:
 
     received: Received
     control: Control
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """The record of its own of a strict batch's item; ``id`` where one can be read."""
-
-    id: str | None
-    partition: int
-    key: bytes | None
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Unfold:
-    """A strict batch, to be published as single records before it is acked.
-
-    With a fault it is refused as a whole: each record then says so, is a dead letter in its own partition, and gives its
-    email the status ``REJECTED``, unless that was taken before.
-    """
-
-    received: Received
-    items: tuple[Item, ...]
-    fault: Fault | None = None
-
-    def headers(self) -> list[codec.Header]:
-        """What goes with the record of each item."""
-        place = f"{self.received.partition}/{self.received.offset}".encode()
-        headers = [*codec.headers_of(EmailRequest), (codec.UNFOLDED_HEADER, place)]
-        if self.fault is not None:
-            headers.append((codec.REFUSED_HEADER, f"{self.fault[0]} {self.fault[1][: faults.LONGEST_DETAIL]}".encode()))
-        return headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,33 +125,24 @@ _OF_COPIES = frozenset({codec.CARRIED_HEADER, codec.REKEYED_HEADER, codec.UNFOLD
 def _unreadable(received: Received, fault: Fault, rules: Rules) -> Rejected | Unfold:
     """What cannot be read as a whole may still say whose it is."""
     assert received.value is not None
-    fault = _refusal_in(received.headers) or fault
+    fault = refusal_in(received.headers) or fault
     if codec.REFUSED_HEADER not in received.headers and (torn := codec.items_in(received.value)):
         return _refused(received, [_torn(received, item, rules) for item in torn], fault)
     id_, tenant = codec.named_in(received.value)
     return _rejected(received, fault, id_, tenant)
 
 
-def _refusal_in(headers: Mapping[str, bytes]) -> Fault | None:
-    """Why the batch was refused that this record is an item of, if it was."""
-    if (refusal := headers.get(codec.REFUSED_HEADER)) is None:
-        return None
-    reason, _, detail = refusal.decode("utf-8", "replace").partition(" ")
-    return Reason(reason) if reason in _REASONS else Reason.BAD_VALUE, detail
+class Named(NamedTuple):
+    """Who a request goes to, and the id that it has or is given."""
 
-
-_REASONS = frozenset(Reason)
-
-
-class _Named(NamedTuple):
     id: str
     recipient: str  #: canonical
     hash: int
 
 
 def _read_request(received: Received, request: EmailRequest, value: bytes, rules: Rules, now: float) -> Ruling:
-    named = _name(received, request)
-    if not isinstance(named, _Named):
+    named = name_of(received, request)
+    if not isinstance(named, Named):
         id_ = request.id if named[0] is not Reason.BAD_ID else None
         return _rejected(received, named, id_, request.tenant, request)
     partition = partition_of(named.hash, rules.partitions)
@@ -195,7 +156,7 @@ def _read_request(received: Received, request: EmailRequest, value: bytes, rules
     is_carried = codec.CARRIED_HEADER in received.headers
     if request.fingerprint is None:
         request = structs.replace(request, fingerprint=fingerprint_of(request))
-    fault = _refusal_in(received.headers) or _fault_of(received, request, rules, now, is_carried=is_carried)
+    fault = refusal_in(received.headers) or _fault_of(received, request, rules, now, is_carried=is_carried)
     return Asked(received, request, named.id, named.hash, fault, is_carried)
 
 
@@ -212,13 +173,15 @@ def _read_control(received: Received, control: Control, value: bytes, rules: Rul
 
 def _read_batch(received: Received, batch: Batch, rules: Rules, now: float) -> Rejected | Unfold:
     """All items or none. Their ids follow from the batch's place, so that reading it again names them again."""
-    if (refusal := _refusal_in(received.headers)) is not None:
+    if (refusal := refusal_in(received.headers)) is not None:
         return _rejected(received, refusal)
     mark = InBatch(batch.id, batch.fingerprint) if batch.fingerprint is not None else None
     found = [_read_item(received, item, index, mark, rules, now) for index, item in enumerate(batch.items)]
     fault = next(((fault[0], f"item {index}: {fault[1]}") for index, (_, fault) in enumerate(found) if fault), None)
     if fault is None:
-        return Unfold(received, tuple(item for item, _ in found if item is not None))
+        return Unfold(
+            Coordinates(received.partition, received.offset), tuple(item for item, _ in found if item is not None)
+        )
     assert received.value is not None
     torn = codec.items_in(received.value)
     items = [item or _torn(received, torn[index], rules) for index, (item, _) in enumerate(found)]
@@ -229,15 +192,15 @@ def _refused(received: Received, items: list[Item], fault: Fault) -> Rejected | 
     """A batch that cannot be taken: told to the callers of its items, where there is anyone to tell."""
     if not any(item.id for item in items):
         return _rejected(received, fault)
-    return Unfold(received, tuple(items), fault)
+    return Unfold(Coordinates(received.partition, received.offset), tuple(items), fault)
 
 
 def _read_item(
     received: Received, item: EmailRequest, index: int, mark: InBatch | None, rules: Rules, now: float
 ) -> tuple[Item | None, Fault | None]:
     """The record of an item, where one can be made, and why it may not be taken, if so."""
-    named = _name(received, item, index)
-    if not isinstance(named, _Named):
+    named = name_of(received, item, index)
+    if not isinstance(named, Named):
         return None, named
     if (too_deep := faults.of_depth(item)) is not None:
         return None, too_deep
@@ -256,7 +219,7 @@ def _torn(received: Received, value: bytes, rules: Rules) -> Item:
     return Item(id_, email_id.partition_in(id_, rules.partitions), id_.encode(), value)
 
 
-def _name(received: Received, request: EmailRequest, item: int | None = None) -> _Named | Fault:
+def name_of(received: Received, request: EmailRequest, item: int | None = None) -> Named | Fault:
     """The recipient and the id of a request, or why it can have none. ``item``: its place in a batch."""
     try:
         recipient = canonical(request.to.email)
@@ -264,10 +227,10 @@ def _name(received: Received, request: EmailRequest, item: int | None = None) ->
         return Reason.BAD_ADDRESS, str(error)
     hash_ = recipient_hash(recipient)
     if request.id is None:
-        return _Named(_id_of(received, request, recipient, item), recipient, hash_)
+        return Named(_id_of(received, request, recipient, item), recipient, hash_)
     if not email_id.is_email_id(request.id) or email_id.hash_in(request.id) != hash_:
         return Reason.BAD_ID, "the id is malformed, or not of this recipient"
-    return _Named(request.id, recipient, hash_)
+    return Named(request.id, recipient, hash_)
 
 
 def _id_of(received: Received, request: EmailRequest, recipient: str, item: int | None) -> str:

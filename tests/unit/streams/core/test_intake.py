@@ -30,8 +30,8 @@ from streams.core.intake import (
     Rejected,
     Rules,
     Ruling,
-    Unfold,
 )
+from streams.core.unfold import Item, Unfold
 from tests.support.builders import (
     ADA,
     HASH,
@@ -488,7 +488,7 @@ def unfolded(batch: Batch, **members: Any) -> tuple[EmailRequest, ...]:
     return tuple(request_in(item) for item in ruling.items)
 
 
-def request_in(item: intake.Item) -> EmailRequest:
+def request_in(item: Item) -> EmailRequest:
     request = codec.decode_requested(item.value)
     assert isinstance(request, EmailRequest)
     assert item.id == request.id
