@@ -53,7 +53,7 @@ FARTHEST = timedelta(days=366)
 KEY_CHARACTERS, CAP_COUNT, CAP_SECONDS, DIGEST_SECONDS = 255, 1000, 30 * 86_400, 86_400
 
 #: Characters of a name that stands in every status.
-TENANT_CHARACTERS = 255
+NAME_IN_STATUS = 255
 #: Levels of nesting in ``data`` and ``provider_options``; much more could not be encoded again.
 DEEPEST = 32
 #: How an operator may end a held email.
@@ -83,11 +83,12 @@ def mistakes_in(request: EmailRequest, *, now: datetime, size_bytes: int = 0) ->
         found.append(Mistake("", "too_large", f"the request has {size_bytes} bytes; {MAX_REQUEST_BYTES} are allowed"))
     if request.data or request.provider_options:
         found += mistakes_of_depth(request)
-    for member, name in (("tenant", request.tenant), ("fingerprint", request.fingerprint)):
-        if name and len(name) > TENANT_CHARACTERS:
-            found.append(Mistake(f"/{member}", "too_long", f"{TENANT_CHARACTERS} characters are allowed"))
-    if request.batch is not None and max(len(request.batch.id), len(request.batch.fingerprint)) > TENANT_CHARACTERS:
-        found.append(Mistake("/batch", "too_long", f"id and fingerprint may have {TENANT_CHARACTERS} characters each"))
+    if len(request.tenant) > NAME_IN_STATUS:
+        found.append(Mistake("/tenant", "too_long", f"{NAME_IN_STATUS} characters are allowed"))
+    if request.fingerprint is not None and len(request.fingerprint) > NAME_IN_STATUS:
+        found.append(Mistake("/fingerprint", "too_long", f"{NAME_IN_STATUS} characters are allowed"))
+    if request.batch is not None and max(len(request.batch.id), len(request.batch.fingerprint)) > NAME_IN_STATUS:
+        found.append(Mistake("/batch", "too_long", f"id and fingerprint may have {NAME_IN_STATUS} characters each"))
     found += _of_mailbox("/to", request.to, is_recipient=True)
     if request.from_ is not None:
         found += _of_mailbox("/from", request.from_)

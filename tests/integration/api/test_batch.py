@@ -1,40 +1,18 @@
 """Strict batches are all or nothing on Kafka too; permissive ones tell what became of each item."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from api.problems import Code, Problem
 from mailstream import codec
-from mailstream.log.publish import Position
 from mailstream.request import Batch
 from mailstream.settings import Settings
-from tests.support.api import Api, Requests, an_api, an_email
+from tests.support.api import Api, Requests, an_api, an_email, failing_appends
 
 
 def items(count: int, **members: Any) -> list[dict[str, Any]]:
     return [an_email(to=f"user{number}@example.com", **members) for number in range(count)]
-
-
-@contextlib.contextmanager
-def failing_appends(api: Api, *keys: bytes) -> Iterator[None]:
-    """Kafka acknowledges nothing with these keys."""
-    submit = api.parts.submit
-    append = submit._append
-
-    async def failing(topic: str, value: bytes | None, *, key: bytes, **more: Any) -> Position:
-        if key in keys:
-            raise Problem(Code.NOT_ACKNOWLEDGED, "not in time")
-        return await append(topic, value, key=key, **more)
-
-    submit._append = failing  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        submit._append = append
 
 
 async def post(api: Api, key: str | None = None, **body: Any) -> Any:
