@@ -1,6 +1,8 @@
 """Many emails in one request: strict (all or none, one record in the log) or permissive (each by itself)."""
 
 import asyncio
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,9 +16,9 @@ from api.quota import Quota
 from api.schemas import BatchMode, EmailBody
 from api.submit import Submit
 from mailstream import email_id
-from mailstream.mistakes import Mistake
+from mailstream.mistakes import Mistake, fingerprint_of
 from mailstream.recipient import canonical
-from mailstream.request import Batch, EmailRequest
+from mailstream.request import Batch, EmailRequest, InBatch
 
 ITEMS = 1000
 SOURCE = "POST /v1/emails/batch"
@@ -50,6 +52,7 @@ class Asked:
     source: str  #: the route, as in the emails
     mode: BatchMode
     items: list[EmailRequest | Problem]
+    fingerprint: str  #: of the whole body
 
 
 def read(raw: bytes) -> tuple[BatchMode, list[bytes]]:
@@ -73,12 +76,15 @@ async def judged(raw: bytes, content: Content, caller: Key, now: datetime, key: 
     """Every item of a body as a request, or what is wrong with it. Raises Problem when the batch itself is wrong."""
     mode, parts = read(raw)
     items: list[EmailRequest | Problem] = []
+    prints: list[str] = []
     for index, part in enumerate(parts):
         try:
             request = await content.settled(parse(EmailBody, part).request(), caller, now, SOURCE)
         except Problem as problem:
             items.append(problem)
+            prints.append(_print_of(part, caller))
             continue
+        prints.append(request.fingerprint or "")
         recipient = canonical(request.to.email)
         if key is None:
             items.append(structs.replace(request, id=email_id.new(recipient)))
@@ -90,36 +96,104 @@ async def judged(raw: bytes, content: Content, caller: Key, now: datetime, key: 
             await asyncio.sleep(0)  # others get their turn
     if mode is BatchMode.STRICT:
         _require_all(items)
-    return Asked(SOURCE, mode, items)
+    return Asked(SOURCE, mode, items, fingerprint_of_body(mode, prints))
+
+
+def fingerprint_of_body(mode: BatchMode, items: Sequence[str]) -> str:
+    """What was asked as a whole: how, how many, in which order, and what each item asks."""
+    return hashlib.sha256("\n".join((mode, str(len(items)), *items)).encode()).hexdigest()[:32]
+
+
+def _print_of(part: bytes, caller: Key) -> str:
+    """What an item asks that cannot be taken now: the same as it would be if it could."""
+    try:
+        asked = parse(EmailBody, part).request()
+    except Problem:
+        return hashlib.sha256(part).hexdigest()
+    return fingerprint_of(structs.replace(asked, tenant=caller.tenant, source=SOURCE))
 
 
 async def submitted(asked: Asked, submit: Submit, quota: Quota, caller: Key, key: str | None) -> list[Result]:
     """Put the batch into the log; results in order. Raises Problem when nothing at all could be accepted."""
+    id_ = _batch_id(asked.source, caller, key)
+    items = [item for item in asked.items if isinstance(item, EmailRequest)]
+    mark = InBatch(id_, asked.fingerprint) if key is not None else None
     if asked.mode is BatchMode.STRICT:
-        items = tuple(item for item in asked.items if isinstance(item, EmailRequest))
-        with quota.taken(caller, items) as taken:
-            batch = Batch(items=items, id=_batch_id(asked.source, caller, key), tenant=caller.tenant)
-            taken.was_new = not await submit.batch(batch, key)
+        batch = Batch(items=tuple(items), id=id_, tenant=caller.tenant, fingerprint=mark.fingerprint if mark else None)
+        with quota.taken(caller, _new(items, submit)) as taken:
+            taken.was_new = not await submit.batch(batch)
         return [Accepted(item, is_replay=not taken.was_new) for item in items]
-    results = await asyncio.gather(*(_one(item, submit, quota, caller) for item in asked.items))
+    if mark is not None and items:
+        await submit.claim(mark, caller.tenant)
+    results = await asyncio.gather(*(_one(_marked(item, mark), submit, quota, caller) for item in asked.items))
     refusals = [result for result in results if isinstance(result, Problem)]
     if len(refusals) == len(results) and all(refusal.code.status in (429, 503) for refusal in refusals):
         raise refusals[0]
     return list(results)
 
 
+async def submitted_whole(
+    items: list[EmailRequest], fingerprint: str, source: str, submit: Submit, quota: Quota, caller: Key, key: str | None
+) -> list[Accepted]:
+    """Put emails into the log that are too large for one record, all of them: what can be judged is judged before.
+
+    Raises Problem: then nothing was accepted, but for an outage between two records. The answer says so.
+    """
+    mark = None if key is None else InBatch(_batch_id(source, caller, key), fingerprint)
+    marked = [structs.replace(item, batch=mark) for item in items]
+    submit.require_room(marked)
+    with quota.taken(caller, _new(marked, submit)) as taken:
+        if mark is not None:
+            await submit.claim(mark, caller.tenant)
+        results = await asyncio.gather(*(_appended(item, submit) for item in marked))
+        taken.not_new += [
+            item
+            for item, result in zip(marked, results, strict=True)
+            if isinstance(result, Problem) or result.is_replay
+        ]
+    refusals = [result for result in results if isinstance(result, Problem)]
+    outage = next((refusal for refusal in refusals if refusal.code.status == 503), None)
+    if outage is not None and len(refusals) < len(results):
+        advice = "Ask again with the same Idempotency-Key: each is sent once."
+        if key is None:
+            advice = "Without an Idempotency-Key, asking again sends those a second time."
+        raise Problem(outage.code, f"Some of the emails were accepted, others may not be. {advice}")
+    if refusals:
+        raise outage or refusals[0]
+    return [result for result in results if isinstance(result, Accepted)]
+
+
+def _new(items: Sequence[EmailRequest], submit: Submit) -> list[EmailRequest]:
+    """Those that count for a quota: a repeat was counted when it was new."""
+    return [item for item in items if item.idempotency_key is None or not submit.knows(item)]
+
+
+def _marked(item: EmailRequest | Problem, mark: InBatch | None) -> EmailRequest | Problem:
+    return item if mark is None or isinstance(item, Problem) else structs.replace(item, batch=mark)
+
+
 async def _one(item: EmailRequest | Problem, submit: Submit, quota: Quota, caller: Key) -> Result:
     if isinstance(item, Problem):
         return item
     try:
-        with quota.taken(caller, (item,)) as taken:
-            if item.idempotency_key is None:
-                await submit.new(item)
-            else:
-                taken.was_new = not await submit.once(item)
+        with quota.taken(caller, _new((item,), submit)) as taken:
+            result = await _appended(item, submit)
+            if isinstance(result, Problem):
+                raise result
+            taken.was_new = not result.is_replay
     except Problem as problem:
         return problem
-    return Accepted(item, is_replay=not taken.was_new)
+    return result
+
+
+async def _appended(item: EmailRequest, submit: Submit) -> Result:
+    try:
+        if item.idempotency_key is None:
+            await submit.new(item)
+            return Accepted(item)
+        return Accepted(item, is_replay=await submit.once(item))
+    except Problem as problem:
+        return problem
 
 
 def _batch_id(source: str, caller: Key, key: str | None) -> str:

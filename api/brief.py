@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from mailstream.request import Lane
+from mailstream.request import InBatch, Lane
 from mailstream.status import Status
 
 #: Statuses in which an email waits for its turn.
@@ -28,6 +28,7 @@ class Brief(Struct):
     lane: Lane = Lane.NORMAL
     due_at: datetime | None = None
     reference: str | None = None
+    batch: InBatch | None = None
     request: _Place | None = None
     control: int = -1
 

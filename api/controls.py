@@ -3,6 +3,8 @@
 from datetime import datetime
 from enum import Enum
 
+from msgspec import structs
+
 from api.lookup import Lookup
 from api.problems import Code, Problem
 from api.submit import Submit
@@ -32,8 +34,10 @@ async def decide(lookup: Lookup, submit: Submit, status: EmailStatus, control: C
         return Decision.DONE, status
     if status.final:
         raise _too_late("already_final")
-    offset = (await submit.control(control)).offset
     key = status.id.encode()
+    if (batch := lookup.unread.batch_of(key)) is not None:  # its owner may read this before a record of its own
+        control = structs.replace(control, batch=batch)
+    offset = (await submit.control(control)).offset
     after = await lookup.settle(key, lambda now: now.control >= offset, seconds=SECONDS) or status
     if after.control < offset:
         return Decision.UNDECIDED, after

@@ -11,6 +11,7 @@ import structlog
 from confluent_kafka import Message
 
 from api.background import begun
+from api.batches import Batches
 from api.bodies import Bodies
 from api.brief import Brief
 from api.metrics import Metrics
@@ -78,8 +79,9 @@ class Lookup:
         self.progress = Progress()
         self.view = StatusView()
         self.requested, self.status = naming.of(topics.REQUESTED), naming.of(topics.STATUS)
-        self.unread = UnreadRequests(self.requested, self.view.__contains__, bodies.remember)
-        self._followers: list[Follower] = []
+        self.unread = UnreadRequests(self.requested, settings.partitions, self.view.__contains__, bodies.remember)
+        self._batches = Batches()
+        self._followers: list[Follower] = [self._batches]
         self._watchers: dict[bytes, set[Callable[[], None]]] = {}
         self._also = also
         self._group = naming.of(topics.GROUP_WORKER)
@@ -186,6 +188,11 @@ class Lookup:
         self.require_loaded()
         return self.view.get(key) or self.unread.get(key)
 
+    def fingerprint_of_batch(self, batch_id: str) -> str | None:
+        """Of the body that a batch was asked for with; None is no proof that it was not. Raises NotCaughtUp."""
+        self.require_loaded()
+        return self._batches.fingerprint(batch_id) or self.unread.claimed(batch_id)
+
     async def find(self, email_id: str, tenant: str, *, seconds: float = 2.0) -> EmailStatus | None:
         """The status of a tenant's email; None: the log did not have it. Raises NotCaughtUp.
 
@@ -236,7 +243,7 @@ class Lookup:
         self.require_loaded()
         try:
             async with asyncio.timeout(seconds):
-                await self.progress.reach(await self._ends.last(topic))
+                await self.progress.reach(await self._ends.high(topic))
         except TimeoutError:
             raise NotCaughtUp("the view has not come as far as the log") from None
 
@@ -246,8 +253,8 @@ class Lookup:
         self._barrier, self._next_barrier = self._next_barrier, None  # who comes now waits for the next question
         # All partitions: a strict batch may lie in another one than its emails (amendment 12).
         async with asyncio.timeout(5.0):
-            await self.progress.reach(await self._ends.last(self.requested))
-            await self.progress.reach(await self._ends.last(self.status))
+            await self.progress.reach(await self._ends.high(self.requested))
+            await self.progress.reach(await self._ends.high(self.status))
 
     def _patience(self) -> float:
         """Take records in larger batches while nobody waits for one."""
@@ -298,14 +305,14 @@ class Lookup:
             try:
                 committed = await self._ends.committed(self.requested, self._group)
                 # Requests first: an item of a batch that is done has its own record in front of these ends.
-                await self.progress.reach(await self._ends.last(self.requested))
-                await self.progress.reach(await self._ends.last(self.status))
+                await self.progress.reach(await self._ends.high(self.requested))
+                await self.progress.reach(await self._ends.high(self.status))
                 for topic in () if self.is_loaded else self._also:
-                    await self.progress.reach(await self._ends.last(topic))
+                    await self.progress.reach(await self._ends.high(topic))
             except NotCaughtUp as error:
                 _log.warning("lookup.kafka_away", seconds=round(self.age_seconds(), 1), error=str(error))
             else:
-                for key, brief in self.unread.pop_read(committed):
+                for key, brief in self.unread.pop_read(committed, self._clock.now()):
                     self._changed(key, brief, None)
                 self._shown_at = asked_at
                 if not self.is_loaded:

@@ -37,6 +37,8 @@ class Part:
             pointer = f"{envelope}/{member}{rest}"
         elif member == "data":
             pointer = f"{envelope}/dynamic_template_data"
+        elif member == "provider_options":
+            pointer = ""  # one of several members that pass through: which one cannot be told
         else:
             pointer = f"/{_MEMBERS.get(member, member)}{rest}"
         return mistake._replace(pointer=pointer)

@@ -51,7 +51,7 @@ class Quota:
         if today > self._day:
             self._begin_day(today)
         asked, day = list(requests), self._day
-        count = sum(1 + len(request.cc) + len(request.bcc) for request in asked)
+        count = sum(map(_recipients_of, asked))
         self._require(caller, asked, count)
         marks = Counter(_mark(request) for request in asked)
         self._tenants[caller.tenant] += count
@@ -65,10 +65,11 @@ class Quota:
             taken.was_new = False
             raise
         finally:
-            if not taken.was_new and day == self._day:  # refused, or a repeat of what was counted when it was new
-                self._tenants[caller.tenant] -= count
-                self._recipients.subtract(marks)
-                self._own -= own
+            # refused, or a repeat of what was counted when it was new
+            if (others := taken.not_new if taken.was_new else asked) and day == self._day:
+                self._tenants[caller.tenant] -= sum(map(_recipients_of, others))
+                self._recipients.subtract(map(_mark, others))
+                self._own -= {(request.id or "").encode() for request in others}
 
     def _require(self, caller: Key, asked: list[EmailRequest], count: int) -> None:
         used = self._tenants[caller.tenant]
@@ -108,6 +109,11 @@ class Taken:
 
     def __init__(self) -> None:
         self.was_new = True  #: set it to False for a repeat, which counts for nothing
+        self.not_new: list[EmailRequest] = []  #: of many: those that were asked before, or refused
+
+
+def _recipients_of(request: EmailRequest) -> int:
+    return 1 + len(request.cc) + len(request.bcc)
 
 
 def _mark(request: EmailRequest) -> int:

@@ -1,17 +1,17 @@
 """From a request to a record in the log; returns when Kafka has acknowledged it, and not before."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from api.append import SECONDS, Append
 from api.lookup import Lookup
 from api.problems import Code, Problem
-from api.unread import fingerprint_of_batch
+from api.unread import items_of
 from mailstream import codec, topics
 from mailstream.email_id import partition_in
 from mailstream.log.publish import Position
 from mailstream.recipient import canonical
-from mailstream.request import Batch, Control, EmailRequest
+from mailstream.request import Batch, Control, EmailRequest, InBatch
 from mailstream.settings import Settings
 from mailstream.topics import MAX_REQUEST_BYTES
 
@@ -25,15 +25,19 @@ class Submit:
         self._append, self._lookup = append, lookup
         self._under_way: dict[str, asyncio.Future[str | None]] = {}
 
+    def knows(self, request: EmailRequest) -> bool:
+        """Whether the email was asked for before; False is no proof that it was not."""
+        return self._lookup.has((request.id or "").encode())
+
+    def require_room(self, requests: Iterable[EmailRequest]) -> None:
+        """Raises Problem 413 when one of them is too large for a record."""
+        for request in requests:
+            _value_of(request)
+
     async def new(self, request: EmailRequest) -> Position:
         """Append a request. Raises Problem: 413 when it is too large, 503 when nobody acknowledges it in time."""
         assert request.id is not None
-        value = codec.encode(request)
-        if len(value) > MAX_REQUEST_BYTES:
-            raise Problem(
-                Code.TOO_LARGE,
-                f"The email has {len(value)} bytes as a record; {MAX_REQUEST_BYTES} are allowed, attachments included.",
-            )
+        value = _value_of(request)
         partition = partition_in(request.id, self._partitions)
         recipient = canonical(request.to.email).encode()
         return await self._append(
@@ -63,29 +67,46 @@ class Submit:
             return _repeats(known.fingerprint, request.fingerprint)
         return await self._first_or_repeat(request.id, request.fingerprint, lambda: self.new(request))
 
-    async def batch(self, batch: Batch, key: str | None) -> bool:
-        """Append a strict batch, which is one record. True: it was asked before under this key. Raises as ``once``."""
-        value = codec.encode(batch)
-        if len(value) > MAX_REQUEST_BYTES:
+    async def claim(self, batch: InBatch, tenant: str) -> None:
+        """See to it that the batch id stands for this body and no other, before anything of it is written.
+
+        Raises Problem: 422 when it stands for another one, 409 and 503 when that is not known.
+        """
+        if (known := self._lookup.fingerprint_of_batch(batch.id)) is not None:
+            _repeats(known, batch.fingerprint)
+            return
+        claim = Batch(items=(), id=batch.id, tenant=tenant, fingerprint=batch.fingerprint)
+        await self._first_or_repeat(batch.id, batch.fingerprint, lambda: self._append_batch(claim))
+
+    async def batch(self, batch: Batch) -> bool:
+        """Append a strict batch, which is one record. True: it was asked before under its key. Raises as ``once``."""
+        if len(value := codec.encode(batch)) > MAX_REQUEST_BYTES:
             raise Problem(
                 Code.TOO_LARGE,
                 f"A strict batch is one record: this one has {len(value)} bytes, {MAX_REQUEST_BYTES} are allowed. "
                 "Send it in parts, or as `permissive`.",
             )
-        partition = partition_in(batch.id, self._partitions)
-
-        async def append() -> Position:
-            headers = codec.headers_of(batch)
-            return await self._append(self._topic, value, key=batch.id.encode(), partition=partition, headers=headers)
-
-        if key is None:
-            await append()
+        if batch.fingerprint is None:
+            await self._append_batch(batch)
             return False
-        fingerprint = fingerprint_of_batch(item.fingerprint for item in batch.items)
-        known = [self._lookup.known((item.id or "").encode()) for item in batch.items]
-        if all(known):
-            return _repeats(fingerprint_of_batch(each.fingerprint for each in known if each), fingerprint)
-        return await self._first_or_repeat(batch.id, fingerprint, append)
+        if self._lookup.fingerprint_of_batch(batch.id) is None and any(map(self.knows, batch.items)):
+            return self._repeats_items(batch)
+        await self.claim(InBatch(batch.id, batch.fingerprint), batch.tenant)
+        if any(map(self.knows, batch.items)):
+            return True
+        return await self._first_or_repeat(items_of(batch.id), batch.fingerprint, lambda: self._append_batch(batch))
+
+    def _repeats_items(self, batch: Batch) -> bool:
+        """Compare with emails of a version that did not remember of which batch they are."""
+        for item in batch.items:
+            known = self._lookup.known((item.id or "").encode())
+            _repeats(known.fingerprint if known is not None else "", item.fingerprint or "")
+        return True
+
+    async def _append_batch(self, batch: Batch) -> Position:
+        partition, headers = partition_in(batch.id, self._partitions), codec.headers_of(batch)
+        value = codec.encode(batch)
+        return await self._append(self._topic, value, key=batch.id.encode(), partition=partition, headers=headers)
 
     async def _first_or_repeat(self, id_: str, fingerprint: str, append: Callable[[], Awaitable[Position]]) -> bool:
         """Append what this replica does not know yet, and see whether it is the first record of its id in the log.
@@ -121,6 +142,16 @@ class Submit:
                 Code.NOT_CAUGHT_UP,
                 "The email is in the log, but whether it is the first with this key is not known yet. Ask again.",
             ) from None
+
+
+def _value_of(request: EmailRequest) -> bytes:
+    """The record. Raises Problem 413."""
+    if len(value := codec.encode(request)) > MAX_REQUEST_BYTES:
+        raise Problem(
+            Code.TOO_LARGE,
+            f"The email has {len(value)} bytes as a record; {MAX_REQUEST_BYTES} are allowed, attachments included.",
+        )
+    return value
 
 
 def _repeats(first: str | None, asked: str) -> bool:

@@ -1,7 +1,6 @@
 """The tail of ``email.requested`` that no worker has read yet: accepted, and so ``QUEUED`` and never unknown."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -18,8 +17,11 @@ from mailstream.errors import BadAddress, BadEmailId
 from mailstream.log.ends import Partition
 from mailstream.mistakes import fingerprint_of
 from mailstream.recipient import canonical, recipient_hash
-from mailstream.request import Address, EmailRequest, Lane
+from mailstream.request import Address, EmailRequest, InBatch, Lane
 from mailstream.status import Coordinates, EmailStatus, Fact, Status, masked, rank_of
+
+#: So long a claim is kept after workers have read it: the emails that it is for are being written.
+CLAIM_SECONDS = 60.0
 
 
 class _Asked(Struct, rename={"from_": "from"}):
@@ -38,12 +40,14 @@ class _Asked(Struct, rename={"from_": "from"}):
     tags: tuple[str, ...] = ()
     test: bool = False
     fingerprint: str | None = None
+    batch: InBatch | None = None
     subject: str | None = None
 
 
 class _Batch(Struct, tag_field="kind", tag="batch"):
     items: tuple[_Asked, ...] = ()
     id: str = ""
+    fingerprint: str | None = None
 
 
 _asked = msgspec.json.Decoder(_Asked)
@@ -63,6 +67,9 @@ class _Entry(NamedTuple):
     partition: int  #: of the record, which for an item of a batch is the batch's
     offset: int
     at: datetime  #: the broker's time of the record, as the worker will take it
+    is_own: bool  #: the record is the email's own, in its partition: when it has been read, there is a status
+    is_item: bool  #: the record is that of a strict batch
+    batch: InBatch | None
 
     def brief(self, key: bytes) -> Brief:
         return Brief(
@@ -75,19 +82,34 @@ class _Entry(NamedTuple):
             lane=self.asked.lane,
             due_at=self.asked.send_at,
             reference=self.asked.reference,
+            batch=self.batch,
         )
+
+
+class _Claim(NamedTuple):
+    """The first record of a batch that is asked for under a key."""
+
+    fingerprint: str
+    partition: int
+    offset: int
+    at: datetime
 
 
 class UnreadRequests:
     """Requests between what the workers have committed and the end of the log, by email id."""
 
     def __init__(
-        self, topic: str, is_known: Callable[[bytes], bool], remember: Callable[[bytes, Shown | None], None]
+        self,
+        topic: str,
+        partitions: int,
+        is_known: Callable[[bytes], bool],
+        remember: Callable[[bytes, Shown | None], None],
     ) -> None:
-        self._topic, self._remember = topic, remember
+        self._topic, self._partitions, self._remember = topic, partitions, remember
         self._is_known = is_known  #: whether the status view has the id
         self._entries: dict[bytes, _Entry] = {}
         self._firsts: dict[bytes, First | None] = {}
+        self._claims: dict[str, _Claim] = {}  #: by batch id
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -108,7 +130,7 @@ class UnreadRequests:
             asked = _asked.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._take_batch(value, partition, offset, at)
-        key = self._take(_Entry(asked, partition, offset, at), value)
+        key = self._take(asked, partition, offset, at, asked.batch, value)
         return [] if key is None else [key]
 
     def get(self, key: bytes) -> EmailStatus | None:
@@ -129,6 +151,7 @@ class UnreadRequests:
             reference=asked.reference,
             tags=asked.tags,
             lane=asked.lane,
+            batch=entry.batch,
             request=Coordinates(entry.partition, entry.offset),
             order=entry.offset,
             created_at=entry.at,
@@ -144,6 +167,16 @@ class UnreadRequests:
         entry = self._entries.get(key)
         return None if entry is None else entry.brief(key)
 
+    def batch_of(self, key: bytes) -> Coordinates | None:
+        """Where the strict batch stands by which alone the email is known: it has no record of its own yet."""
+        entry = self._entries.get(key)
+        return Coordinates(entry.partition, entry.offset) if entry is not None and entry.is_item else None
+
+    def claimed(self, batch_id: str) -> str | None:
+        """The fingerprint of the first record of a batch, while its emails may not be known yet."""
+        claim = self._claims.get(batch_id)
+        return None if claim is None else claim.fingerprint
+
     def expect(self, key: bytes) -> None:
         """From now on remember the first record of this id, until ``take_first``."""
         self._firsts[key] = None
@@ -158,11 +191,18 @@ class UnreadRequests:
             return None
         return self._entries.pop(key).brief(key)
 
-    def pop_read(self, committed: Mapping[Partition, int]) -> list[tuple[bytes, Brief]]:
+    def pop_read(self, committed: Mapping[Partition, int], now: float) -> list[tuple[bytes, Brief]]:
         """Let go of what workers have read and the view has had time to show: records that were refused.
 
-        Call it only when the view has applied ends of ``email.status`` that were asked after these commits.
+        Call it only when the view has applied ends of ``email.status`` that were asked after these commits. ``now``:
+        seconds since 1970.
         """
+        self._claims = {
+            id_: claim
+            for id_, claim in self._claims.items()
+            if claim.offset >= committed.get((self._topic, claim.partition), 0)
+            or now - claim.at.timestamp() < CLAIM_SECONDS
+        }
         read = [
             (key, entry.brief(key))
             for key, entry in self._entries.items()
@@ -178,33 +218,47 @@ class UnreadRequests:
             batch = _batch.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return []
-        key = batch.id.encode()
-        if key in self._firsts and self._firsts[key] is None:
-            self._firsts[key] = First(partition, offset, fingerprint_of_batch(item.fingerprint for item in batch.items))
-        keys = [self._take(_Entry(item, partition, offset, at), value) for item in batch.items]
+        mark = None
+        if batch.fingerprint is not None:
+            mark = InBatch(batch.id, batch.fingerprint)
+            self._claims.setdefault(batch.id, _Claim(batch.fingerprint, partition, offset, at))
+        for key in (batch.id.encode(), *((items_of(batch.id).encode(),) if batch.items else ())):
+            if key in self._firsts and self._firsts[key] is None:
+                self._firsts[key] = First(partition, offset, batch.fingerprint)
+        keys = [self._take(item, partition, offset, at, mark, value, is_item=True) for item in batch.items]
         return [key for key in keys if key is not None]
 
-    def _take(self, entry: _Entry, value: bytes) -> bytes | None:
-        if (key := _key_of(entry.asked)) is None:
+    def _take(
+        self,
+        asked: _Asked,
+        partition: int,
+        offset: int,
+        at: datetime,
+        batch: InBatch | None,
+        value: bytes,
+        *,
+        is_item: bool = False,
+    ) -> bytes | None:
+        if (key := _key_of(asked)) is None:
             return None
         if key in self._firsts and self._firsts[key] is None:
-            fingerprint = entry.asked.fingerprint or _fingerprint(value)
-            self._firsts[key] = First(entry.partition, entry.offset, fingerprint)
-        self._remember(key, Shown(entry.asked.to.email, entry.asked.subject))
+            self._firsts[key] = First(partition, offset, asked.fingerprint or _fingerprint(value))
+        self._remember(key, Shown(asked.to.email, asked.subject))
         if self._is_known(key):
             return None
+        is_own = not is_item and email_id.hash_in(key.decode()) % self._partitions == partition
         known = self._entries.get(key)
         if known is None:
-            self._entries[key] = entry
+            self._entries[key] = _Entry(asked, partition, offset, at, is_own, is_item, batch)
             return key
-        if known.partition != entry.partition:  # the own record of a batch's item takes over from the batch
-            self._entries[key] = entry._replace(at=known.at)
+        if is_own and not known.is_own:  # partitions are read in any order: a batch may come behind its items' records
+            self._entries[key] = _Entry(asked, partition, offset, known.at, is_own, is_item, batch)
         return None
 
 
-def fingerprint_of_batch(items: Iterable[str | None]) -> str:
-    """What was asked as a whole, from what each item asks."""
-    return hashlib.sha256("\n".join(item or "" for item in items).encode()).hexdigest()
+def items_of(batch_id: str) -> str:
+    """What a record of a strict batch is expected by, when one that claims its id may come before it."""
+    return f"{batch_id}/items"
 
 
 def _key_of(asked: _Asked) -> bytes | None:

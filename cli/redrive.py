@@ -47,7 +47,8 @@ def dead_letters_(
 ) -> None:
     """Ask again for dead letters, by the rules, templates and senders of now. Asked twice, each is sent once.
 
-    A direct request gets a new id that names the old one. A domain event gets the ids that it always had.
+    A direct request gets a new id that names the old one. A domain event, and a strict batch that is one dead letter,
+    get the ids that they always had: what was taken of them is known.
     """
     from cli.progress import Meter
     from mailstream.log import dead_letters

@@ -1,6 +1,6 @@
 """Records to bytes and back. Bad bytes become a reason code, never an exception that could stop an agent."""
 
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,6 +19,10 @@ CONTENT_TYPE: Header = ("content-type", b"application/json")
 RECORD_HEADER = "mailstream-record"
 #: On a copy that went to its right partition; it is not moved again (amendment 1).
 REKEYED_HEADER = "mailstream-rekeyed"
+#: On the record of a strict batch's item: the value is where the batch stands, partition/offset.
+UNFOLDED_HEADER = "mailstream-unfolded"
+#: Beside it when the batch was refused: a reason of the closed list, a space, and a sentence.
+REFUSED_HEADER = "mailstream-refused"
 #: On a copy of a live email whose record would have expired: offset and broker's time (ms since 1970) of the first one.
 CARRIED_HEADER = "mailstream-carried"
 
@@ -37,11 +41,18 @@ _NAMES: dict[type, str] = {
 #: The headers of each record, ready to hand to the producer: made once, the same list every time.
 _HEADERS = {record: [CONTENT_TYPE, (RECORD_HEADER, f"{name}.v1".encode())] for record, name in _NAMES.items()}
 
+
+class _Items(msgspec.Struct):
+    kind: Literal["batch"]
+    items: list[msgspec.Raw]
+
+
 _encoder = msgspec.json.Encoder()
 _request = msgspec.json.Decoder(EmailRequest)
 _control = msgspec.json.Decoder(Control)
 _batch = msgspec.json.Decoder(Batch)
 _peek = msgspec.json.Decoder(Peek)
+_items = msgspec.json.Decoder(_Items)
 _attempt: "msgspec.json.Decoder[AttemptRecord]" = msgspec.json.Decoder(AttemptRecord)
 _status = msgspec.json.Decoder(EmailStatus)
 _event = msgspec.json.Decoder(ProviderEvent)
@@ -54,9 +65,16 @@ _CONTROL_KINDS = frozenset(ControlKind)
 class Undecodable(Exception):
     """Bytes that are no record of ours. ``detail`` names the place, never a value."""
 
-    def __init__(self, reason: Reason, detail: str, email_id: str | None = None) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
-        self.reason, self.detail, self.email_id = reason, detail, email_id
+        self.reason, self.detail = reason, detail
+
+
+class Named(NamedTuple):
+    """Whose email a record asks for, as far as that can be read."""
+
+    id: str | None = None
+    tenant: str = ""
 
 
 def encode(record: msgspec.Struct) -> bytes:
@@ -70,7 +88,7 @@ def headers_of(record: msgspec.Struct | type[msgspec.Struct]) -> list[Header]:
 
 
 def decode_requested(value: bytes) -> EmailRequest | Control | Batch:
-    """A record of ``email.requested``. Raises Undecodable, with the id where one can be read."""
+    """A record of ``email.requested``. Raises Undecodable."""
     try:
         return _request.decode(value)
     except _UNREADABLE as error:
@@ -85,17 +103,38 @@ def _other_kind(value: bytes, error: Exception) -> Control | Batch:
         raise Undecodable(Reason.BAD_SHAPE, "the record is JSON, but no object") from None
     except _UNREADABLE as other:
         raise _refused(other) from None
-    email_id = peek.id if isinstance(peek.id, str) else None
     if peek.kind is msgspec.UNSET:
-        raise _refused(error, email_id)
+        raise _refused(error)
     try:
         if peek.kind in _CONTROL_KINDS:
             return _control.decode(value)
         if peek.kind == "batch":
             return _batch.decode(value)
     except _UNREADABLE as other:
-        raise _refused(other, email_id) from None
-    raise Undecodable(Reason.UNKNOWN_KIND, "the record is of a kind that this version does not know", email_id)
+        raise _refused(other) from None
+    raise Undecodable(Reason.UNKNOWN_KIND, "the record is of a kind that this version does not know")
+
+
+def named_in(value: bytes) -> Named:
+    """What a request that cannot be taken says of itself; nothing for what is no request, or no JSON."""
+    try:
+        peek = _peek.decode(value)
+    except _UNREADABLE:
+        return Named()
+    if peek.kind is not msgspec.UNSET:  # the id of a control or a batch stands for no request of its own
+        return Named()
+    return Named(
+        peek.id if isinstance(peek.id, str) else None,
+        peek.tenant if isinstance(peek.tenant, str) else "",
+    )
+
+
+def items_in(value: bytes) -> list[bytes]:
+    """The items of a strict batch as they came, though some of them cannot be read; none when it is no batch."""
+    try:
+        return [bytes(item) for item in _items.decode(value).items]
+    except _UNREADABLE:
+        return []
 
 
 def control_id(value: bytes) -> str | None:
@@ -152,11 +191,11 @@ def _decoded(decoder: "msgspec.json.Decoder[Decoded]", value: bytes) -> Decoded:
         raise _refused(error) from None
 
 
-def _refused(error: Exception, email_id: str | None = None) -> Undecodable:
+def _refused(error: Exception) -> Undecodable:
     """The reason behind an error of msgspec: the wrong shape, else the bytes are no JSON at all."""
     if isinstance(error, msgspec.ValidationError):
-        return Undecodable(Reason.BAD_SHAPE, _place_of(error), email_id)
-    return Undecodable(Reason.NOT_JSON, "the bytes are no JSON in UTF-8, or nested too deep", email_id)
+        return Undecodable(Reason.BAD_SHAPE, _place_of(error))
+    return Undecodable(Reason.NOT_JSON, "the bytes are no JSON in UTF-8, or nested too deep")
 
 
 def _place_of(error: msgspec.ValidationError) -> str:

@@ -9,14 +9,14 @@ import hashlib
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mailstream import address
 from mailstream.errors import BadAddress
 from mailstream.recipient import canonical
-from mailstream.request import Address, Attachment, Digest, EmailRequest
+from mailstream.request import Address, Attachment, Control, ControlKind, Digest, EmailRequest
 from mailstream.topics import MAX_REQUEST_BYTES
 
 #: Refused and never stripped (S10): C0, DEL, C1, line and paragraph separators, bidi controls, lone surrogates.
@@ -52,6 +52,13 @@ FARTHEST = timedelta(days=366)
 #: A digest must close long before its events' bodies expire; a cap counts what statuses remember (30 d by default).
 KEY_CHARACTERS, CAP_COUNT, CAP_SECONDS, DIGEST_SECONDS = 255, 1000, 30 * 86_400, 86_400
 
+#: Characters of a name that stands in every status.
+NAME_IN_STATUS = 255
+#: Levels of nesting in ``data`` and ``provider_options``; much more could not be encoded again.
+DEEPEST = 32
+#: How an operator may end a held email.
+ENDS = frozenset({"SENT", "UNCONFIRMED", "RESEND"})
+
 _encoder = msgspec.json.Encoder(order="deterministic")
 #: From 2,048 bytes on hashlib hands the interpreter to other threads: getting it back costs more than the hash does.
 _HASHED_AT_ONCE = 2047
@@ -74,6 +81,14 @@ def mistakes_in(request: EmailRequest, *, now: datetime, size_bytes: int = 0) ->
     found: list[Mistake] = []
     if size_bytes > MAX_REQUEST_BYTES:
         found.append(Mistake("", "too_large", f"the request has {size_bytes} bytes; {MAX_REQUEST_BYTES} are allowed"))
+    if request.data or request.provider_options:
+        found += mistakes_of_depth(request)
+    if len(request.tenant) > NAME_IN_STATUS:
+        found.append(Mistake("/tenant", "too_long", f"{NAME_IN_STATUS} characters are allowed"))
+    if request.fingerprint is not None and len(request.fingerprint) > NAME_IN_STATUS:
+        found.append(Mistake("/fingerprint", "too_long", f"{NAME_IN_STATUS} characters are allowed"))
+    if request.batch is not None and max(len(request.batch.id), len(request.batch.fingerprint)) > NAME_IN_STATUS:
+        found.append(Mistake("/batch", "too_long", f"id and fingerprint may have {NAME_IN_STATUS} characters each"))
     found += _of_mailbox("/to", request.to, is_recipient=True)
     if request.from_ is not None:
         found += _of_mailbox("/from", request.from_)
@@ -105,9 +120,33 @@ def mistakes_in(request: EmailRequest, *, now: datetime, size_bytes: int = 0) ->
     return found
 
 
+def mistakes_of_depth(request: EmailRequest) -> list[Mistake]:
+    """What is nested so deep that it could not be encoded again: to be asked before that is tried."""
+    return [
+        Mistake(f"/{member}", "bad_value", f"this is nested more than {DEEPEST} levels deep")
+        for member, value in (("data", request.data), ("provider_options", request.provider_options))
+        if value and _is_deeper(value, DEEPEST)
+    ]
+
+
+def mistakes_of_control(control: Control, *, now: datetime) -> list[Mistake]:
+    """Why a word about an email makes no sense; empty: it does."""
+    at = control.send_at
+    if control.kind is ControlKind.RESCHEDULE:
+        if at is None or at.tzinfo is None:
+            return [Mistake("/send_at", "no_time_zone", "a new time is needed, with its offset from UTC")]
+        if at - now > FARTHEST:
+            return [Mistake("/send_at", "too_far", "this is more than a year ahead")]
+    if control.kind is ControlKind.RESOLVE and control.to not in ENDS:
+        return [Mistake("/to", "bad_value", f"this is one of {', '.join(sorted(ENDS))}")]
+    return []
+
+
 def fingerprint_of(request: EmailRequest) -> str:
     """sha256 of what was asked, in hex: equal for the same wish whoever numbers it, and whenever it is asked."""
-    asked = msgspec.structs.replace(request, id=None, requested_at=None, idempotency_key=None, fingerprint=None)
+    asked = msgspec.structs.replace(
+        request, id=None, requested_at=None, idempotency_key=None, fingerprint=None, batch=None
+    )
     value, digest = _encoder.encode(asked), hashlib.sha256()
     for at in range(0, len(value), _HASHED_AT_ONCE):
         digest.update(value[at : at + _HASHED_AT_ONCE])
@@ -122,6 +161,14 @@ def pointer_to(*parts: str | int) -> str:
 def is_unsafe(text: str) -> bool:
     """Whether the text holds a character that may not stand in a header, a name or a label."""
     return not text.isprintable() and _UNSAFE.search(text) is not None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    if levels == 0:
+        return True
+    return any(_is_deeper(inner, levels - 1) for inner in (value.values() if isinstance(value, dict) else value))
 
 
 def _of_line(pointer: str, text: str, characters: int) -> Iterator[Mistake]:

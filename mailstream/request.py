@@ -58,6 +58,20 @@ class Digest(Struct, frozen=True):
     template: str
 
 
+class Coordinates(Struct, frozen=True):
+    """Where a record of ``email.requested`` stands."""
+
+    partition: int
+    offset: int
+
+
+class InBatch(Struct, frozen=True):
+    """The batch that an email was asked for in, under an Idempotency-Key of the API."""
+
+    id: str
+    fingerprint: str  #: of the whole body: mode, number and order of the items, and what each asks
+
+
 class EmailRequest(Struct, frozen=True, omit_defaults=True, kw_only=True, rename={"from_": "from"}):
     """One email to one recipient, as it is asked for: ``email.requested`` v1.
 
@@ -95,6 +109,7 @@ class EmailRequest(Struct, frozen=True, omit_defaults=True, kw_only=True, rename
     cap: Cap | None = None
     digest: Digest | None = None
     fingerprint: str | None = None  #: of what was asked, so that the same id with other content is noticed
+    batch: InBatch | None = None
     redrive_of: str | None = None  #: the id that an operator asks again for
     provider_options: dict[str, Any] = field(
         default_factory=dict
@@ -117,20 +132,26 @@ class Control(Struct, frozen=True, omit_defaults=True, kw_only=True):
     by: str = ""  #: who asks, by the name of the key or operator
     reason: str = ""
     tenant: str | None = None  #: when given, must be the email's
+    batch: Coordinates | None = None  #: the strict batch that asks for it, where the writer saw no record of its own
     send_at: datetime | None = None  #: reschedule: the new time
     to: str | None = None  #: resolve: SENT, UNCONFIRMED or RESEND
 
 
 class Batch(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="kind", tag="batch"):
-    """A strict batch: one record, so that all or nothing is true on Kafka too (amendments 12 and 25)."""
+    """A strict batch: one record, so that all or nothing is true on Kafka too.
+
+    One without items claims its id for a permissive batch, whose items have records of their own.
+    """
 
     items: tuple[EmailRequest, ...]
     id: str = ""  #: the batch id
     tenant: str = "default"
+    fingerprint: str | None = None  #: of the whole body, when it was asked for under an Idempotency-Key
 
 
 class Peek(Struct, frozen=True):
-    """Just enough of a record to tell what it is, and an id to complain about."""
+    """Just enough of a record to tell what it is, and whom to tell when it cannot be taken."""
 
     kind: str | UnsetType = UNSET
     id: Any = None
+    tenant: Any = "default"

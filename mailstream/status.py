@@ -9,7 +9,8 @@ from enum import StrEnum
 
 from msgspec import Struct, structs
 
-from mailstream.request import Lane, OnAmbiguous
+from mailstream.request import Coordinates as Coordinates
+from mailstream.request import InBatch, Lane, OnAmbiguous
 
 BAND = 10**12
 #: A timeline keeps its first 10 and last 40 entries, and a count of what was between them (amendment 11).
@@ -87,13 +88,6 @@ class Fact(Struct, frozen=True, omit_defaults=True):
     key: str | None = None  #: the dedupe key of a provider event
 
 
-class Coordinates(Struct, frozen=True):
-    """Where in ``email.requested`` the body can be read."""
-
-    partition: int
-    offset: int
-
-
 class Provider(Struct, frozen=True, omit_defaults=True):
     """What the provider said last."""
 
@@ -131,7 +125,8 @@ class EmailStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
     reference: str | None = None
     tags: tuple[str, ...] = ()
     lane: Lane = Lane.NORMAL
-    request: Coordinates | None = None
+    batch: InBatch | None = None  #: under whose Idempotency-Key it was asked for
+    request: Coordinates | None = None  #: where its body can be read
     request_at: datetime | None = None  #: the broker's time of that record, when it is a carried copy
     order: int = 0  #: first offset of the request: the order among the emails of one recipient
     provider: Provider | None = None

@@ -15,11 +15,11 @@ from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished, TemplateError
 from mailstream.log.publish import Position, Publisher
-from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import OnAmbiguous
 from mailstream.settings import Settings
 from mailstream.status import Coordinates, EmailStatus
 from mailstream.topics import REJECTED, REQUESTED, Naming
+from streams.batches import Batches
 from streams.bodies import Bodies
 from streams.controls import Controls
 from streams.core import fold, intake
@@ -36,8 +36,8 @@ from streams.core.intake import (
     Rejected,
     Rules,
     Ruling,
-    Unfold,
 )
+from streams.core.unfold import Unfold
 from streams.failpoints import failpoint
 from streams.metrics import ACCEPT_SECONDS, DEAD_LETTERS, DUPLICATES
 from streams.projection import Projection
@@ -80,13 +80,14 @@ class Accept:
         clock: Clock,
         spawn: Callable[[Any], None],
     ) -> None:
+        self._rules = Rules(settings.partitions, settings.max_event_age, sender.of_account(settings))
+        self._batches = Batches(settings, Naming(settings.topic_prefix).of(REQUESTED), self._rules, clock)
         self._naming = Naming(settings.topic_prefix)
         self._partitions = settings.partitions
         self._on_ambiguous = OnAmbiguous(settings.on_ambiguous)
         self._publisher, self._table, self._projection = publisher, table, projection
         self._bodies, self._rendering, self._controls = bodies, rendering, controls
         self._groups, self._clock, self._spawn = groups, clock, spawn
-        self._rules = Rules(settings.partitions, settings.max_event_age, sender.of_account(settings))
 
     def settle(self, record: Received, done: Done) -> None:
         """Begin what the record asks for. Never raises for anything that the record holds."""
@@ -103,8 +104,8 @@ class Accept:
                 self._carry(asked, done)
             case Ignored():
                 done()
-            case Rejected(letter, email_id):
-                self._spawn(self._reject(letter, email_id, done))
+            case Rejected():
+                self._spawn(self._reject(ruling, done))
             case Astray(partition, key, value):
                 self._spawn(self._move(partition, key, value, record, done))
             case Controlled(_, control):
@@ -139,8 +140,8 @@ class Accept:
                 return True
             case Carried(asked) if (known := self._table.get_status(asked.id)) is not None:
                 self._table.put(self._with_copy(known, record), record.partition)
-            case Rejected(letter, email_id) if email_id is not None and self._may_show_rejected(email_id, letter):
-                self._table.put(self._rejected_status(letter, email_id), record.partition)
+            case Rejected(id=str(email_id)) if self._may_show_rejected(email_id, record.partition):
+                self._table.put(self._rejected_status(ruling, email_id), record.partition)
                 return True
             case _:
                 pass
@@ -188,7 +189,8 @@ class Accept:
     def _with_copy(self, known: EmailStatus, record: Received) -> EmailStatus:
         return fold.carried(known, Coordinates(record.partition, record.offset), moment(record.timestamp_ms / 1000))
 
-    async def _reject(self, letter: DeadLetter, email_id: str | None, done: Done) -> None:
+    async def _reject(self, rejected: Rejected, done: Done) -> None:
+        letter, email_id = rejected.dead_letter, rejected.id
         DEAD_LETTERS.labels(letter.reason.value).inc()
         log.warning("dead letter", reason=letter.reason, topic=letter.topic, partition=letter.partition,
                     offset=letter.offset, detail=letter.detail)  # fmt: skip
@@ -197,16 +199,16 @@ class Accept:
         )
         if email_id is None:
             done()
-        elif self._may_show_rejected(email_id, letter):
-            self._projection.put(self._rejected_status(letter, email_id), letter.partition, done)
+        elif self._may_show_rejected(email_id, letter.partition):
+            self._projection.put(self._rejected_status(rejected, email_id), letter.partition, done)
         else:
             self._table.when_durable(email_id, done)
 
-    def _may_show_rejected(self, email_id: str, letter: DeadLetter) -> bool:
-        is_at_home = partition_in(email_id, self._partitions) == letter.partition
-        return is_at_home and self._table.get_status(email_id) is None
+    def _may_show_rejected(self, email_id: str, partition: int) -> bool:
+        return partition_in(email_id, self._partitions) == partition and self._table.get_status(email_id) is None
 
-    def _rejected_status(self, letter: DeadLetter, email_id: str) -> EmailStatus:
+    def _rejected_status(self, rejected: Rejected, email_id: str) -> EmailStatus:
+        letter = rejected.dead_letter
         return fold.rejected(
             email_id=email_id,
             recipient=email_id[3:11],
@@ -215,6 +217,9 @@ class Accept:
             reason=letter.reason.value,
             detail=letter.detail,
             writer=self._projection.writer,
+            tenant=rejected.tenant,
+            reference=rejected.reference,
+            batch=rejected.batch,
         )
 
     async def _move(self, partition: int, key: bytes, value: bytes, record: Received, done: Done) -> None:
@@ -225,23 +230,62 @@ class Accept:
 
     async def _control(self, ruling: Controlled, email_id: str, done: Done) -> None:
         record, control = ruling.received, ruling.control
-        status = self._table.get_status(email_id)
+        if self._table.get_status(email_id) is None and control.batch is not None:
+            first = partial(self._take_from_batch, ruling, done)
+            await self._controls.decide(control, record.partition, record.offset, done, first=first)
+        elif await self._has_email(ruling, done):
+            await self._controls.decide(control, record.partition, record.offset, done)
+
+    async def _has_email(self, ruling: Controlled, done: Done) -> bool:
+        """Whether the control record is about an email that it may speak of; else it is a dead letter."""
+        status, tenant = self._table.get_status(ruling.control.id), ruling.control.tenant
         if status is None:
-            await self._reject(_letter(record, Reason.UNKNOWN_ID, "nobody asked for an email with this id"), None, done)
-            return
-        if control.tenant is not None and control.tenant != status.tenant:
-            await self._reject(_letter(record, Reason.ID_CONFLICT, "the email belongs to another tenant"), None, done)
-            return
-        await self._controls.decide(control, record.partition, record.offset, done)
+            letter = _letter(ruling.received, Reason.UNKNOWN_ID, "no email with this id was asked for")
+        elif tenant is not None and tenant != status.tenant:
+            letter = _letter(ruling.received, Reason.ID_CONFLICT, "the email belongs to another tenant")
+        else:
+            return True
+        await self._reject(Rejected(letter), done)
+        return False
+
+    async def _take_from_batch(self, ruling: Controlled, done: Done) -> bool:
+        """Take the email of a control record out of a batch that is not unfolded; False: the record is a dead letter.
+
+        The item gets a record of its own, as when the batch is unfolded. What comes by later is known.
+        """
+        control, partition = ruling.control, ruling.received.partition
+        assert control.batch is not None
+        found = await self._batches.find(control.batch, control.id)
+        if found is not None and self._table.get_status(control.id) is None:
+            batch, item = found
+            headers = batch.headers()
+            topic = self._naming.of(REQUESTED)
+            place = await self._append_surely(topic, item.value, item.key, item.partition, headers)
+            if partition not in self._table.owned():
+                return False  # the next owner reads the control record again
+            now_ms = int(self._clock.now() * 1000)
+            record = Received(topic, partition, place.offset, now_ms, item.key, item.value, dict(headers))
+            await self._take_now(record)
+        return await self._has_email(ruling, done)
+
+    async def _take_now(self, record: Received) -> None:
+        """Take the record of an email before it is read in its turn, which then finds it known."""
+        asked = intake.read(record, self._rules, self._clock.now())
+        match self._settle_asked(asked) if isinstance(asked, Asked) else asked:
+            case New(new):
+                self._queue(new, _nothing)
+            case Rejected() as rejected:
+                await self._reject(rejected, _nothing)
+            case _:
+                pass
 
     async def _unfold(self, ruling: Unfold, done: Done) -> None:
         """Publish a strict batch's items one by one; read again after a crash, they are known by their ids."""
-        topic, begun = self._naming.of(REQUESTED), time.monotonic()
-        for item in ruling.batch.items:
-            recipient = canonical(item.to.email)
-            partition = partition_of(recipient_hash(recipient), self._partitions)
-            await self._append_surely(topic, codec.encode(item), recipient.encode(), partition, codec.headers_of(item))
-        log.info("batch unfolded", items=len(ruling.batch.items), seconds=round(time.monotonic() - begun, 3))
+        topic, headers, begun = self._naming.of(REQUESTED), ruling.headers(), time.monotonic()
+        for item in ruling.items:
+            await self._append_surely(topic, item.value, item.key, item.partition, headers)
+        reason = ruling.fault and ruling.fault[0]
+        log.info("batch unfolded", items=len(ruling.items), seconds=round(time.monotonic() - begun, 3), refused=reason)
         done()
 
     async def _append_surely(
@@ -256,6 +300,10 @@ class Accept:
                     raise
                 log.warning("not acknowledged, appended again", topic=topic, error=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _nothing() -> None:
+    """Nothing waits for it: the record itself is read in its turn, and settled then."""
 
 
 def _letter(record: Received, reason: Reason, detail: str) -> DeadLetter:

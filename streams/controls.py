@@ -1,7 +1,7 @@
 """Cancel, reschedule, resolve: decided by a claim in the log, never by a look (K8, amendments 9, 13 and 28)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -59,8 +59,18 @@ class Controls:
         self._give_back, self._resend, self._bar, self._unbar = give_back, resend, bar, unbar
         self._lines: dict[str, _Line] = {}  #: emails with undecided records; first come, first decided
 
-    async def decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> None:
+    async def decide(
+        self,
+        control: Control,
+        partition: int,
+        offset: int,
+        then: Callable[[], None],
+        *,
+        first: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
         """Decide one record, however long that takes; ``then`` is called when the decision is durable.
+
+        ``first`` is awaited before, when its turn has come; False: there is nothing to decide.
 
         A record that cannot be decided now keeps its place: were a later one decided first, this one would look decided
         when it is read again. When the partition goes the record stays unacked, and its next owner reads it.
@@ -73,6 +83,8 @@ class Controls:
             async with line.lock:
                 while partition in self._table.owned():
                     try:
+                        if first is not None and not await first():
+                            return None
                         return await self._decide(control, partition, offset, then)
                     except NotPublished as error:
                         log.warning("not decided yet, tried again", email=control.id, error=str(error))

@@ -32,7 +32,7 @@ from api.schemas import (
 )
 from mailstream import email_id
 from mailstream.clock import moment
-from mailstream.mistakes import FARTHEST, Mistake
+from mailstream.mistakes import Mistake, mistakes_of_control
 from mailstream.recipient import canonical
 from mailstream.request import Control, EmailRequest
 from mailstream.status import EmailStatus
@@ -174,10 +174,11 @@ async def change(request: Request) -> Response:
     """Give an email that waits another `send_at`; the answers are those of cancel."""
     parts, caller = parts_of(request), caller_of(request, Scope.SEND)
     body = parse(ChangeBody, await request.body())
-    if body.send_at - moment(parts.clock.now()) > FARTHEST:
-        raise invalid([Mistake("/send_at", "too_far", "this is more than a year ahead")])
     status = await _found(parts, caller, request.path_params["id"])
-    return await _decided(parts, caller, status, controls.reschedule(status, caller.name, body.send_at))
+    control = controls.reschedule(status, caller.name, body.send_at)
+    if mistakes := mistakes_of_control(control, now=moment(parts.clock.now())):
+        raise invalid(mistakes)
+    return await _decided(parts, caller, status, control)
 
 
 async def _submitted(parts: Parts, caller: Key, asked: EmailRequest) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -50,10 +51,13 @@ async def send(request: Request) -> Response:
     mail = parse(MailSendBody, await request.body())
     emails = await _settled(parts, caller, mail, key)
     mode = BatchMode.STRICT if len(emails) > 1 and _fit_in_one_record(emails) else BatchMode.PERMISSIVE
-    results = await batch.submitted(batch.Asked(SOURCE, mode, list(emails)), parts.submit, parts.quota, caller, key)
-    for result in results:
-        if isinstance(result, Problem):
-            raise result
+    fingerprint = batch.fingerprint_of_body(mode, [email.fingerprint or "" for email in emails])
+    results: Sequence[batch.Result]
+    if mode is BatchMode.STRICT:
+        asked = batch.Asked(SOURCE, mode, list(emails), fingerprint)
+        results = await batch.submitted(asked, parts.submit, parts.quota, caller, key)
+    else:
+        results = await batch.submitted_whole(emails, fingerprint, SOURCE, parts.submit, parts.quota, caller, key)
     is_replay = all(isinstance(result, batch.Accepted) and result.is_replay for result in results)
     headers = {"X-Message-Id": emails[0].id or ""} | (REPLAYED if is_replay else {})
     return Response(status_code=200 if mail.is_sandboxed() else 202, headers=headers)
@@ -130,8 +134,12 @@ async def _settled(parts: Parts, caller: Key, mail: MailSendBody, key: str | Non
 
 
 def _fit_in_one_record(emails: list[EmailRequest]) -> bool:
-    """Whether they can be accepted together or not at all; else each is accepted by itself."""
-    return sum(len(codec.encode(email)) + 1 for email in emails) + 200 <= MAX_REQUEST_BYTES
+    """Whether they can be accepted together or not at all; else each is accepted by itself.
+
+    The same for the same body, so the time of asking, which may be short or long as text, counts as long.
+    """
+    bodies = (structs.replace(email, requested_at=None) for email in emails)
+    return sum(len(codec.encode(body)) + 60 for body in bodies) + 400 <= MAX_REQUEST_BYTES
 
 
 async def _cancel(parts: Parts, caller: Key, key: bytes, reference: str, room: asyncio.Semaphore) -> None:

@@ -34,8 +34,18 @@ class LogEnds:
         return await self._offsets(topic, partitions, _FIRST)
 
     async def last(self, topic: str, partitions: Iterable[int] | None = None) -> dict[Partition, int]:
-        """The offset behind the last record, of these partitions or of all."""
+        """The offset behind the last record that can be read now, of these partitions or of all.
+
+        Records behind the begin of an open transaction, its own and those of others, can be read when it has ended.
+        """
         return await self._offsets(topic, partitions, _LAST)
+
+    async def high(self, topic: str, partitions: Iterable[int] | None = None) -> dict[Partition, int]:
+        """The offset behind the last record that was acknowledged, whether it can be read now or not.
+
+        Who has come so far has seen all that anyone was told is in the log.
+        """
+        return await self._offsets(topic, partitions, _LAST, IsolationLevel.READ_UNCOMMITTED)
 
     async def committed(self, topic: str, group: str) -> dict[Partition, int]:
         """How far the group has read; only partitions for which it ever said so."""
@@ -45,13 +55,17 @@ class LogEnds:
         found = await self._groups[group].committed(asked, seconds=self._seconds)
         return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
-    async def _offsets(self, topic: str, partitions: Iterable[int] | None, spec: Any) -> dict[Partition, int]:
+    async def _offsets(
+        self,
+        topic: str,
+        partitions: Iterable[int] | None,
+        spec: Any,
+        isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    ) -> dict[Partition, int]:
         wanted = range(self._partitions) if partitions is None else partitions
         asked = {TopicPartition(topic, partition): spec for partition in wanted}
         answers = await self._answers(
-            lambda: self._admin.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._one_try
-            )
+            lambda: self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=self._one_try)
         )
         return {(topic, part.partition): answer.offset for part, answer in zip(asked, answers, strict=True)}
 

@@ -14,12 +14,13 @@ from mailstream.clock import moment
 from mailstream.dead_letter import Reason
 from mailstream.email_id import hash_in, partition_in
 from mailstream.event import ProviderEvent
-from mailstream.request import Address, Batch, EmailRequest, OnAmbiguous
+from mailstream.request import Address, EmailRequest, OnAmbiguous
 from mailstream.status import Coordinates, EmailStatus
 from streams.audit.passed import Passed
 from streams.core import fold, intake
 from streams.core.claims import Verdict
-from streams.core.intake import Asked, Controlled, Received, Rejected, Rules, Unfold
+from streams.core.intake import Asked, Controlled, Received, Rejected, Rules
+from streams.core.unfold import Unfold
 
 WRITER = "audit"
 
@@ -90,18 +91,8 @@ def emails_in(received: Received, partitions: int) -> Iterator[tuple[str, Role]]
             yield email_id, Role.ASKS
         case Controlled(control=control):
             yield control.id, Role.CONTROLS
-        case Unfold() | Rejected():  # what is wrong with a batch here may not have been wrong for its worker
-            yield from ((email_id, Role.PROMISES) for email_id in _items_of(received))
-
-
-def _items_of(received: Received) -> Iterator[str]:
-    """The ids of a batch's items; none when the record is no batch."""
-    try:
-        record = codec.decode_requested(received.value or b"")
-    except codec.Undecodable:
-        return
-    if isinstance(record, Batch):
-        yield from intake.ids_of(received, record)
+        case Unfold(items=items):
+            yield from ((item.id, Role.PROMISES) for item in items if item.id is not None)
 
 
 def fold_of(life: Life) -> Fold | None:

@@ -3,28 +3,27 @@
 Whatever goes into a status or a dead letter is bounded here: one that its topic refuses would stop its partition.
 """
 
-from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 from msgspec import structs
 
 from mailstream import sender
 from mailstream.dead_letter import Reason
-from mailstream.mistakes import FARTHEST, Mistake, mistakes_in
-from mailstream.request import Control, ControlKind, EmailRequest
+from mailstream.mistakes import Mistake, mistakes_in, mistakes_of_control, mistakes_of_depth
+from mailstream.request import Control, EmailRequest
 from mailstream.topics import KIB, MAX_REQUEST_BYTES
 
 Fault = tuple[Reason, str]
 
 LONGEST_DETAIL = 500  #: characters of a sentence about a fault
 LONGEST_REASON, LONGEST_NAME = 500, 255  #: characters of what callers say
-DEEPEST = 32  #: levels of nesting in ``data`` (security.md S6); much more could not be encoded again
 #: What a copy of ours may have more than the request that it is made of: the id that it carries (amendment 2).
 COPY_BYTES = KIB
 #: Key and headers together: what a copy and a dead letter have room for beside the value (amendment 11).
 MAX_ENVELOPE_BYTES = 64 * KIB - COPY_BYTES
-_ENDS = frozenset({"SENT", "UNCONFIRMED", "RESEND"})
+#: More than the clocks of API and worker may differ before one of them says so.
+CLOCK_SLACK = timedelta(minutes=10)
 
 
 def of_size(value: bytes, key: bytes | None, headers: Mapping[str, bytes | None], *, is_copy: bool) -> Fault | None:
@@ -42,10 +41,8 @@ def of_size(value: bytes, key: bytes | None, headers: Mapping[str, bytes | None]
 
 def of_depth(request: EmailRequest) -> Fault | None:
     """Why the request cannot be encoded again, if so: ask before anything else is done with it."""
-    for member, value in (("data", request.data), ("provider_options", request.provider_options)):
-        if value and _is_deeper(value, DEEPEST):
-            return Reason.BAD_VALUE, f"/{member}: this is nested more than {DEEPEST} levels deep"
-    return None
+    mistakes = mistakes_of_depth(request) if request.data or request.provider_options else []
+    return (Reason.BAD_VALUE, _told(mistakes)) if mistakes else None
 
 
 def of_request(
@@ -54,13 +51,9 @@ def of_request(
     """Why a new email may not be taken, if so. ``born``: when it was asked for, in seconds since 1970."""
     if now - born > max_age_seconds:
         return Reason.EVENT_TOO_OLD, f"asked for more than {max_age_seconds:.0f} s ago; redrive it if it is wanted"
-    for member, name in (("tenant", request.tenant), ("fingerprint", request.fingerprint)):
-        if name and len(name) > LONGEST_NAME:  # they stand in every status
-            return Reason.BAD_VALUE, f"/{member}: {LONGEST_NAME} characters are allowed"
-    if mistakes := mistakes_in(request, now=datetime.fromtimestamp(now, UTC)):
+    if mistakes := mistakes_in(request, now=_ahead(now)):
         is_address = all(mistake.pointer.startswith("/to") for mistake in mistakes)
-        text = "; ".join(f"{_place_of(mistake)}: {mistake.detail}" for mistake in mistakes[:5])
-        return (Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE), text[:LONGEST_DETAIL]
+        return (Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE), _told(mistakes)
     if request.from_ is not None and not sender.is_allowed(request.from_.email, senders):
         return Reason.SENDER_NOT_ALLOWED, "the from address is not among the senders of this system"
     return None
@@ -68,15 +61,8 @@ def of_request(
 
 def of_control(control: Control, now: float) -> Fault | None:
     """Why a control record makes no sense, if so."""
-    at = control.send_at
-    if control.kind is ControlKind.RESCHEDULE:
-        if at is None or at.tzinfo is None:
-            return Reason.BAD_VALUE, "/send_at: a new time is needed, with its offset from UTC"
-        if at - datetime.fromtimestamp(now, UTC) > FARTHEST:
-            return Reason.BAD_VALUE, "/send_at: this is more than a year ahead"
-    if control.kind is ControlKind.RESOLVE and control.to not in _ENDS:
-        return Reason.BAD_VALUE, f"/to: this is one of {', '.join(sorted(_ENDS))}"
-    return None
+    mistakes = mistakes_of_control(control, now=_ahead(now))
+    return (Reason.BAD_VALUE, _told(mistakes)) if mistakes else None
 
 
 def shortened(control: Control) -> Control:
@@ -86,15 +72,17 @@ def shortened(control: Control) -> Control:
     return structs.replace(control, by=control.by[:LONGEST_NAME], reason=control.reason[:LONGEST_REASON])
 
 
+def _told(mistakes: Sequence[Mistake]) -> str:
+    """Places and sentences, as the API tells them."""
+    return "; ".join(f"{_place_of(mistake)}: {mistake.detail}" for mistake in mistakes[:5])[:LONGEST_DETAIL]
+
+
+def _ahead(now: float) -> datetime:
+    """The moment by which a time counts as too far ahead: what the API has let in a clock of ours must not refuse."""
+    return datetime.fromtimestamp(now, UTC) + CLOCK_SLACK
+
+
 def _place_of(mistake: Mistake) -> str:
     """Names of headers and metadata are the caller's own words: an address could be among them."""
     _, member, *rest = (*mistake.pointer.split("/"), "")
     return f"/{member}" if member in ("headers", "metadata") or not rest else mistake.pointer
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    if levels == 0:
-        return True
-    return any(_is_deeper(inner, levels - 1) for inner in (value.values() if isinstance(value, dict) else value))

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
 from mailstream.event import ProviderEvent
-from mailstream.request import EmailRequest, OnAmbiguous
+from mailstream.request import EmailRequest, InBatch, OnAmbiguous
 from mailstream.status import (
     ACCEPTED,
     Coordinates,
@@ -71,6 +71,7 @@ def queued(
         reference=request.reference,
         tags=request.tags,
         lane=request.lane,
+        batch=request.batch,
         request=place,
         order=place.offset,
         created_at=at,
@@ -86,18 +87,33 @@ def queued(
 
 
 def rejected(
-    *, email_id: str, recipient: str, place: Coordinates, at: datetime, reason: str, detail: str, writer: str
+    *,
+    email_id: str,
+    recipient: str,
+    place: Coordinates,
+    at: datetime,
+    reason: str,
+    detail: str,
+    writer: str,
+    tenant: str = "",
+    reference: str | None = None,
+    batch: InBatch | None = None,
 ) -> EmailStatus:
-    """The only status of an id whose record we cannot take, and that nothing else is known of (amendment 5)."""
+    """The only status of an id whose record we cannot take, and that nothing else is known of.
+
+    ``tenant`` is empty where none can be read: then operators see the email, and no caller does.
+    """
     return EmailStatus(
         writer=writer,
         id=email_id,
-        tenant="",
+        tenant=tenant,
         recipient=recipient,
         to_masked="",
         status=Status.REJECTED,
         final=True,
         rank=rank_of(Status.REJECTED, 0),
+        reference=reference,
+        batch=batch,
         request=place,
         order=place.offset,
         created_at=at,

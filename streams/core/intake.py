@@ -3,7 +3,7 @@
 ``read`` looks at the record alone; ``settle`` adds what is known of its id. Neither raises.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import NamedTuple
@@ -16,10 +16,11 @@ from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.errors import BadAddress
 from mailstream.mistakes import fingerprint_of
 from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.request import Batch, Control, EmailRequest
+from mailstream.request import Batch, Control, Coordinates, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
 from streams.core import faults
 from streams.core.faults import Fault
+from streams.core.unfold import Item, Unfold, refusal_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,6 @@ class Controlled:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfold:
-    """A strict batch, to be published as single records before it is acked: each item has its id and its age."""
-
-    received: Received
-    batch: Batch
-
-
-@dataclass(frozen=True, slots=True)
 class Astray:
     """A record in the wrong partition: to be published again, once, in this one."""
 
@@ -83,10 +76,13 @@ class Astray:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that we cannot take; ``id`` where one can be read."""
+    """A record that we cannot take; the other members are of the email that it asks for, where they can be read."""
 
     dead_letter: DeadLetter
     id: str | None = None
+    tenant: str = ""
+    reference: str | None = None
+    batch: InBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +99,16 @@ def read(received: Received, rules: Rules, now: float) -> Ruling:
     if value is None:
         return Ignored()
     headers = received.headers
-    is_copy = codec.CARRIED_HEADER in headers or codec.REKEYED_HEADER in headers
+    is_copy = not headers.keys().isdisjoint(_OF_COPIES)
     if too_large := faults.of_size(value, received.key, headers, is_copy=is_copy):
-        return _rejected(received, too_large)
+        return _unreadable(received, too_large, rules)
     if (headers.get(codec.RECORD_HEADER) or _RECORD) != _RECORD:
         fault = Reason.UNKNOWN_KIND, "the record names a version that this worker does not know"
-        return _rejected(received, fault)
+        return _unreadable(received, fault, rules)
     try:
         record = codec.decode_requested(value)
     except codec.Undecodable as error:
-        return _rejected(received, (error.reason, error.detail), error.email_id)
+        return _unreadable(received, (error.reason, error.detail), rules)
     match record:
         case EmailRequest():
             return _read_request(received, record, value, rules, now)
@@ -123,27 +119,44 @@ def read(received: Received, rules: Rules, now: float) -> Ruling:
 
 
 _RECORD = b"email.requested.v1"
+_OF_COPIES = frozenset({codec.CARRIED_HEADER, codec.REKEYED_HEADER, codec.UNFOLDED_HEADER})
 
 
-class _Named(NamedTuple):
+def _unreadable(received: Received, fault: Fault, rules: Rules) -> Rejected | Unfold:
+    """What cannot be read as a whole may still say whose it is."""
+    assert received.value is not None
+    fault = refusal_in(received.headers) or fault
+    if codec.REFUSED_HEADER not in received.headers and (torn := codec.items_in(received.value)):
+        return _refused(received, [_torn(received, item, rules) for item in torn], fault)
+    id_, tenant = codec.named_in(received.value)
+    return _rejected(received, fault, id_, tenant)
+
+
+class Named(NamedTuple):
+    """Who a request goes to, and the id that it has or is given."""
+
     id: str
     recipient: str  #: canonical
     hash: int
 
 
 def _read_request(received: Received, request: EmailRequest, value: bytes, rules: Rules, now: float) -> Ruling:
-    named = _name(received, request)
-    if not isinstance(named, _Named):
-        return _rejected(received, named, request.id)
+    named = name_of(received, request)
+    if not isinstance(named, Named):
+        id_ = request.id if named[0] is not Reason.BAD_ID else None
+        return _rejected(received, named, id_, request.tenant, request)
     partition = partition_of(named.hash, rules.partitions)
-    if partition != received.partition:
+    too_deep = faults.of_depth(request)
+    if partition != received.partition and not (too_deep and request.id is None):
         # with an id the bytes go as they came: a newer producer's members are not ours to drop
         moved = value if request.id is not None else codec.encode(structs.replace(request, id=named.id))
         return _astray(received, partition, named.recipient, moved)
+    if too_deep is not None:
+        return _rejected(received, too_deep, named.id, request.tenant, request)
     is_carried = codec.CARRIED_HEADER in received.headers
     if request.fingerprint is None:
         request = structs.replace(request, fingerprint=fingerprint_of(request))
-    fault = _fault_of(received, request, rules, now, is_carried=is_carried)
+    fault = refusal_in(received.headers) or _fault_of(received, request, rules, now, is_carried=is_carried)
     return Asked(received, request, named.id, named.hash, fault, is_carried)
 
 
@@ -160,40 +173,64 @@ def _read_control(received: Received, control: Control, value: bytes, rules: Rul
 
 def _read_batch(received: Received, batch: Batch, rules: Rules, now: float) -> Rejected | Unfold:
     """All items or none. Their ids follow from the batch's place, so that reading it again names them again."""
-    written_at = moment(received.timestamp_ms / 1000)
-    items = []
-    for index, item in enumerate(batch.items):
-        named = _name(received, item, index)
-        dated = item if item.requested_at else structs.replace(item, requested_at=written_at)
-        found = named if not isinstance(named, _Named) else _fault_of(received, dated, rules, now)
-        if found is not None:
-            return _rejected(received, (found[0], f"item {index}: {found[1]}"))
-        assert isinstance(named, _Named)
-        items.append(structs.replace(dated, id=named.id))
-    return Unfold(received, structs.replace(batch, items=tuple(items)))
+    if (refusal := refusal_in(received.headers)) is not None:
+        return _rejected(received, refusal)
+    mark = InBatch(batch.id, batch.fingerprint) if batch.fingerprint is not None else None
+    found = [_read_item(received, item, index, mark, rules, now) for index, item in enumerate(batch.items)]
+    fault = next(((fault[0], f"item {index}: {fault[1]}") for index, (_, fault) in enumerate(found) if fault), None)
+    if fault is None:
+        return Unfold(
+            Coordinates(received.partition, received.offset), tuple(item for item, _ in found if item is not None)
+        )
+    assert received.value is not None
+    torn = codec.items_in(received.value)
+    items = [item or _torn(received, torn[index], rules) for index, (item, _) in enumerate(found)]
+    return _refused(received, items, fault)
 
 
-def ids_of(received: Received, batch: Batch) -> Iterator[str]:
-    """The ids of a batch's items, whatever else is wrong with them; an item that can have none is left out."""
-    for index, item in enumerate(batch.items):
-        if isinstance(named := _name(received, item, index), _Named):
-            yield named.id
+def _refused(received: Received, items: list[Item], fault: Fault) -> Rejected | Unfold:
+    """A batch that cannot be taken: told to the callers of its items, where there is anyone to tell."""
+    if not any(item.id for item in items):
+        return _rejected(received, fault)
+    return Unfold(Coordinates(received.partition, received.offset), tuple(items), fault)
 
 
-def _name(received: Received, request: EmailRequest, item: int | None = None) -> _Named | Fault:
+def _read_item(
+    received: Received, item: EmailRequest, index: int, mark: InBatch | None, rules: Rules, now: float
+) -> tuple[Item | None, Fault | None]:
+    """The record of an item, where one can be made, and why it may not be taken, if so."""
+    named = name_of(received, item, index)
+    if not isinstance(named, Named):
+        return None, named
+    if (too_deep := faults.of_depth(item)) is not None:
+        return None, too_deep
+    written_at = item.requested_at or moment(received.timestamp_ms / 1000)
+    own = structs.replace(item, id=named.id, requested_at=written_at, batch=mark)
+    partition = partition_of(named.hash, rules.partitions)
+    record = Item(named.id, partition, named.recipient.encode(), codec.encode(own))
+    return record, _fault_of(received, own, rules, now)
+
+
+def _torn(received: Received, value: bytes, rules: Rules) -> Item:
+    """An item that no record can be made of: its bytes, where its email belongs, if that can be read."""
+    id_, _ = codec.named_in(value)
+    if id_ is None or not email_id.is_email_id(id_):
+        return Item(None, received.partition, received.key, value)
+    return Item(id_, email_id.partition_in(id_, rules.partitions), id_.encode(), value)
+
+
+def name_of(received: Received, request: EmailRequest, item: int | None = None) -> Named | Fault:
     """The recipient and the id of a request, or why it can have none. ``item``: its place in a batch."""
-    if (too_deep := faults.of_depth(request)) is not None:
-        return too_deep
     try:
         recipient = canonical(request.to.email)
     except BadAddress as error:
         return Reason.BAD_ADDRESS, str(error)
     hash_ = recipient_hash(recipient)
     if request.id is None:
-        return _Named(_id_of(received, request, recipient, item), recipient, hash_)
+        return Named(_id_of(received, request, recipient, item), recipient, hash_)
     if not email_id.is_email_id(request.id) or email_id.hash_in(request.id) != hash_:
         return Reason.BAD_ID, "the id is malformed, or not of this recipient"
-    return _Named(request.id, recipient, hash_)
+    return Named(request.id, recipient, hash_)
 
 
 def _id_of(received: Received, request: EmailRequest, recipient: str, item: int | None) -> str:
@@ -248,10 +285,12 @@ def settle(asked: Asked, known: EmailStatus | None) -> New | Known | Carried | R
     """What the record means beside what is known of its id. A bad repeat never harms a good mail (amendment 5)."""
     if known is None:
         if asked.fault is not None:
-            return _rejected(asked.received, asked.fault, asked.id)
+            return _rejected(asked.received, asked.fault, asked.id, asked.request.tenant, asked.request)
         return New(asked)
     if known.request is not None and known.request.offset == asked.received.offset:
         return Known(asked.id)  # read again after a crash
+    if codec.REFUSED_HEADER in asked.received.headers:
+        return Known(asked.id)  # its batch was refused when it had been taken already
     if (conflict := _conflict(asked.request, known)) is not None:
         return _rejected(asked.received, (Reason.ID_CONFLICT, conflict))
     if asked.fault is not None and not asked.is_carried and asked.fault[0] is not Reason.EVENT_TOO_OLD:
@@ -285,7 +324,9 @@ def with_fault(asked: Asked, reason: Reason, detail: str) -> Asked:
     return replace(asked, fault=(reason, detail))
 
 
-def _rejected(received: Received, fault: Fault, id_: str | None = None) -> Rejected:
+def _rejected(
+    received: Received, fault: Fault, id_: str | None = None, tenant: str = "", asked: EmailRequest | None = None
+) -> Rejected:
     letter = DeadLetter(
         reason=fault[0],
         detail=fault[1][: faults.LONGEST_DETAIL],
@@ -296,5 +337,14 @@ def _rejected(received: Received, fault: Fault, id_: str | None = None) -> Rejec
         key=received.key and received.key[: faults.MAX_ENVELOPE_BYTES],
         value=received.value,
     )
-    is_named = id_ is not None and fault[0] is not Reason.BAD_ID and email_id.is_email_id(id_)
-    return Rejected(letter, id_ if is_named else None)
+    if id_ is None or not email_id.is_email_id(id_):
+        return Rejected(letter)
+    reference, batch = (asked.reference, asked.batch) if asked is not None else (None, None)
+    most = faults.LONGEST_NAME  # it may be one of these that the record is refused for
+    return Rejected(
+        letter,
+        id_,
+        tenant if len(tenant) <= most else "",
+        reference if reference is not None and len(reference) <= most else None,
+        batch if batch is not None and max(len(batch.id), len(batch.fingerprint)) <= most else None,
+    )

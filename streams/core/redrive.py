@@ -1,7 +1,8 @@
 """Ask again for a failed email or a dead letter: what would be asked, or why it is no use. No I/O.
 
-Always a new record with a new id that follows from the old one and names it: asking again twice sends once, and what
-was said about the old id stays true.
+An email that ended, or has a dead letter of its own, is asked for under a new id that follows from the old one and names
+it: asking again twice sends once, and what was said about the old id stays true. The items of a strict batch that became
+one dead letter were told nothing about, so each is asked for under its own id: what was taken of them is known.
 """
 
 from collections.abc import Iterable
@@ -14,11 +15,11 @@ from mailstream import codec, email_id, sender, topics
 from mailstream.dead_letter import DeadLetter
 from mailstream.email_id import partition_in
 from mailstream.errors import BadAddress, BadEmailId
-from mailstream.mistakes import mistakes_in
+from mailstream.mistakes import fingerprint_of, mistakes_in
 from mailstream.recipient import canonical
-from mailstream.request import Batch, Control, EmailRequest
+from mailstream.request import Batch, Control, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
-from streams.core import trigger, trigger_records
+from streams.core import intake, trigger, trigger_records
 from streams.core.rules import Rules
 from streams.core.trigger import Concerned, TooOld, Unconcerned, Unreadable
 from streams.core.trigger_event import Received
@@ -91,7 +92,7 @@ def dead_letter(
         return None, NoUse("it holds no bytes")
     causation = f"{topics.REJECTED.name}/{place}"
     if letter.topic == means.prefix + topics.REQUESTED.name:
-        return None, _direct(letter, letter.value, causation, cause, means, now)
+        return None, _direct(letter, dict(headers), letter.value, causation, cause, means, now)
     topic = next(
         (name for name in means.rules.topics if means.rules.full_name(name, means.prefix) == letter.topic), None
     ) if means.rules else None  # fmt: skip
@@ -141,7 +142,13 @@ def event(ruling: trigger.Ruling, place: str, cause: Cause, means: Means) -> Aga
 
 
 def _direct(
-    letter: DeadLetter, value: bytes, causation: str, cause: Cause, means: Means, now: datetime
+    letter: DeadLetter,
+    headers: dict[str, bytes],
+    value: bytes,
+    causation: str,
+    cause: Cause,
+    means: Means,
+    now: datetime,
 ) -> Again | NoUse:
     try:
         record = codec.decode_requested(value)
@@ -155,7 +162,10 @@ def _direct(
                 return NoUse("it names no email id")
             return Again((again._replace(headers=[*again.headers, *cause.headers(causation)]),), (record.id,))
         case Batch():
-            return NoUse("a batch is asked for again by its caller")
+            place = intake.Received(
+                letter.topic, letter.partition, letter.offset, letter.timestamp_ms, letter.key, value, headers
+            )
+            return _items(record, place, causation, cause, means, now)
         case EmailRequest():
             try:
                 recipient = canonical(record.to.email)
@@ -165,24 +175,70 @@ def _direct(
             return _asked(record, old, causation, cause, means, now)
 
 
+def _items(
+    batch: Batch, place: intake.Received, causation: str, cause: Cause, means: Means, now: datetime
+) -> Again | NoUse:
+    """All items of a strict batch that was refused as a whole, each under the id that its caller was told.
+
+    A worker that was killed half way had unfolded some of them: those are known by their ids, and nothing is done.
+    """
+    mark = InBatch(batch.id, batch.fingerprint) if batch.fingerprint is not None else None
+    records: list[Outgoing] = []
+    ids: list[str] = []
+    for index, item in enumerate(batch.items):
+        named = intake.name_of(place, item, index)
+        if not isinstance(named, intake.Named):
+            return NoUse(f"item {index}: {named[1]}")
+        again = _due_now(item, now)
+        if (why := _refusal_of(again, means, now)) is not None:
+            return NoUse(f"item {index}: {why.why}")
+        fingerprint = item.fingerprint or fingerprint_of(item)  # of what was asked: the same email is known by it
+        again = structs.replace(again, id=named.id, fingerprint=fingerprint, batch=mark, **_still_ahead(item, now))
+        records.append(_record(again, named.recipient, causation, cause, means))
+        ids.append(named.id)
+    if not records:
+        return NoUse("there is no item in it")
+    return Again(tuple(records), tuple(ids))
+
+
 def _asked(
     request: EmailRequest, old_id: str, causation: str, cause: Cause, means: Means, now: datetime
 ) -> Again | NoUse:
     """The same mail under an id that follows from the old one."""
-    # it was due and it may have expired when it was first asked for: now it is wanted at once
-    again = structs.replace(request, requested_at=now, send_at=None, expires_at=None, fingerprint=None)
+    again = _due_now(request, now)
+    if (why := _refusal_of(again, means, now)) is not None:
+        return why
+    recipient = canonical(again.to.email)
+    id_ = email_id.derived(again.tenant, SOURCE, old_id, recipient)
+    again = structs.replace(again, id=id_, source=SOURCE, idempotency_key=old_id, redrive_of=old_id, batch=None)
+    return Again((_record(again, recipient, causation, cause, means),), (id_,))
+
+
+def _due_now(request: EmailRequest, now: datetime) -> EmailRequest:
+    """It was due, and may have expired, when it was first asked for: now it is wanted at once."""
+    return structs.replace(request, requested_at=now, send_at=None, expires_at=None, fingerprint=None)
+
+
+def _still_ahead(request: EmailRequest, now: datetime) -> dict[str, datetime]:
+    """Those of its times that have not come: the other items of its batch keep them, too."""
+    times = {"send_at": request.send_at, "expires_at": request.expires_at}
+    return {member: at for member, at in times.items() if at is not None and at.tzinfo is not None and at > now}
+
+
+def _refusal_of(again: EmailRequest, means: Means, now: datetime) -> NoUse | None:
+    """Why a worker would refuse it again, if so."""
     if mistakes := mistakes_in(again, now=now):
         return NoUse(f"{mistakes[0].pointer}: {mistakes[0].detail}")
     if again.from_ is not None and not sender.is_allowed(again.from_.email, means.senders):
         return NoUse("its from address is not among the senders of this system")
-    recipient = canonical(again.to.email)
-    id_ = email_id.derived(again.tenant, SOURCE, old_id, recipient)
-    again = structs.replace(again, id=id_, source=SOURCE, idempotency_key=old_id, redrive_of=old_id)
-    record = Outgoing(
+    return None
+
+
+def _record(again: EmailRequest, recipient: str, causation: str, cause: Cause, means: Means) -> Outgoing:
+    return Outgoing(
         topics.REQUESTED,
         codec.encode(again),
         recipient.encode(),
-        partition_in(id_, means.partitions),
+        partition_in(again.id or "", means.partitions),
         [*codec.headers_of(again), *cause.headers(causation)],
     )
-    return Again((record,), (id_,))

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from confluent_kafka.admin import OffsetSpec
 from api.app import create_api
 from api.edge import Edge
 from api.parts import Parts
+from api.problems import Code, Problem
 from api.server import server_of
 from mailstream import codec
 from mailstream.clock import Clock
@@ -71,6 +72,24 @@ async def an_api(
                 await eventually(lambda: api.parts.lookup.is_loaded, within_seconds=20, waiting_for="the view")
             yield api
     assert not failures
+
+
+@contextlib.contextmanager
+def failing_appends(api: Api, *keys: bytes) -> Iterator[None]:
+    """Kafka acknowledges nothing with these keys."""
+    submit = api.parts.submit
+    append = submit._append
+
+    async def failing(topic: str, value: bytes | None, *, key: bytes, **more: Any) -> Position:
+        if key in keys:
+            raise Problem(Code.NOT_ACKNOWLEDGED, "not in time")
+        return await append(topic, value, key=key, **more)
+
+    submit._append = failing  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        submit._append = append
 
 
 @contextlib.asynccontextmanager

@@ -19,6 +19,7 @@ from mailstream.request import (
     ControlKind,
     Digest,
     EmailRequest,
+    InBatch,
     Lane,
     OnAmbiguous,
 )  # fmt: skip
@@ -82,6 +83,13 @@ RECORDS: dict[str, Struct] = {
     "email.requested.v1/batch": Batch(
         items=(EmailRequest(to=ADA, subject="Hi", text="x"), WHOLE_REQUEST), id="b-1", tenant="shop"
     ),
+    "email.requested.v1/request-in-batch": EmailRequest(
+        to=ADA, id=ID, subject="Hi", text="Hello", batch=InBatch("em_0a1b2c3d_b", "4f1d90c1")
+    ),
+    "email.requested.v1/cancel-in-batch": Control(
+        kind=ControlKind.CANCEL, id=ID, by="key-1", tenant="shop", batch=Coordinates(3, 17)
+    ),
+    "email.requested.v1/batch-claim": Batch(items=(), id="em_0a1b2c3d_b", tenant="shop", fingerprint="4f1d90c1"),
     "email.attempts.v1/claim": ClaimRecord(
         id=ID, attempt=1, nonce=NONCE, worker=WORKER, at=AT, turn=17, possible_duplicate=True
     ),
@@ -119,6 +127,10 @@ RECORDS: dict[str, Struct] = {
     "email.status.v1/queued-least": EmailStatus(
         writer=WORKER, id=ID, tenant="default", recipient="78eca477", to_masked="a***@e***.com", status=Status.QUEUED,
         final=False, rank=4, created_at=AT, updated_at=AT,
+    ),
+    "email.status.v1/in-batch": EmailStatus(
+        writer=WORKER, id=ID, tenant="shop", recipient="78eca477", to_masked="a***@e***.com", status=Status.QUEUED,
+        final=False, rank=4, batch=InBatch("em_0a1b2c3d_b", "4f1d90c1"), created_at=AT, updated_at=AT,
     ),
     "email.status.v1/digested": EmailStatus(
         writer=WORKER, id=ID, tenant="shop", recipient="78eca477", to_masked="a***@e***.com", status=Status.SUPPRESSED,

@@ -3,10 +3,12 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from mailstream import codec
 from mailstream.request import Batch
 from mailstream.settings import Settings
-from tests.support.api import Api, Requests, an_api, an_email
+from tests.support.api import Api, Requests, an_api, an_email, failing_appends
 
 
 def items(count: int, **members: Any) -> list[dict[str, Any]]:
@@ -83,6 +85,79 @@ async def test_another_strict_batch_under_the_same_key_is_refused(settings: Sett
 
         assert answer.status_code == 422
         assert answer.json()["code"] == "idempotency_key_reused"
+
+
+def other_bodies(mode: str) -> list[dict[str, Any]]:
+    """What is not the batch of five items in this mode."""
+    return [
+        {"mode": mode, "items": items(6)},
+        {"mode": mode, "items": items(4)},
+        {"mode": mode, "items": [*items(4), *items(5, subject="Other")[4:]]},
+        {"mode": mode, "items": items(5)[::-1]},
+        {"mode": "permissive" if mode == "strict" else "strict", "items": items(5)},
+    ]
+
+
+@pytest.mark.parametrize("mode", ["strict", "permissive"])
+async def test_the_same_key_with_another_body_is_refused_on_every_replica_and_writes_nothing(
+    settings: Settings, mode: str
+) -> None:
+    async with an_api(settings) as one, an_api(settings) as other:
+        first = await post(one, key="k", mode=mode, items=items(5))
+        assert first.status_code == 202
+        for number, body in enumerate(other_bodies(mode)):
+            answer = await post((one, other)[number % 2], key="k", **body)
+            assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused"), number
+        again = await post(other, key="k", mode=mode, items=items(5))
+        assert (again.status_code, again.headers["Idempotent-Replayed"], again.json()) == (202, "true", first.json())
+        listed = await one.http.get("/v1/emails", params={"limit": 100})
+        assert len(listed.json()["data"]) == 5
+
+    async with an_api(settings) as restarted:
+        for body in other_bodies(mode):
+            assert (await post(restarted, key="k", **body)).status_code == 422
+        assert (await post(restarted, key="k", mode=mode, items=items(5))).headers["Idempotent-Replayed"] == "true"
+
+
+@pytest.mark.parametrize("mode", ["strict", "permissive"])
+async def test_two_bodies_asked_at_once_on_two_replicas_get_one_202(settings: Settings, mode: str) -> None:
+    async with an_api(settings) as one, an_api(settings) as other:
+        accepted = 0
+        for round_ in range(10):
+            pair = await asyncio.gather(
+                post(one, key=f"k{round_}", mode=mode, items=items(2, tags=[str(round_)])),
+                post(other, key=f"k{round_}", mode=mode, items=items(3, tags=[str(round_)])),
+            )
+            assert sorted(answer.status_code for answer in pair) == [202, 422]
+            accepted += next(answer.json()["accepted"] for answer in pair if answer.status_code == 202)
+        listed = await one.http.get("/v1/emails", params={"limit": 100})
+        assert len(listed.json()["data"]) == accepted, "nothing of a body that got 422 is in the log"
+
+
+async def test_a_permissive_batch_goes_on_where_an_outage_stopped_it(settings: Settings) -> None:
+    async with an_api(settings) as api, an_api(settings) as other:
+        body = {"mode": "permissive", "items": [*items(4), an_email(to="nobody")]}
+        with failing_appends(api, b"user2@example.com", b"user3@example.com"):
+            partly = await post(api, key="k", **body)
+        codes = [each.get("code") for each in partly.json()["results"]]
+        assert codes == [None, None, "not_acknowledged", "not_acknowledged", "invalid"]
+
+        again = await post(other, key="k", **body)
+        fixed = await post(other, key="k", mode="permissive", items=items(5))
+
+        assert again.json()["accepted"] == 4
+        assert "Idempotent-Replayed" not in again.headers
+        assert fixed.status_code == 422
+        assert len((await api.http.get("/v1/emails", params={"limit": 100})).json()["data"]) == 4
+
+
+async def test_a_claim_without_emails_is_forgotten_only_after_a_while(settings: Settings) -> None:
+    async with an_api(settings) as api:
+        with failing_appends(api, b"user0@example.com", b"user1@example.com"):
+            assert (await post(api, key="k", mode="permissive", items=items(2))).status_code == 503
+
+        assert (await post(api, key="k", mode="permissive", items=items(3))).status_code == 422
+        assert (await post(api, key="k", mode="permissive", items=items(2))).json()["accepted"] == 2
 
 
 async def test_batches_that_are_none_are_refused(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from mailstream.status import Fact, Status
 from mailstream.topics import GROUP_WORKER, REQUESTED, Naming
 from tests.support.api import DEV, Worker, a_status, an_api
 from tests.support.eventually import eventually
+from tests.support.open_transaction import open_transaction
 
 
 def an_id(name: str = "nobody") -> str:
@@ -111,13 +112,13 @@ async def test_a_request_that_workers_refused_is_unknown_again(settings: Setting
 async def test_close_misses_share_one_question_to_the_brokers(settings: Settings) -> None:
     async with an_api(settings) as api:
         questions = []
-        last = api.parts.lookup._ends.last
+        last = api.parts.lookup._ends.high
 
         async def counted(topic: str) -> object:
             questions.append(topic)
             return await last(topic)
 
-        api.parts.lookup._ends.last = counted  # type: ignore[method-assign,assignment]
+        api.parts.lookup._ends.high = counted  # type: ignore[method-assign,assignment]
 
         # Not by HTTP: on a starved machine 200 answers take longer than the two seconds after which a miss is a 503.
         found = await asyncio.gather(*(api.parts.lookup.find(an_id(f"u{n}"), "dev", seconds=30) for n in range(200)))
@@ -207,3 +208,29 @@ async def test_the_timeline_shows_facts_in_order(settings: Settings) -> None:
             (None, "open"),
         ]
         await worker.close()
+
+
+async def test_behind_an_open_transaction_of_another_producer_nothing_is_said_to_be_absent(settings: Settings) -> None:
+    async with an_api(settings) as api:
+        with open_transaction(settings, REQUESTED):
+            asked = await api.ask()
+            assert asked.status_code == 202
+            seen = await api.see(asked.json()["id"])
+            listed = await api.http.get("/v1/emails")
+            assert [(each.status_code, each.json()["code"]) for each in (seen, listed)] == [(503, "not_caught_up")] * 2
+
+        async def is_seen() -> bool:
+            return (await api.see(asked.json()["id"])).json().get("status") == "QUEUED"
+
+        await eventually(is_seen, waiting_for="the end of the transaction")
+
+
+async def test_a_replica_that_starts_behind_an_open_transaction_says_nothing_of_what_is_in_it(
+    settings: Settings,
+) -> None:
+    async with an_api(settings) as api:
+        with open_transaction(settings, REQUESTED):
+            id_ = (await api.ask()).json()["id"]
+            async with an_api(settings, loaded=False) as other:
+                await asyncio.sleep(1)
+                assert (await other.see(id_)).status_code == 503

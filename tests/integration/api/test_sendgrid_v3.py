@@ -1,7 +1,9 @@
 """SendGrid's own request, and its own Python client, against us: what it asks for is what is recorded."""
 
 import asyncio
+import hashlib
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from api import controls
 from mailstream import codec
 from mailstream.request import Address, Batch, EmailRequest
 from mailstream.settings import Settings
-from tests.support.api import Api, Requests, a_server, an_api
+from tests.support.api import Api, Requests, a_server, an_api, failing_appends
 
 
 def a_mail(**members: Any) -> dict[str, Any]:
@@ -186,3 +188,83 @@ async def test_sendgrids_python_client_works_unchanged(settings: Settings) -> No
         ]  # fmt: skip
         assert emails[0].attachments[0].filename == "a.pdf"
         assert (emails[0].tags, emails[0].reply_to) == (("welcome",), Address("reply@example.com"))
+
+
+def too_many_for_one_record(**last: Any) -> dict[str, Any]:
+    """Three emails that go into the log one by one: together they have more bytes than a record may have."""
+    return a_mail(
+        personalizations=[to(f"user{number}@example.com") for number in range(2)] + [to("user2@example.com", **last)],
+        content=[{"type": "text/plain", "value": "x" * 400_000}],
+    )
+
+
+async def emails_in(api: Api) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await api.http.get("/v1/emails")).json()["data"]
+    return found
+
+
+async def test_one_that_is_too_large_keeps_all_of_them_out_of_the_log(settings: Settings) -> None:
+    async with an_api(settings) as api:
+        mail = too_many_for_one_record(dynamic_template_data={"a": "x" * 600_000})
+        mail |= {"template_id": "d-0123456789abcdef0123456789abcdef"}
+
+        answer = await api.http.post("/v3/mail/send", json=mail)
+
+        assert answer.status_code == 413
+        assert await emails_in(api) == []
+
+
+async def test_a_quota_that_has_no_room_for_all_lets_none_in(settings: Settings, tmp_path: Path) -> None:
+    hashed = hashlib.sha256(b"small").hexdigest()
+    keys = tmp_path / "keys.yaml"
+    keys.write_text(f"keys:\n- {{name: small, sha256: {hashed}, tenant: small, scopes: [send, read], quota: 3}}\n")
+    limited = settings.model_copy(update={"api_keys_file": str(keys)})
+    async with an_api(limited, headers={"Authorization": "Bearer small"}) as api:
+        assert (await send(api)).status_code == 202
+
+        answer = await api.http.post("/v3/mail/send", json=too_many_for_one_record())
+
+        assert answer.status_code == 429
+        assert len(await emails_in(api)) == 1
+
+
+async def test_only_an_outage_leaves_a_part_and_the_same_key_goes_on_with_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    hashed = hashlib.sha256(b"small").hexdigest()
+    keys = tmp_path / "keys.yaml"
+    keys.write_text(f"keys:\n- {{name: small, sha256: {hashed}, tenant: small, scopes: [send, read], quota: 3}}\n")
+    limited = settings.model_copy(update={"api_keys_file": str(keys)})
+    async with an_api(limited, headers={"Authorization": "Bearer small"}) as api:
+        key = {"Idempotency-Key": "k"}
+        with failing_appends(api, b"user1@example.com"):
+            partly = await api.http.post("/v3/mail/send", json=too_many_for_one_record(), headers=key)
+        without = await api.http.post(
+            "/v3/mail/send", json=a_mail(personalizations=[to("other@example.com")]), headers=key
+        )
+        again = await api.http.post("/v3/mail/send", json=too_many_for_one_record(), headers=key)
+        replayed = await api.http.post("/v3/mail/send", json=too_many_for_one_record(), headers=key)
+
+        assert partly.status_code == 503
+        assert "same Idempotency-Key" in partly.json()["errors"][0]["message"]
+        assert without.status_code == 400, "another body under the key"
+        assert (again.status_code, again.headers.get("Idempotent-Replayed")) == (202, None)
+        assert (replayed.status_code, replayed.headers["Idempotent-Replayed"]) == (202, "true")
+        assert len(await emails_in(api)) == 3
+        assert (await send(api)).status_code == 429, "each of the three counts once"
+
+
+async def test_what_is_nested_too_deep_for_the_worker_gets_no_202(settings: Settings) -> None:
+    deep: Any = 1
+    for _ in range(40):
+        deep = {"a": deep}
+    async with an_api(settings) as api:
+        passing = await send(api, tracking_settings=deep)
+        data = await send(api, template_id="d-1", personalizations=[to("a@example.com", dynamic_template_data=deep)])
+
+        assert (passing.status_code, passing.json()["errors"][0]["field"]) == (400, None)
+        assert (data.status_code, data.json()["errors"][0]["field"]) == (
+            400,
+            "personalizations.0.dynamic_template_data",
+        )
+        assert await emails_in(api) == []

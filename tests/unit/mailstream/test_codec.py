@@ -167,11 +167,24 @@ def test_each_way_to_be_wrong_has_its_reason(value: bytes, reason: Reason) -> No
     assert refused.value.reason is reason
 
 
-def test_an_id_is_told_where_one_can_be_read() -> None:
-    with pytest.raises(Undecodable) as refused:
-        codec.decode_requested(json.dumps({"id": ID, "to": 7}).encode())
+@pytest.mark.parametrize(
+    ("record", "id_", "tenant"),
+    [
+        pytest.param({"id": ID, "to": 7, "tenant": "shop"}, ID, "shop", id="both"),
+        pytest.param({"id": ID, "to": 7}, ID, "default", id="the tenant that it would have had"),
+        pytest.param({"id": 7, "tenant": 7}, None, "", id="neither"),
+        pytest.param({"kind": "cancel", "id": ID, "tenant": "shop"}, None, "", id="the id of another record's email"),
+        pytest.param([], None, "", id="no object"),
+    ],
+)
+def test_whose_record_it_is_is_told_where_that_can_be_read(record: Any, id_: str | None, tenant: str) -> None:
+    assert codec.named_in(json.dumps(record).encode()) == (id_, tenant)
 
-    assert refused.value.email_id == ID
+
+def test_items_of_a_batch_are_told_apart_though_one_cannot_be_read() -> None:
+    assert codec.items_in(b'{"kind":"batch","items":[{"to": 7}, 8]}') == [b'{"to": 7}', b"8"]
+    assert codec.items_in(b'{"kind":"cancel","items":[1]}') == codec.items_in(b'{"items":[1]}') == []
+    assert codec.items_in(b'{"kind":"batch","items":[') == []
 
 
 def test_members_of_a_newer_version_are_ignored() -> None:

@@ -15,7 +15,7 @@ from mailstream.dead_letter import Reason
 from mailstream.errors import BadAddress
 from mailstream.mistakes import fingerprint_of
 from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest
+from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
 from streams.core import fold, intake
 from streams.core.intake import (
@@ -30,8 +30,8 @@ from streams.core.intake import (
     Rejected,
     Rules,
     Ruling,
-    Unfold,
 )
+from streams.core.unfold import Item, Unfold
 from tests.support.builders import (
     ADA,
     HASH,
@@ -503,7 +503,15 @@ def test_what_a_control_says_is_kept_short() -> None:
 def unfolded(batch: Batch, **members: Any) -> tuple[EmailRequest, ...]:
     ruling = read(a_record(batch, partition=2, **members))
     assert isinstance(ruling, Unfold)
-    return ruling.batch.items
+    assert ruling.fault is None
+    return tuple(request_in(item) for item in ruling.items)
+
+
+def request_in(item: Item) -> EmailRequest:
+    request = codec.decode_requested(item.value)
+    assert isinstance(request, EmailRequest)
+    assert item.id == request.id
+    return request
 
 
 def test_a_batch_may_lie_anywhere_and_each_item_finds_its_place() -> None:
@@ -543,9 +551,128 @@ def test_an_item_is_as_old_as_its_batch() -> None:
         pytest.param(a_request(requested_at=later(-WEEK - 1)), Reason.EVENT_TOO_OLD, id="asked long ago"),
     ],
 )
-def test_one_bad_item_rejects_the_whole_batch(item: EmailRequest, reason: Reason) -> None:
-    ruling = read(a_record(Batch(items=(a_request(), item))))
+def test_one_bad_item_refuses_the_whole_batch_and_each_item_is_told(item: EmailRequest, reason: Reason) -> None:
+    batch = Batch(items=(a_request(tenant="shop"), structs.replace(item, tenant="shop")), id="em_00000001_b")
 
-    assert reason_of(ruling) is reason
-    assert ruling.dead_letter.detail.startswith("item 1: ")  # type: ignore[union-attr]
-    assert ruling.id is None  # type: ignore[union-attr]
+    ruling = read(a_record(batch))
+
+    assert isinstance(ruling, Unfold)
+    assert ruling.fault is not None
+    assert ruling.fault[0] is reason
+    assert ruling.fault[1].startswith("item 1: ")
+    assert len(ruling.items) == 2
+    good = own_record(ruling, 0)
+    settled = intake.settle(asked(good), None)
+    assert reason_of(settled) is reason
+    assert isinstance(settled, Rejected)
+    assert (settled.id, settled.tenant) == (ruling.items[0].id, "shop")
+    assert settled.dead_letter.value == good.value, "what is asked for again one day"
+
+
+def own_record(unfold: Unfold, index: int) -> Received:
+    """The record of an item, as its owner reads it."""
+    item = unfold.items[index]
+    return Received("email.requested", item.partition, 99, int(NOW.timestamp() * 1000), item.key, item.value,
+                    dict(unfold.headers()))  # fmt: skip
+
+
+def refused(*items: EmailRequest, **members: Any) -> Unfold:
+    ruling = read(a_record(Batch(items=items, **members), age_seconds=WEEK + 1))
+    assert isinstance(ruling, Unfold)
+    return ruling
+
+
+def test_an_item_that_was_taken_before_its_batch_was_refused_is_left_alone() -> None:
+    record = own_record(refused(a_request(id=ID)), 0)
+
+    for status in (Status.QUEUED, Status.SENT, Status.REJECTED):
+        assert intake.settle(asked(record), a_status(status)) == Known(ID)
+
+
+def test_an_item_that_cannot_be_read_is_refused_with_its_batch_and_told_to_its_tenant() -> None:
+    ruling = read(a_record(raw_batch({"id": ID, "tenant": "shop", "to": 7}, {"to": 8})))
+
+    assert isinstance(ruling, Unfold)
+    first, second = (read(own_record(ruling, index)) for index in range(2))
+    assert (reason_of(first), reason_of(second)) == (Reason.BAD_SHAPE, Reason.BAD_SHAPE)
+    assert (first.id, first.tenant) == (ID, "shop")  # type: ignore[union-attr]
+    assert second.id is None  # type: ignore[union-attr]
+
+
+def raw_batch(*items: Any) -> bytes:
+    return json.dumps({"kind": "batch", "items": items}).encode()
+
+
+def test_a_batch_with_nobody_to_tell_is_one_dead_letter() -> None:
+    record = a_record(raw_batch({"to": 7}))
+
+    ruling = read(record)
+
+    assert reason_of(ruling) is Reason.BAD_SHAPE
+    assert ruling.dead_letter.value == record.value  # type: ignore[union-attr]
+
+
+def test_a_refused_record_is_never_unfolded_again() -> None:
+    ruling = read(a_record(raw_batch({"id": ID, "kind": "batch", "items": [json.loads(raw(id=ID))]}, {"id": f"{ID}2"})))
+    assert isinstance(ruling, Unfold)
+
+    for index in range(2):
+        assert isinstance(read(own_record(ruling, index)), Rejected)
+
+
+def test_a_batch_under_a_key_is_remembered_in_each_of_its_items() -> None:
+    for item in unfolded(Batch(items=(a_request(), a_request("bob@example.com")), id="em_1_b", fingerprint="f")):
+        assert item.batch == InBatch("em_1_b", "f")
+        assert fingerprint_of(item) == fingerprint_of(structs.replace(item, batch=None))
+    assert unfolded(Batch(items=(a_request(),), id="em_1_b"))[0].batch is None
+
+
+def test_a_record_that_only_claims_a_batch_id_is_nothing_to_unfold() -> None:
+    assert unfolded(Batch(items=(), id="em_1_b", fingerprint="f")) == ()
+
+
+def test_the_largest_item_of_a_batch_may_have_a_record_of_its_own() -> None:
+    room = MAX - len(codec.encode(Batch(items=(a_request(text=""),), id="em_00000001_b", fingerprint="f" * 64)))
+    batch = Batch(items=(a_request(text="x" * room),), id="em_00000001_b", fingerprint="f" * 64)
+    assert len(codec.encode(batch)) <= MAX
+    ruling = read(a_record(batch))
+    assert isinstance(ruling, Unfold)
+
+    assert asked(own_record(ruling, 0)).fault is None
+
+
+# -- whose email it is --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(raw(id=ID, tenant="shop", subject="a\nb"), id="a mail that cannot be sent"),
+        pytest.param(raw(id=ID, tenant="shop", lane="fast"), id="a member that cannot be read"),
+        pytest.param(raw(id=ID, tenant="shop", template="t", data={"a": nested(40)}), id="nested too deep"),
+        pytest.param(raw(id=ID, tenant="shop", requested_at=later(-WEEK - 1).isoformat()), id="asked long ago"),
+        pytest.param(raw(id=ID, tenant="shop", text="x" * MAX), id="too large"),
+    ],
+)
+def test_a_rejected_email_keeps_its_tenant(record: bytes) -> None:
+    ruling: Any = read(a_record(record))
+
+    settled = intake.settle(ruling, None) if isinstance(ruling, Asked) else ruling
+
+    assert isinstance(settled, Rejected)
+    assert (settled.id, settled.tenant) == (ID, "shop")
+
+
+def test_a_version_of_tomorrow_is_told_to_its_tenant_too() -> None:
+    ruling = read(a_record(raw(id=ID, tenant="shop"), mailstream_record=b"email.requested.v9"))
+
+    assert isinstance(ruling, Rejected)
+    assert (ruling.id, ruling.tenant) == (ID, "shop")
+
+
+def test_a_bad_control_record_rejects_no_email() -> None:
+    """Its id is that of an email which may be asked for in a record that comes later."""
+    for bad in (b'{"kind":"cancel","id":"%s","tenant":7}', b'{"kind":"explode","id":"%s"}'):
+        ruling = read(a_record(bad.replace(b"%s", ID.encode())))
+        assert isinstance(ruling, Rejected)
+        assert ruling.id is None

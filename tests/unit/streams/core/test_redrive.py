@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -7,10 +7,13 @@ from msgspec import structs
 
 from mailstream import codec, email_id, topics
 from mailstream.dead_letter import DeadLetter, Reason
-from mailstream.request import Address, Control, ControlKind, EmailRequest
+from mailstream.mistakes import fingerprint_of
+from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest, InBatch
 from mailstream.status import Coordinates, EmailStatus, Status, is_final, rank_of
-from streams.core import redrive, trigger
+from streams.core import intake, redrive, trigger
+from streams.core.intake import Asked, Carried, Known, New, Rejected
 from streams.core.redrive import Again, Cause, Means, NoUse
+from streams.core.trigger_records import Outgoing
 from tests.support.domain_events import (
     NOW,
     as_bytes,
@@ -163,7 +166,13 @@ def test_a_domain_event_gets_the_ids_that_it_always_had() -> None:
             replace(MEANS, rules=rules_with(when="data.x")),
             "no rule applies",
         ),
-        (as_bytes({"kind": "batch", "items": []}), "test.email.requested", MEANS, "by its caller"),
+        (as_bytes({"kind": "batch", "items": []}), "test.email.requested", MEANS, "no item"),
+        (
+            as_bytes({"kind": "batch", "items": [good(), good(subject="a\nb")]}),
+            "test.email.requested",
+            MEANS,
+            "item 1: ",
+        ),
     ],
 )
 def test_a_letter_that_gives_nothing_says_why(value: bytes, topic: str, means: Means, told: str) -> None:
@@ -185,3 +194,65 @@ def test_requests_go_to_the_topic_and_partition_of_their_recipient() -> None:
     assert record.topic is topics.REQUESTED
     assert record.key == b"ada@example.com"
     assert record.partition == email_id.partition_in(again.ids[0], 16)
+
+
+def batch_of(*items: EmailRequest, **members: Any) -> DeadLetter:
+    return a_letter(codec.encode(Batch(items=items, **members)), reason=Reason.SENDER_NOT_ALLOWED)
+
+
+def requests_in(again: Again | NoUse) -> list[EmailRequest]:
+    assert isinstance(again, Again), again
+    requests = [codec.decode_requested(record.value or b"") for record in again.outgoing]
+    return [request for request in requests if isinstance(request, EmailRequest)]
+
+
+def test_the_items_of_a_refused_batch_are_asked_for_under_the_ids_that_their_callers_have() -> None:
+    soon = NOW + timedelta(hours=1)
+    asked = structs.replace(REQUEST, send_at=NOW - timedelta(days=9), expires_at=soon, requested_at=NOW)
+    nameless = EmailRequest(to=Address("bob@example.com"), subject="Hi", text="Hello")
+
+    again = again_for(batch_of(asked, nameless, id="em_1_b", fingerprint="f"))
+
+    first, second = requests_in(again)
+    assert isinstance(again, Again)
+    assert again.ids == (REQUEST.id, email_id.of_place("test.email.requested/1", 3, 17, "bob@example.com"))
+    assert (first.id, second.id) == again.ids
+    assert [first.fingerprint, second.fingerprint] == [fingerprint_of(asked), fingerprint_of(nameless)]
+    assert (first.send_at, first.expires_at, first.requested_at) == (None, soon, NOW)
+    assert first.batch == second.batch == InBatch("em_1_b", "f")
+    assert dict(again.outgoing[0].headers)["mailstream-redriven-by"] == b"ann"
+
+
+def test_an_item_that_was_taken_before_its_batch_was_refused_is_not_sent_again() -> None:
+    """A worker was killed half way: one item has a status, the other has none."""
+    taken, untaken = REQUEST, EmailRequest(to=Address("bob@example.com"), id=email_id.new("bob@example.com"),
+                                           subject="Hi", text="Hello")  # fmt: skip
+    again = again_for(batch_of(taken, untaken))
+    assert isinstance(again, Again)
+
+    for attempt, known in enumerate(({taken.id}, {taken.id, untaken.id})):  # the second: the retry was asked for twice
+        settled = [settle(record, known) for record in again.outgoing]
+        assert [type(each) for each in settled] == [Known, New if attempt == 0 else Known]
+
+
+def settle(record: Outgoing, known: set[str | None]) -> New | Known | Carried | Rejected:
+    request = codec.decode_requested(record.value or b"")
+    assert isinstance(request, EmailRequest)
+    asked = intake.read(
+        intake.Received("test.email.requested", record.partition, 99, int(NOW.timestamp() * 1000), record.key,
+                        record.value, dict(record.headers)),
+        intake.Rules(16, 1.0, MEANS.senders), NOW.timestamp(),
+    )  # fmt: skip
+    assert isinstance(asked, Asked)
+    status = structs.replace(a_status(Status.SENT), id=request.id or "", fingerprint=request.fingerprint)
+    return intake.settle(asked, status if request.id in known else None)
+
+
+def test_an_item_that_was_told_it_is_rejected_is_asked_for_under_a_new_id() -> None:
+    """It has a dead letter of its own; its id stands for what was rejected."""
+    item = structs.replace(REQUEST, batch=InBatch("em_1_b", "f"))
+
+    request = request_in(again_for(a_letter(codec.encode(item), reason=Reason.SENDER_NOT_ALLOWED)))
+
+    assert request.id != REQUEST.id
+    assert (request.redrive_of, request.batch) == (REQUEST.id, None)

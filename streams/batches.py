@@ -1,0 +1,73 @@
+"""Strict batches as they stand in ``email.requested``, for a control that comes before its email's own record."""
+
+import asyncio
+
+import structlog
+from confluent_kafka import Message
+
+from mailstream.clock import Clock
+from mailstream.errors import NoKafka
+from mailstream.log.read import Reader, Span
+from mailstream.request import Coordinates
+from mailstream.settings import Settings
+from streams.core import intake
+from streams.core.intake import Received, Rules
+from streams.core.unfold import Item, Unfold
+
+log = structlog.get_logger(__name__)
+
+AGAIN_SECONDS = 1.0
+
+
+class Batches:
+    """Reads one record at a time, and remembers the last batch: its controls come together."""
+
+    def __init__(self, settings: Settings, topic: str, rules: Rules, clock: Clock) -> None:
+        self._settings, self._topic, self._rules, self._clock = settings, topic, rules, clock
+        self._reading = asyncio.Lock()
+        self._last: Unfold | None = None
+
+    async def find(self, place: Coordinates, email_id: str) -> tuple[Unfold, Item] | None:
+        """The batch there with its item of this id; None when there is no such record, or item. Waits for Kafka."""
+        async with self._reading:
+            if self._last is None or self._last.place != place:
+                self._last = await self._unfolded(place)
+        if self._last is None:
+            return None
+        return next(((self._last, item) for item in self._last.items if item.id == email_id), None)
+
+    async def _unfolded(self, place: Coordinates) -> Unfold | None:
+        if not 0 <= place.partition < self._settings.partitions or place.offset < 0:
+            return None
+        while True:
+            try:
+                message = await asyncio.to_thread(self._read, place)
+            except NoKafka as error:
+                log.warning("a batch cannot be read, it is tried again", error=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            if message is None:
+                return None
+            ruling = intake.read(_received(message), self._rules, self._clock.now())
+            return ruling if isinstance(ruling, Unfold) else None
+
+    def _read(self, place: Coordinates) -> Message | None:
+        """The record; None: it is not kept any more, or never was. Raises NoKafka. Runs on a thread."""
+        with Reader(self._settings) as reader:
+            there = reader.span(self._topic, place.partition)
+            if not there.start <= place.offset < there.end:
+                return None
+            wanted = Span(self._topic, place.partition, place.offset, place.offset + 1)
+            return next((each for each in reader.records(wanted) if each.offset() == place.offset), None)
+
+
+def _received(message: Message) -> Received:
+    return Received(
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=dict(message.headers() or ()),  # type: ignore[arg-type]  # its stubs allow text, which it never gives
+    )
