@@ -14,7 +14,7 @@ from mailstream.request import Address, EmailRequest, OnAmbiguous
 from mailstream.status import Coordinates, EmailStatus
 from streams.core import fold
 from tests.support.history import History, Run
-from tests.support.history_logs import Ask, Fault, FaultKind, Lookup, Record, Result
+from tests.support.history_logs import Ask, Fault, FaultKind, Lookup, Record, Result, Word
 
 PARTITIONS = 4
 START = 1_795_000_000.0  #: seconds since 1970 at second 0 of a scene
@@ -28,6 +28,7 @@ class Scene:
     def __init__(self, run: Run | None = None) -> None:
         self.run = run or Run(gap_seconds=GAP)
         self.asks: list[Ask] = []
+        self.words: list[Word] = []
         self.calls: list[Call] = []
         self.records: list[Record] = []
         self.lookups: list[Lookup] = []
@@ -157,6 +158,7 @@ class Scene:
         """What came of it."""
         logs: dict[str, Any] = {
             "asks": self.asks,
+            "words": self.words,
             "calls": self.calls,
             "records": self.records,
             "lookups": self.lookups,

@@ -1,4 +1,4 @@
-"""The history of one run, its verdict, and the figures that belong to it (guarantees §5 and §8)."""
+"""The history of one run, its verdict, and the figures that belong to it."""
 
 import math
 from collections import defaultdict
@@ -14,7 +14,7 @@ from mailstream.errors import BadAddress
 from mailstream.recipient import canonical
 from mailstream.request import Batch, Control, ControlKind, EmailRequest, OnAmbiguous
 from mailstream.status import EmailStatus, merge
-from tests.support.history_logs import Ask, Audit, Fault, FaultKind, Lookup, Planted, Record, Result, Sample
+from tests.support.history_logs import Ask, Audit, Fault, FaultKind, Lookup, Planted, Record, Result, Sample, Word
 
 ATTEMPTS = ClaimRecord | OutcomeRecord | ReleasedRecord | HeldRecord
 
@@ -56,6 +56,7 @@ class History:
 
     run: Run = Run()
     asks: Sequence[Ask] = ()
+    words: Sequence[Word] = ()
     calls: Sequence[Call] = ()
     records: Sequence[Record] = ()
     lookups: Sequence[Lookup] = ()
