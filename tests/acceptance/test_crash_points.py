@@ -13,11 +13,11 @@ from mailstream import topics
 from mailstream.attempt import ClaimRecord, OutcomeRecord, ReleasedRecord
 from mailstream.request import OnAmbiguous
 from mailstream.status import Status
+from tests.checker.shown import ACCEPTED
 from tests.support.broker import Kafka
 from tests.support.crash_run import CrashRun, Victim
 from tests.support.eventually import eventually
 from tests.support.history import History, Run
-from tests.support.history_emails import ACCEPTED
 from tests.support.mail_system import MailSystem
 from tests.support.nursery import Nursery
 from tests.support.processes import Programs

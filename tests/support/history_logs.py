@@ -70,6 +70,7 @@ class Lookup:
     status: Status | None = None
     rank: int | None = None
     replica: str = "api-0"
+    ended_at: float | None = None  #: when the answer had come; None: at once
 
 
 class FaultKind(StrEnum):
@@ -126,6 +127,7 @@ _DECODERS = {
     topics.ATTEMPTS.name: codec.decode_attempt,
     topics.STATUS.name: codec.decode_status,
     topics.EVENTS.name: codec.decode_event,
+    topics.SUPPRESSIONS.name: codec.decode_suppression,
 }
 
 
@@ -179,4 +181,5 @@ class Audit:
     ended_at: float
     exit_code: int
     differing: tuple[str, ...] = ()  #: ids whose published status is not the fold of the log
+    found: tuple[str, ...] = ()  #: all that its findings are about: ids, and what is no id
     is_system_stopped: bool = True  #: no worker ran: then any call in this time is the audit's

@@ -142,13 +142,13 @@ class ApiCaller:
         except httpx.HTTPError:
             return None
         if answer.status_code == 404:
-            self._log.lookups.append(Lookup(asked_at, id_, 404, replica=self._replica))
+            self._log.lookups.append(Lookup(asked_at, id_, 404, replica=self._replica, ended_at=time.time()))
         if answer.status_code != 200:
             return None
         found: dict[str, Any] = answer.json()
         status = Status(found["status"])
         rank = rank_of(status, found["attempts"])
-        self._log.lookups.append(Lookup(asked_at, id_, 200, status, rank, self._replica))
+        self._log.lookups.append(Lookup(asked_at, id_, 200, status, rank, self._replica, time.time()))
         return found
 
     async def cancel(self, id_: str) -> int | None:
