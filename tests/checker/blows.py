@@ -17,12 +17,20 @@ _ENDS = {
     FaultKind.ALL_DOWN: (FaultKind.ALL_UP,),
 }
 _ENDINGS = {kind for kinds in _ENDS.values() for kind in kinds} - {FaultKind.KILL}
-#: These hit every worker.
-COMMON = frozenset({FaultKind.BROKER_DOWN, FaultKind.TOPIC_REFUSES, FaultKind.ALL_DOWN})
 #: After these a worker may not know, or be unable to say, what came of its call.
-HARMS = COMMON | {FaultKind.KILL, FaultKind.PAUSE, FaultKind.CUT, FaultKind.EXIT}
-#: While these last nothing can be claimed, whoever is alive.
-STOPS_ALL = frozenset({FaultKind.BROKER_DOWN, FaultKind.ALL_DOWN, FaultKind.TOPIC_REFUSES})
+HARMS = frozenset(
+    {
+        FaultKind.KILL,
+        FaultKind.PAUSE,
+        FaultKind.CUT,
+        FaultKind.EXIT,
+        FaultKind.BROKER_DOWN,
+        FaultKind.TOPIC_REFUSES,
+        FaultKind.ALL_DOWN,
+    }
+)
+#: What a worker must be able to write; while another topic refuses, it goes on.
+_NEEDED = frozenset({"email.attempts", "email.status"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +43,16 @@ class Blow:
     ends: float
     code: int | None = None
 
+    @property
+    def stops_all(self) -> bool:
+        """Whether nothing can be claimed while it lasts, whoever is alive."""
+        if self.kind is FaultKind.TOPIC_REFUSES:
+            return self.target in _NEEDED
+        return self.kind in (FaultKind.BROKER_DOWN, FaultKind.ALL_DOWN)
+
     def hits(self, writer: str) -> bool:
-        """Whether it is this worker's (a worker id, or one with its boot behind it), or everybody's."""
-        return self.kind in COMMON or writer == self.target or writer.startswith(f"{self.target}/")
+        """Whether it is this worker's (a worker id, or one with its boot behind it), or all workers'."""
+        return self.stops_all or writer == self.target or writer.startswith(f"{self.target}/")
 
     def overlaps(self, begin: float, end: float) -> bool:
         """Whether some of it lies between these two moments."""
@@ -72,7 +87,7 @@ def hitting(blows: Iterable[Blow], writer: str, begin: float, end: float) -> Ite
 def seconds_without(blows: Iterable[Blow], begin: float, end: float) -> float:
     """How long of this stretch nothing could be claimed at all."""
     total, reached = 0.0, begin
-    for blow in sorted((b for b in blows if b.kind in STOPS_ALL), key=lambda b: b.begins):
+    for blow in sorted((b for b in blows if b.stops_all), key=lambda b: b.begins):
         first, last = max(blow.begins, reached), min(blow.ends, end)
         if last > first:
             total += last - first

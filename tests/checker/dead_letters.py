@@ -74,8 +74,8 @@ def _why_not(history: History, record: Record, letter: Record, reason: str) -> s
 def _of_control(history: History, record: Record, control: Control, reason: Reason) -> str | None:
     match reason:
         case Reason.UNKNOWN_ID:
-            asked = [r.at for r, _ in history.requests.get(control.id, ()) if r.at <= record.at - STAMP_SECONDS]
-            return "the email had been asked for" if asked else None
+            is_asked = any(_is_before(earlier, record) for earlier, _ in history.requests.get(control.id, ()))
+            return "the email had been asked for" if is_asked else None
         case Reason.ID_CONFLICT:
             tenants = {request.tenant for _, request in history.requests.get(control.id, ())}
             return None if control.tenant is not None and control.tenant not in tenants else "the tenant is right"
@@ -130,7 +130,7 @@ def _mistakes(request: EmailRequest, letter: Record) -> list[Mistake]:
 def _is_before(earlier: Record, record: Record) -> bool:
     if earlier.partition == record.partition:
         return earlier.offset < record.offset
-    return earlier.at <= record.at
+    return earlier.at < record.at - STAMP_SECONDS
 
 
 def _content(request: EmailRequest) -> EmailRequest:

@@ -6,6 +6,7 @@ excused only by a fault of the earlier call's process between its claim and its 
 bounded in number and size, as a busy machine may keep any process waiting for some milliseconds.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -133,16 +134,22 @@ def _why_late(history: History, call: Call, claim: Attempt) -> _Late:
         is_end = blow.kind is FaultKind.KILL and lag is None and blow.hits(claim.claim.worker)
         if is_end and blow.overlaps(begin, call.at + SOCKET_SECONDS):
             return _Late(lag, f"its worker was killed at {blow.begins:.3f}")
-    for sample in history.samples:
-        if sample.what != "stall_seconds" or not claim.claim.worker.startswith(_whose(sample.process)):
-            continue
-        if sample.at - sample.value <= call.at and sample.at >= begin:
-            return _Late(lag, f"{sample.process} had no processor until {sample.at:.3f}")
+    waited = _waited(history, claim.claim.worker.split("/")[0], begin, call.at)
+    if lag is not None and waited >= lag - history.run.arrival_slack_seconds > 0:
+        return _Late(lag, f"nothing ran for {waited:.3f} s before {call.at:.3f}")
     return _Late(lag, None)
 
 
-def _whose(process: str) -> str:
-    return "" if process == "machine" else f"{process}/"
+def _waited(history: History, worker: str, begin: float, end: float) -> float:
+    """How long the machine, the worker or the provider had no processor between these two moments, as others saw it."""
+    stalls = history.stalls
+    waited = 0.0
+    for sample in stalls[bisect_left(stalls, begin, key=lambda stall: stall.at) :]:
+        if sample.at > end + STALL_SECONDS:
+            break
+        if sample.process in ("machine", "emulator", worker):
+            waited = max(waited, min(sample.at, end) - max(sample.at - sample.value, begin))
+    return waited
 
 
 def _claim_of(history: History, call: Call) -> Attempt | None:

@@ -15,7 +15,7 @@ from math import inf
 from mailstream import topics
 from mailstream.attempt import ClaimRecord, Instead
 from mailstream.request import Batch
-from tests.checker.blows import STOPS_ALL, Blow, all_paused, seconds_without
+from tests.checker.blows import Blow, all_paused, seconds_without
 from tests.checker.claims import Life
 from tests.checker.said import Finding, Said, Unjudged
 from tests.support.history import History
@@ -104,7 +104,7 @@ def _allowed(history: History, begins: float, until: float, members: frozenset[s
     bound = _bound(history)
     last = begins
     for blow in history.blows:
-        if blow.kind in STOPS_ALL:
+        if blow.stops_all:
             last = max(last, blow.ends) if begins <= blow.ends <= until else last
         elif blow.kind in _UNSETTLES and blow.target in members:
             last = max(last, *(at for at in (blow.begins, blow.ends) if begins <= at <= until), begins)
@@ -124,7 +124,7 @@ def _still(history: History) -> list[Blow]:
     signs: dict[str, list[float]] = defaultdict(list)
     for record in sorted(history.in_log_order(topics.ATTEMPTS.name), key=lambda record: record.at):
         signs[record.value.worker.split("/")[0]].append(record.at)
-    return [*(b for b in history.blows if b.kind in STOPS_ALL), *all_paused(history.blows, signs)]
+    return [*(b for b in history.blows if b.stops_all), *all_paused(history.blows, signs)]
 
 
 def _of_account(history: History, waits: list[_Wait]) -> Iterator[Silence]:

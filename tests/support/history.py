@@ -118,6 +118,12 @@ class History:
         return dict(found)
 
     @cached_property
+    def stalls(self) -> list[Sample]:
+        """When a process got no processor, in order of the end of it."""
+        stalls = (sample for sample in self.samples if sample.what == "stall_seconds")
+        return sorted(stalls, key=lambda stall: stall.at)
+
+    @cached_property
     def promised(self) -> dict[str, float]:
         """Each id that a 202 named to when its first caller had the answer."""
         found: dict[str, float] = {}

@@ -69,6 +69,12 @@ def a_stall_of_another_process() -> History:
     return scene.history(samples=[Sample(START + n, "worker-7", "stall_seconds", 1) for n in range(1, 20)])
 
 
+@planted("I7")
+def stalls_that_are_too_short_to_explain_it() -> History:
+    scene = late_scene(0.1, lambda n: 0.09 if n % 10 == 0 else 0.0)
+    return scene.history(samples=[Sample(START + 1.05 + n / 10, "machine", "stall_seconds", 0.02) for n in range(100)])
+
+
 def _late(gap: float, late: Callable[[int], float]) -> History:
     return late_scene(gap, late).history()
 

@@ -57,7 +57,7 @@ ENDS = {
 def in_doubt_as_its_worker_was_hit(kind: FaultKind) -> History:
     scene = a_clean_scene()
     claim = scene.claim(scene.ask("gus@example.com", at=50), at=51)
-    target = "broker" if kind is FaultKind.BROKER_DOWN else "worker-0"
+    target = {FaultKind.BROKER_DOWN: "broker", FaultKind.TOPIC_REFUSES: topics.ATTEMPTS.name}.get(kind, "worker-0")
     scene.fault(kind, target, at=51.5)
     if kind in ENDS:
         scene.fault(ENDS[kind], target, at=55)
