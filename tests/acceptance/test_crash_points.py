@@ -1,6 +1,7 @@
 """A worker is killed at each point of an email's way; what comes of the email is what guarantees §7 says (rows 1–4)."""
 
 import asyncio
+import math
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -134,7 +135,12 @@ def _history(run: CrashRun, url: str) -> History:
     return run.log.history(
         run.settings,
         [call for call in all_calls(url) if call["id"] in asked],
-        run=Run(session_timeout_seconds=SESSION_SECONDS + START_SECONDS, topic_prefix=run.settings.topic_prefix),
+        run=Run(
+            session_timeout_seconds=SESSION_SECONDS + START_SECONDS,
+            most_silences=math.inf,
+            hold_timeout_seconds=HOLD_SECONDS,
+            topic_prefix=run.settings.topic_prefix,
+        ),
     )
 
 

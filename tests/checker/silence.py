@@ -3,7 +3,7 @@
 Two measures. After a kill: until the first call of an email that waited in the dead worker's partitions. And for the account
 as a whole: between one call and the next while emails were due. Time in which nothing could be claimed (no
 broker, no worker that runs, the attempts refused) does not count. A further blow to a worker allows more time, because the group
-has to settle again; but it never sets the clock back, and all of them together allow no more than ``MOST`` times the bound.
+has to settle again; but it never sets the clock back, and all of them together allow no more than ``Run.most_silences`` bounds.
 """
 
 from collections import defaultdict
@@ -23,8 +23,6 @@ from tests.support.history_logs import FaultKind
 
 #: Of the normal recovery beyond session timeout and gap.
 RECOVERY_SECONDS = 5.0
-#: However many blows: so many times the bound of one.
-MOST = 5
 #: An answer of these lets the account pause, for this long at most.
 _PAUSES = frozenset({"429", "401", "403", "500", "502", "503", "504", "drop", "reset", "silent", "slow", "slow_body"})
 LONGEST_PAUSE_SECONDS = 330.0
@@ -108,7 +106,7 @@ def _allowed(history: History, begins: float, until: float, members: frozenset[s
             last = max(last, blow.ends) if begins <= blow.ends <= until else last
         elif blow.kind in _UNSETTLES and blow.target in members:
             last = max(last, *(at for at in (blow.begins, blow.ends) if begins <= at <= until), begins)
-    return min(bound + last - begins, MOST * bound)
+    return min(bound + last - begins, history.run.most_silences * bound)
 
 
 def _bound(history: History) -> float:

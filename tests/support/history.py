@@ -35,6 +35,7 @@ class Run:
     on_ambiguous: OnAmbiguous = OnAmbiguous.HOLD
     session_timeout_seconds: float = 30.0
     hold_timeout_seconds: float | None = None  #: None: unknown, and not judged
+    most_silences: float = 5.0  #: so many bounds of I9 may all blows allow; inf: the only worker is killed all the time
     retries: int | None = None  #: how many an email has; None: unknown, and not judged
     most_age_seconds: float = 604_800.0  #: of a request that is taken
     topic_prefix: str = ""
