@@ -49,6 +49,18 @@ def wrongly_lost(history: History) -> set[tuple[int, int]]:
     }
 
 
+def second_bodies(history: History) -> set[tuple[str, int, int]]:
+    """Places of strict batches whose id stood before with another content: they are refused as a whole."""
+    first: dict[str, list[EmailRequest]] = {}
+    found = set()
+    for record in history.in_log_order("email.requested"):
+        if isinstance(record.value, Batch) and record.value.id:
+            content = [_content(item) for item in record.value.items]
+            if first.setdefault(record.value.id, content) != content:
+                found.add(record.place)
+    return found
+
+
 def _about(history: History, record: Record) -> str:
     ids = [id_ for id_, _ in history.asked_in(record) if id_]
     return ids[0] if len(ids) == 1 else getattr(record.value, "id", None) or str(record.place[1:])
@@ -62,6 +74,8 @@ def _why_not(history: History, record: Record, letter: Record, reason: str) -> s
         return None if Reason(reason) in _UNREADABLE | {Reason.TOO_LARGE} else "the record cannot be read at all"
     if isinstance(record.value, Control):
         return _of_control(history, record, record.value, Reason(reason))
+    if reason == Reason.ID_CONFLICT and record.place in second_bodies(history):
+        return None
     if isinstance(record.value, Batch | EmailRequest):
         asked = history.asked_in(record)
         if any(_is_bad(history, record, letter, id_, request, Reason(reason)) for id_, request in asked):

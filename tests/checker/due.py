@@ -1,5 +1,6 @@
 """I18: never early, never after its time. I19: each lane has its share."""
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from math import inf
 
@@ -56,7 +57,7 @@ def _due_at(life: Life, request: EmailRequest | None, asked: float | None, at: f
 
 
 def i19_lanes_have_their_share(history: History) -> Said:
-    """While an email waited alone for its lane's turn, its worker claimed no more of another lane than its share allows."""
+    """While an email waited for its lane's turn, its worker claimed no more of another lane than its share allows."""
     started: dict[str, list[tuple[float, Lane, str]]] = defaultdict(list)
     lanes: dict[str, Lane] = {}
     busy: dict[str, list[Attempt]] = defaultdict(list)
@@ -71,15 +72,43 @@ def i19_lanes_have_their_share(history: History) -> Said:
         return
     for claims in started.values():
         claims.sort()
+    writers = _writers(history)
     for id_, lane in lanes.items():
         first = history.lives[id_].won[0]
         since = _seen_at(history, id_)
-        if first.claim.instead is not None or since is None:
+        owned = _owned_since(writers[first.record.partition], first)
+        if owned is None:
+            yield Unjudged("I19", id_, "its worker had just taken over its partition")
+        elif first.claim.instead is not None or since is None:
             yield Unjudged("I19", id_, "it got another time, or a digest or batch says when it is due")
         elif any(a.claim.id != id_ and a.at <= first.at and _until(a) >= since for a in busy[id_.split("_")[1]]):
             yield Unjudged("I19", id_, "another email of its recipient was in work")
         else:
-            yield from _shares(id_, lane, since, first, started[first.claim.worker])
+            yield from _shares(id_, lane, max(since, owned + SEEN_SECONDS), first, started[first.claim.worker])
+
+
+def _writers(history: History) -> dict[int, list[tuple[float, str]]]:
+    """Who wrote in each partition, and when: that is its owner."""
+    found: dict[int, list[tuple[float, str]]] = defaultdict(list)
+    for published in history.statuses.values():
+        for record, status in published:
+            found[record.partition].append((record.at, status.writer))
+    for life in history.lives.values():
+        for attempt in life.attempts:
+            found[attempt.record.partition].append((attempt.at, attempt.claim.worker))
+    for all_ in found.values():
+        all_.sort()
+    return found
+
+
+def _owned_since(writers: list[tuple[float, str]], first: Attempt) -> float | None:
+    """The first sign, before its claim, that its worker owned the partition without a break."""
+    since = None
+    for at, writer in reversed(writers[: bisect_left(writers, (first.at, ""))]):
+        if writer != first.claim.worker:
+            break
+        since = at
+    return since
 
 
 def _seen_at(history: History, id_: str) -> float | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from mailstream.email_id import hash_in
 from mailstream.errors import BadAddress, BadEmailId
 from mailstream.recipient import canonical, recipient_hash
+from mailstream.request import Batch
+from tests.checker.dead_letters import second_bodies
 from tests.checker.said import Finding, Said, Unjudged
 from tests.support.history import History
 from tests.support.history_logs import Ask, Result
@@ -33,6 +35,16 @@ def i15_one_key_one_email(history: History) -> Said:
                 yield from _of_key(key, group)
         else:
             yield from _of_batches(key, asks)
+    yield from _mailed_from_a_refused_batch(history)
+
+
+def _mailed_from_a_refused_batch(history: History) -> Said:
+    """A strict batch that came second under its id, with another content, gives rise to no email."""
+    refused = second_bodies(history)
+    for id_, asked in history.requests.items():
+        batches = {record.place for record, _ in asked if isinstance(record.value, Batch)}
+        if batches and batches <= refused and id_ in history.real_calls:
+            yield Finding("I15", id_, "was called, and only a batch with another body than its id's first asks for it")
 
 
 def _recipient(ask: Ask) -> int | None:
@@ -45,7 +57,7 @@ def _recipient(ask: Ask) -> int | None:
 
 
 def _of_key(key: str, asks: list[Ask]) -> Said:
-    yield from _one_body(key, asks, {(ask.body, 0): [ask] for ask in asks})
+    yield from _one_body(key, asks)
     bodies: dict[str, list[Ask]] = defaultdict(list)
     for ask in asks:
         bodies[ask.body].append(ask)
@@ -54,7 +66,7 @@ def _of_key(key: str, asks: list[Ask]) -> Said:
     yield from _refusals(key, asks)
 
 
-def _one_body(key: str, asks: Iterable[Ask], _: object) -> Said:
+def _one_body(key: str, asks: Iterable[Ask]) -> Said:
     bodies = sorted({ask.body for ask in asks if _is_taken(ask)})
     if len(bodies) > 1:
         yield Finding("I15", key, f"{len(bodies)} different bodies were answered with 202 under one key")
@@ -87,7 +99,7 @@ def _refusals(key: str, asks: list[Ask]) -> Said:
 def _of_batches(key: str, asks: list[Ask]) -> Said:
     """A batch is compared as a whole; its items keep their ids."""
     if any(ask.mode == "strict" for ask in asks):
-        yield from _one_body(key, asks, None)
+        yield from _one_body(key, asks)
         first = {ask.batch: ask for ask in asks if ask.item == 0}
         yield from _refusals(key, list(first.values()))
     else:

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from mailstream.request import Batch
 from mailstream.status import Status
-from tests.checker.dead_letters import wrongly_lost
+from tests.checker.dead_letters import second_bodies, wrongly_lost
 from tests.checker.said import Finding, Said, Unjudged
 from tests.support.history import History
 from tests.support.history_logs import Ask, Result
@@ -15,9 +15,13 @@ def i1_nothing_is_lost(history: History) -> Said:
     promised = history.promised
     for id_ in sorted(promised.keys() - history.requests.keys() - history.statuses.keys()):
         yield Finding("I1", id_, "was answered with 202, and no record asks for it")
-    wrong = wrongly_lost(history)
+    for ask in history.asks:
+        is_durable = ask.result is Result.OK and ask.by in ("kafka", "trigger") and ask.id is not None
+        if is_durable and ask.id not in history.requests and ask.id not in history.statuses:
+            yield Finding("I1", ask.id or "", f"was taken by Kafka (by {ask.by}), and no record asks for it")
+    wrong, refused = wrongly_lost(history), second_bodies(history)
     for id_, asked in history.requests.items():
-        if id_ in history.statuses:
+        if id_ in history.statuses or (id_ not in promised and {record.place for record, _ in asked} <= refused):
             continue
         places = {(record.partition, record.offset) for record, _ in asked}
         is_rejected = places <= history.dead_letters.keys() and not places & wrong

@@ -63,13 +63,13 @@ def _of_answer(history: History, word: Word) -> Said:
 
 def _of_reschedule(history: History, word: Word, send_at: float) -> Said:
     changes = history.lives.get(word.id, Life()).ended(Instead.RESCHEDULED)
-    if not any(abs(_time_of(change) - send_at) < 0.001 for change in changes):
+    own = [change for change in changes if abs(_time_of(change) - send_at) < 0.001]
+    if not own:
         yield Finding("I14", word.id, "its reschedule was answered with 200, and no claim gives it that time")
         return
-    later = min((a.at for a in changes if a.at > word.ended_at and abs(_time_of(a) - send_at) >= 0.001), default=inf)
-    early = [
-        c for c in history.real_calls.get(word.id, ()) if word.ended_at < c.at < min(send_at - STAMP_SECONDS, later)
-    ]
+    later = min((a.at for a in changes if a.claim.attempt > own[-1].claim.attempt), default=inf)
+    calls = history.real_calls.get(word.id, ())
+    early = [call for call in calls if own[-1].at < call.at < min(send_at - STAMP_SECONDS, later)]
     if early:
         what = f"it was called {send_at - early[0].at:.3f} s before the time that a 200 had given it"
         yield Finding("I14", word.id, what)

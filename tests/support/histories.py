@@ -46,18 +46,18 @@ class Scene:
         self.take(request, at=at)
         return id_
 
-    def batch(self, *addresses: str, at: float, **more: Any) -> list[str]:
+    def batch(self, *addresses: str, at: float, name: str = "", **more: Any) -> list[str]:
         """A client asks for a strict batch, gets 202; it is unfolded, and each owner publishes QUEUED."""
         ids = [email_id.new(canonical(address)) for address in addresses]
         items = tuple(
             EmailRequest(to=Address(address), id=id_, subject="Hello", text="…", tenant="t", **more)
             for address, id_ in zip(addresses, ids, strict=True)
         )
-        name = f"batch-{len(self.asks)}"
+        answered = f"batch-{len(self.asks)}"
         for n, id_ in enumerate(ids):
-            answer = Ask(START + at, Result.OK, 202, id_, START + at + 0.01, batch=name, item=n, mode="strict")
+            answer = Ask(START + at, Result.OK, 202, id_, START + at + 0.01, batch=answered, item=n, mode="strict")
             self.asks.append(answer)
-        self.append(topics.REQUESTED.name, 0, at, Batch(items=items, id=name, tenant="t"))
+        self.append(topics.REQUESTED.name, 0, at, Batch(items=items, id=name or answered, tenant="t"))
         for request in items:
             self.take(request, at=at + 0.02)
         return ids

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import structs
 
+from mailstream import email_id
 from mailstream.attempt import Instead
 from mailstream.clock import moment
 from mailstream.request import Batch, ControlKind, Lane, OnAmbiguous
@@ -188,6 +189,24 @@ def a_strict_batch_with_another_body(how: str) -> History:
 
 
 @planted("I15")
+def an_item_of_a_refused_batch_that_is_sent() -> History:
+    scene = Scene()
+    scene.batch("ada@example.com", at=1, name="k")
+    extra = scene.batch("ada@example.com", "bob@example.com", at=2, name="k")[1]
+    del scene.asks[-2:]
+    scene.send(extra, at=4)
+    return scene.history()
+
+
+@planted("I1", "kafka", "trigger")
+def taken_by_kafka_and_not_there(by: str) -> History:
+    scene = a_clean_scene()
+    lost = email_id.new("lost@example.com")
+    scene.asks.append(Ask(START + 50, Result.OK, None, lost, START + 50, by=by))
+    return scene.history()
+
+
+@planted("I15")
 def a_permissive_batch_in_another_order_that_mails_twice() -> History:
     scene = a_clean_scene()
     for n, order in enumerate((("ada", "bob"), ("bob", "ada"))):
@@ -309,6 +328,18 @@ def a_lane_that_waits_for_a_slower_one(kind: tuple[Lane, Lane, int]) -> History:
 @planted("I19", (Lane.BULK, Lane.CRITICAL, 60), (Lane.BULK, Lane.NORMAL, 20))
 def a_lane_that_starves(kind: tuple[Lane, Lane, int]) -> History:
     return lanes(*kind)
+
+
+@planted("I19")
+def a_lane_that_waits_behind_a_worker_that_took_over_long_ago() -> History:
+    scene = Scene(Run())
+    other = scene.ask("other@example.com", at=0)
+    scene.send(other, at=0.5, worker=OTHER)
+    late = scene.ask("last@example.com", at=1, lane=Lane.CRITICAL)
+    for n in range(12):
+        scene.send(scene.ask(f"{n}@example.com", at=1), at=3 + n * 0.5)
+    scene.send(late, at=10)
+    return scene.history()
 
 
 def lanes(waiting: Lane, others: Lane, count: int) -> History:
