@@ -8,10 +8,10 @@ from msgspec import structs
 from mailstream import email_id
 from mailstream.attempt import Instead
 from mailstream.clock import moment
-from mailstream.request import Batch, ControlKind, Lane, OnAmbiguous
+from mailstream.request import Batch, ControlKind, OnAmbiguous
 from mailstream.status import Status, rank_of
 from tests.support.histories import START, Scene, a_clean_scene
-from tests.support.history import History, Run
+from tests.support.history import History
 from tests.support.history_logs import Ask, FaultKind, Result, Word
 from tests.unit.support.planting import planted
 
@@ -294,7 +294,7 @@ def _event_nobody_read(scene: Scene, id_: str, event: str, *, at: float) -> None
     del scene.records[published + 1 :]
 
 
-# -- I18 and I19: times and lanes ----------------------------------------------------------------------------------
+# -- I18: times ------------------------------------------------------------------------------------------------
 
 
 @planted("I18", 0.1, 3600)
@@ -317,36 +317,4 @@ def another_send_at_in_the_log_than_was_asked_for() -> History:
     id_ = scene.ask("gus@example.com", at=50)
     scene.asks[-1] = replace(scene.asks[-1], send_at=START + 99)
     scene.send(id_, at=60)
-    return scene.history()
-
-
-@planted("I19", (Lane.CRITICAL, Lane.NORMAL, 12), (Lane.CRITICAL, Lane.BULK, 8), (Lane.NORMAL, Lane.BULK, 8))
-def a_lane_that_waits_for_a_slower_one(kind: tuple[Lane, Lane, int]) -> History:
-    return lanes(*kind)
-
-
-@planted("I19", (Lane.BULK, Lane.CRITICAL, 60), (Lane.BULK, Lane.NORMAL, 20))
-def a_lane_that_starves(kind: tuple[Lane, Lane, int]) -> History:
-    return lanes(*kind)
-
-
-@planted("I19")
-def a_lane_that_waits_behind_a_worker_that_took_over_long_ago() -> History:
-    scene = Scene(Run())
-    other = scene.ask("other@example.com", at=0)
-    scene.send(other, at=0.5, worker=OTHER)
-    late = scene.ask("last@example.com", at=1, lane=Lane.CRITICAL)
-    for n in range(12):
-        scene.send(scene.ask(f"{n}@example.com", at=1), at=3 + n * 0.5)
-    scene.send(late, at=10)
-    return scene.history()
-
-
-def lanes(waiting: Lane, others: Lane, count: int) -> History:
-    """One waits, and so many of another lane are called first."""
-    scene = Scene(Run())
-    late = scene.ask("last@example.com", at=0, lane=waiting)
-    for n in range(count):
-        scene.send(scene.ask(f"{n}@example.com", at=0.01, lane=others), at=2 + n * 0.5)
-    scene.send(late, at=2 + count * 0.5)
     return scene.history()

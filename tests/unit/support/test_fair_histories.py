@@ -19,8 +19,9 @@ from tests.support.history import History, Run
 from tests.support.history_logs import Ask, Audit, FaultKind, Record, Result, Sample
 from tests.support.verdict import judge
 from tests.unit.support import fair_words
+from tests.unit.support.planted_lanes import lanes
 from tests.unit.support.planted_times import late_scene, not_accepted
-from tests.unit.support.planted_words import held, lanes, reschedule
+from tests.unit.support.planted_words import held, reschedule
 from tests.unit.support.planting import FAIR, fair
 
 OTHER = "worker-1/b1"

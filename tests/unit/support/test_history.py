@@ -14,12 +14,12 @@ from tests.support.histories import GAP, START, Scene, a_clean_scene
 from tests.support.history import History
 from tests.support.history_logs import Ask, FaultKind, Result, record
 from tests.support.verdict import INVARIANTS, exposed, judge
-from tests.unit.support import planted_calls, planted_ends, planted_showing, planted_times, planted_words
+from tests.unit.support import planted_calls, planted_ends, planted_lanes, planted_showing, planted_times, planted_words
 from tests.unit.support.planted_sending import OTHER, killed, resent
 from tests.unit.support.planted_times import not_accepted
 from tests.unit.support.planting import PLANTED
 
-MODULES = (planted_calls, planted_ends, planted_showing, planted_times, planted_words)
+MODULES = (planted_calls, planted_ends, planted_lanes, planted_showing, planted_times, planted_words)
 
 
 def test_a_clean_history_has_no_finding_and_true_figures() -> None:
