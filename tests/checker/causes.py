@@ -11,7 +11,7 @@ from math import inf
 from mailstream.attempt import ClaimRecord, Instead, Outcome, ReleasedRecord
 from mailstream.recipient import canonical
 from mailstream.request import ControlKind, EmailRequest
-from mailstream.status import EmailStatus, Status
+from mailstream.status import LIVE, EmailStatus, Status
 from mailstream.suppression import key_of
 from tests.checker.blows import hitting
 from tests.checker.claims import Attempt, Life
@@ -19,6 +19,8 @@ from tests.checker.said import SOCKET_SECONDS, STAMP_SECONDS, Finding, Said, Unj
 from tests.checker.shown import ACCEPTED
 from tests.support.history import History
 
+#: So long before the end of the history what the log says may not be shown yet.
+SHOWN_SECONDS = 10.0
 #: A worker ends a hold up to a second early, so that its clock is never behind.
 HOLD_EARLY_SECONDS = 1.5
 _EVENTS = {
@@ -36,9 +38,6 @@ def i13_every_end_has_its_cause(history: History) -> Said:
     for id_, published in history.statuses.items():
         life = history.lives.get(id_, Life())
         for record, status in published:
-            if status.status is Status.QUEUED and status.attempt == 0 and id_ not in history.requests:
-                yield Unjudged("I13", id_, "its request is not in the log")
-                continue
             if status.status in _EVENTS and not history.events:
                 yield Unjudged("I13", id_, "what the provider told is not in this history")
                 continue
@@ -47,6 +46,7 @@ def i13_every_end_has_its_cause(history: History) -> Said:
                 yield Finding("I13", id_, f"{status.status} (attempt {status.attempt}) follows from no record")
             elif since > record.at + STAMP_SECONDS:
                 yield Finding("I13", id_, f"{status.status} was published {since - record.at:.3f} s before its record")
+        yield from _lags(history, id_, life)
     for id_, life in history.lives.items():
         resend = next((attempt for attempt in life.calls if attempt.is_behind_doubt), None)
         if resend is not None and (why := _resent_too_soon(history, id_, resend)):
@@ -93,6 +93,20 @@ def _explained(history: History, id_: str, life: Life, status: EmailStatus) -> I
             yield from (a.at for a in own if a.claim.instead == status.status.value)
         case _:
             yield from _proofs(history, id_, life, status.status)
+
+
+def _lags(history: History, id_: str, life: Life) -> Said:
+    """What the log said long before the history ends is shown at its end."""
+    stands, until = history.final[id_].status, history.ended_at - SHOWN_SECONDS
+    said = [a for a in life.won if a.word_record is not None and a.word_record.at < until]
+    told = [record for record, _ in history.events.get(id_, ()) if record.at < until]
+    ended = [a for a in life.won if a.at < until and a.claim.instead not in (None, Instead.RESCHEDULED)]
+    if (told or any(a.result is Outcome.ACCEPTED for a in said)) and stands not in ACCEPTED:
+        yield Finding("I13", id_, f"stands as {stands}, and the log says that it was accepted")
+    elif (ended or any(a.result is Outcome.REFUSED for a in said)) and stands in LIVE:
+        yield Finding("I13", id_, f"stands as {stands}, and the log says that it has ended")
+    elif life.won and life.won[-1].at < until and history.final[id_].attempt < life.won[-1].claim.attempt:
+        yield Finding("I13", id_, f"stands as {stands}, and the log has a later attempt")
 
 
 def _is_end_behind_doubt(attempt: Attempt) -> bool:

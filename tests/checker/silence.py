@@ -6,15 +6,16 @@ broker, no worker that runs, the attempts refused) does not count. A further blo
 has to settle again; but it never sets the clock back, and all of them together allow no more than ``Run.most_silences`` bounds.
 """
 
-from collections import defaultdict
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import inf
 
 from mailstream import topics
 from mailstream.attempt import ClaimRecord, Instead
-from mailstream.request import Batch
+from mailstream.request import Batch, Lane
 from tests.checker.blows import Blow, all_paused, seconds_without
 from tests.checker.claims import Life
 from tests.checker.said import Finding, Said, Unjudged
@@ -27,6 +28,8 @@ RECOVERY_SECONDS = 5.0
 _PAUSES = frozenset({"429", "401", "403", "500", "502", "503", "504", "drop", "reset", "silent", "slow", "slow_body"})
 LONGEST_PAUSE_SECONDS = 330.0
 _ACCOUNT = "account"
+#: Two that came due so far apart are never claimed in the other order.
+PASSED_OVER_SECONDS = 60.0
 _UNSETTLES = frozenset({FaultKind.KILL, FaultKind.PAUSE, FaultKind.CUT, FaultKind.STOP, FaultKind.EXIT})
 
 
@@ -50,6 +53,8 @@ class _Wait:
     begins: float
     ends: float  #: its first claim
     calls: tuple[float, ...]
+    queue: tuple[int, Lane]  #: partition and lane: from one of these they go in the order in which they came due
+    recipient: str
 
 
 def i9_recovers(history: History) -> Said:
@@ -61,6 +66,7 @@ def i9_recovers(history: History) -> Said:
         elif silence.seconds > silence.allowed:
             what = f"{silence.seconds:.1f} s without a call though one was due; {silence.allowed:.1f} s are allowed"
             yield Finding("I9", silence.after, what)
+    yield from _passed_over(history, waits)
     if not_placed := _not_placed(history):
         yield Unjudged("I9", f"{not_placed} emails", "only a batch asks for it, or a digest says when it is due")
 
@@ -169,8 +175,28 @@ def _waits(history: History) -> list[_Wait]:
         begins = max(record.at, request.send_at.timestamp() if request.send_at is not None else -inf)
         calls = tuple(call.at for call in history.real_calls.get(id_, ()))
         if calls or not life.won or life.calls:  # else it ended without a call, and says nothing about calls
-            found.append(_Wait(id_, record.partition, begins, ends, calls))
+            queue = record.partition, request.lane
+            found.append(_Wait(id_, record.partition, begins, ends, calls, queue, id_.split("_")[1]))
     return sorted(found, key=lambda wait: wait.begins)
+
+
+def _passed_over(history: History, waits: list[_Wait]) -> Said:
+    """Nobody is forgotten: what came due long after it does not go before it, unless its recipient has another mail."""
+    by_queue, by_recipient = defaultdict[tuple[int, Lane], list[_Wait]](list), Counter(wait.recipient for wait in waits)
+    for wait in waits:
+        by_queue[wait.queue].append(wait)
+    for queue in by_queue.values():
+        claimed = [*accumulate((wait.ends for wait in reversed(queue)), min)][::-1]  # the first of all from here on
+        starts = [wait.begins for wait in queue]
+        for wait in queue:
+            later = bisect_right(starts, wait.begins + PASSED_OVER_SECONDS)
+            if later < len(queue) and claimed[later] < min(wait.ends, history.ended_at):
+                if by_recipient[wait.recipient] > 1:
+                    yield Unjudged("I9", wait.id, "passed over, and its recipient had other mails")
+                else:
+                    seconds = min(wait.ends, history.ended_at) - wait.begins
+                    what = f"waited for {seconds:.0f} s, and what came due {PASSED_OVER_SECONDS:.0f} s later went first"
+                    yield Finding("I9", wait.id, what)
 
 
 def _not_placed(history: History) -> int:

@@ -214,3 +214,36 @@ def a_worker_that_was_asked_to_leave_and_failed() -> History:
     scene.fault(FaultKind.STOP, at=50)
     scene.fault(FaultKind.EXIT, at=55, code=1)
     return scene.history()
+
+
+# -- and what is shown stays behind ------------------------------------------------------------------------------
+
+
+@planted("I13", "outcome", "event", "ending", "claim")
+def a_status_that_stays_behind_the_log(what: str) -> History:
+    scene = a_clean_scene()
+    id_ = scene.ask("gus@example.com", at=50)
+    if what == "ending":
+        scene.cancel(id_, at=51)
+    elif what == "claim":
+        scene.call(scene.claim(id_, at=51), at=52, accepted=False, answer="drop")
+    else:
+        claim = scene.claim(id_, at=51)
+        scene.call(claim, at=52)
+        if what == "outcome":
+            scene.outcome(claim, Outcome.ACCEPTED, started=52, at=52.1)
+        else:
+            scene.event(id_, "processed", at=53)
+    published = [r for r in scene.records if r.topic == topics.STATUS.name and r.value.id == id_]
+    scene.records.remove(published[-1])
+    scene.look_up(scene.calls[0].id or "", at=70)
+    return scene.history()
+
+
+@planted("I13")
+def a_mail_that_nobody_asked_for() -> History:
+    scene = a_clean_scene()
+    scene.send(id_ := scene.ask("gus@example.com", at=50), at=51)
+    scene.asks = [ask for ask in scene.asks if ask.id != id_]
+    scene.records = [r for r in scene.records if not (isinstance(r.value, EmailRequest) and r.value.id == id_)]
+    return scene.history()

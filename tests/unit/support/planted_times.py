@@ -131,6 +131,17 @@ def a_silence_longer_than_the_broker_was_away() -> History:
     return scene.history()
 
 
+@planted("I9", "for ever", "for long")
+def an_email_that_is_passed_over(how: str) -> History:
+    scene = Scene(Run(gap_seconds=GAP))
+    ids = [scene.ask(f"{n}@example.com", at=n * 3) for n in range(200)]
+    for n, id_ in enumerate(ids[1:], 1):
+        scene.send(id_, at=n * 3 + 1)
+    if how == "for long":
+        scene.send(ids[0], at=700)
+    return scene.history()
+
+
 def _silent(kind: FaultKind, target: str, count: int) -> History:
     scene = Scene(Run(gap_seconds=GAP, session_timeout_seconds=3))
     first, second = scene.ask("ada@example.com", at=0), scene.ask("ada@example.com", at=0.5)
