@@ -33,6 +33,9 @@ def i2_no_unmarked_duplicate(history: History) -> Said:
     for id_, life in history.lives.items():
         for attempt in life.won:
             yield from _one_word(history, id_, attempt)
+        for said in life.without_say:
+            what = f"attempt {said.attempt} has the word of a worker that did not win it"
+            yield Finding("I2", id_, what)
         if (first := next((a for a in life.calls if a.claim.possible_duplicate), None)) and not _had_doubt(life, first):
             yield Finding("I2", id_, f"attempt {first.claim.attempt} is marked, and nothing was in doubt")
 

@@ -103,10 +103,19 @@ def _lags(history: History, id_: str, life: Life) -> Said:
     ended = [a for a in life.won if a.at < until and a.claim.instead not in (None, Instead.RESCHEDULED)]
     if (told or any(a.result is Outcome.ACCEPTED for a in said)) and stands not in ACCEPTED:
         yield Finding("I13", id_, f"stands as {stands}, and the log says that it was accepted")
+    elif told and stands is Status.SENT and (late := _unshown(history, id_, until)):
+        yield Finding("I13", id_, f"stands as SENT, and the provider told {late}")
     elif (ended or any(a.result is Outcome.REFUSED for a in said)) and stands in LIVE:
         yield Finding("I13", id_, f"stands as {stands}, and the log says that it has ended")
     elif life.won and life.won[-1].at < until and history.final[id_].attempt < life.won[-1].claim.attempt:
         yield Finding("I13", id_, f"stands as {stands}, and the log has a later attempt")
+
+
+def _unshown(history: History, id_: str, until: float) -> str | None:
+    """An event about the recipient that would be a later status."""
+    known = {name for names in _EVENTS.values() for name in names}
+    told = ((r, event) for r, event in history.events[id_] if event.is_recipient and event.event in known)
+    return next((event.event for record, event in told if record.at < until), None)
 
 
 def _is_end_behind_doubt(attempt: Attempt) -> bool:

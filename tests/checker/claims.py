@@ -63,6 +63,7 @@ class Life:
 
     attempts: list[Attempt] = field(default_factory=list)
     is_ended: bool = False
+    without_say: list[OutcomeRecord | ReleasedRecord] = field(default_factory=list)  #: words that do not count
     _won: list[Attempt] = field(default_factory=list)
     _doubts: list[Attempt] = field(default_factory=list)
     _by_nonce: dict[str, Attempt] = field(default_factory=dict)
@@ -123,10 +124,19 @@ class Life:
 
     def _said(self, record: Record, said: OutcomeRecord | ReleasedRecord) -> None:
         attempt = self._by_nonce.get(said.nonce)
-        if attempt is None or not attempt.is_call or attempt.word is not None:
+        if attempt is not None and attempt.is_call and attempt.word is not None and attempt.word.worker == said.worker:
+            return  # said before
+        if (
+            attempt is None
+            or not attempt.is_call
+            or (said.attempt, said.worker)
+            != (
+                attempt.claim.attempt,
+                attempt.claim.worker,
+            )
+        ):
+            self.without_say.append(said)  # only who claimed knows what it did
             return
-        if (said.attempt, said.worker) != (attempt.claim.attempt, attempt.claim.worker):
-            return  # only who claimed knows what it did
         attempt.word, attempt.word_record = said, record
         result = said.result if isinstance(said, OutcomeRecord) else None
         if attempt in self._doubts:

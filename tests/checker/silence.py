@@ -52,7 +52,7 @@ class _Wait:
     partition: int
     begins: float
     ends: float  #: its first claim
-    calls: tuple[float, ...]
+    calls: tuple[float, ...]  #: or its claims, when its worker never came to call
     queue: tuple[int, Lane]  #: partition and lane: from one of these they go in the order in which they came due
     recipient: str
 
@@ -173,8 +173,8 @@ def _waits(history: History) -> list[_Wait]:
         if life.ended(Instead.RESCHEDULED) or (ends == inf and id_ in history.final and history.final[id_].final):
             continue  # it got another time, or was refused or ended without a claim
         begins = max(record.at, request.send_at.timestamp() if request.send_at is not None else -inf)
-        calls = tuple(call.at for call in history.real_calls.get(id_, ()))
-        if calls or not life.won or life.calls:  # else it ended without a call, and says nothing about calls
+        calls = tuple(call.at for call in history.real_calls.get(id_, ())) or tuple(a.at for a in life.calls)
+        if calls or not life.won:  # else it ended without a call, and says nothing about calls
             queue = record.partition, request.lane
             found.append(_Wait(id_, record.partition, begins, ends, calls, queue, id_.split("_")[1]))
     return sorted(found, key=lambda wait: wait.begins)

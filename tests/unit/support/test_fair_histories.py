@@ -167,7 +167,7 @@ def a_marked_resend_whose_worker_could_not_read_the_event() -> History:
     id_ = held(scene, on_ambiguous=OnAmbiguous.RESEND)
     known = scene.known[id_]
     scene.fault(FaultKind.PAUSE, "worker-1", at=39)
-    scene.event(id_, "delivered", at=40)
+    scene.event(id_, "processed", at=40)
     scene.known[id_] = known
     del scene.records[-1]
     scene.fault(FaultKind.RESUME, "worker-1", at=59)
