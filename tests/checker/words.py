@@ -40,9 +40,11 @@ def _of_answer(history: History, word: Word) -> Said:
     if word.result is Result.INFO:
         yield Unjudged("I14", word.id, "no answer came to a word")
         return
+    controls = [r for r, c in history.controls.get(word.id, ()) if c.kind is word.kind]
+    if word.kind is ControlKind.RESOLVE and word.result is Result.OK and not controls:
+        yield Finding("I14", word.id, "an operator's word was taken by Kafka, and no record of it is in the log")
     if word.code not in (200, 202):
         return
-    controls = [r for r, c in history.controls.get(word.id, ()) if c.kind is word.kind]
     shown = history.final.get(word.id)
     is_cancel = word.kind is ControlKind.CANCEL
     if not controls and not (is_cancel and shown is not None and shown.status is Status.CANCELLED):

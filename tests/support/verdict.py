@@ -71,11 +71,12 @@ def judge(history: History) -> Verdict:
     said["I10"] = tuple(whole.i10_audit_agrees(history, others))  # once more: it must agree with the others
     found = {name: _findings(all_) for name, all_ in said.items()}
     everything = [each for all_ in said.values() for each in all_]
+    not_judged = Counter((each.invariant, each.what) for each in everything if isinstance(each, Unjudged))
     return Verdict(
         tuple(finding for findings in found.values() for finding in findings),
-        _figures(history, found),
+        _figures(history, found) | {"not judged": not_judged.total()},
         tuple(each for each in everything if isinstance(each, Apart)),
-        Counter((each.invariant, each.what) for each in everything if isinstance(each, Unjudged)),
+        not_judged,
     )
 
 

@@ -38,6 +38,14 @@ def a_word_that_was_answered_and_is_not_in_the_log(code: int) -> History:
     return scene.history()
 
 
+@planted("I14")
+def an_operators_word_that_is_not_in_the_log() -> History:
+    scene = Scene()
+    id_ = held(scene)
+    scene.words.append(Word(START + 50, START + 51, ControlKind.RESOLVE, id_, Result.OK, to="SENT"))
+    return scene.history()
+
+
 @planted("I14", ControlKind.CANCEL, ControlKind.RESCHEDULE, ControlKind.RESOLVE)
 def a_word_that_was_neither_obeyed_nor_refused(kind: ControlKind) -> History:
     scene = a_clean_scene()
