@@ -1,6 +1,7 @@
 """A worker is killed at each point of an email's way; what comes of the email is what guarantees §7 says (rows 1–4)."""
 
 import asyncio
+import math
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -13,11 +14,11 @@ from mailstream import topics
 from mailstream.attempt import ClaimRecord, OutcomeRecord, ReleasedRecord
 from mailstream.request import OnAmbiguous
 from mailstream.status import Status
+from tests.checker.shown import ACCEPTED
 from tests.support.broker import Kafka
 from tests.support.crash_run import CrashRun, Victim
 from tests.support.eventually import eventually
 from tests.support.history import History, Run
-from tests.support.history_emails import ACCEPTED
 from tests.support.mail_system import MailSystem
 from tests.support.nursery import Nursery
 from tests.support.processes import Programs
@@ -134,7 +135,12 @@ def _history(run: CrashRun, url: str) -> History:
     return run.log.history(
         run.settings,
         [call for call in all_calls(url) if call["id"] in asked],
-        run=Run(session_timeout_seconds=SESSION_SECONDS + START_SECONDS, topic_prefix=run.settings.topic_prefix),
+        run=Run(
+            session_timeout_seconds=SESSION_SECONDS + START_SECONDS,
+            most_silences=math.inf,
+            hold_timeout_seconds=HOLD_SECONDS,
+            topic_prefix=run.settings.topic_prefix,
+        ),
     )
 
 

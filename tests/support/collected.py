@@ -12,7 +12,7 @@ from tests.support.history import History, Run
 from tests.support.history_logs import Record, record
 from tests.support.whole_topic import whole_topic
 
-ABOUT_EMAILS = (topics.REQUESTED, topics.ATTEMPTS, topics.STATUS, topics.EVENTS, topics.REJECTED)
+ABOUT_EMAILS = (topics.REQUESTED, topics.ATTEMPTS, topics.STATUS, topics.EVENTS, topics.REJECTED, topics.SUPPRESSIONS)
 
 
 def collected(settings: Settings, ledger: Iterable[dict[str, Any]], **logs: Any) -> History:
@@ -24,6 +24,9 @@ def collected(settings: Settings, ledger: Iterable[dict[str, Any]], **logs: Any)
         gap_seconds=settings.send_gap,
         burst=settings.send_burst,
         session_timeout_seconds=settings.session_timeout,
+        hold_timeout_seconds=settings.hold_timeout,
+        retries=len(settings.retry_delays),
+        most_age_seconds=settings.max_event_age,
         topic_prefix=settings.topic_prefix,
         broker=settings.kafka_bootstrap,
     )

@@ -9,12 +9,13 @@ from dev.sendgrid.ledger import Call
 from mailstream import email_id, topics
 from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
 from mailstream.clock import moment
+from mailstream.event import ProviderEvent
 from mailstream.recipient import canonical, recipient_hash
-from mailstream.request import Address, EmailRequest, OnAmbiguous
-from mailstream.status import Coordinates, EmailStatus
+from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest, OnAmbiguous
+from mailstream.status import Coordinates, EmailStatus, Fact, with_fact
 from streams.core import fold
 from tests.support.history import History, Run
-from tests.support.history_logs import Ask, Fault, FaultKind, Lookup, Record, Result
+from tests.support.history_logs import Ask, Fault, FaultKind, Lookup, Record, Result, Word
 
 PARTITIONS = 4
 START = 1_795_000_000.0  #: seconds since 1970 at second 0 of a scene
@@ -28,6 +29,7 @@ class Scene:
     def __init__(self, run: Run | None = None) -> None:
         self.run = run or Run(gap_seconds=GAP)
         self.asks: list[Ask] = []
+        self.words: list[Word] = []
         self.calls: list[Call] = []
         self.records: list[Record] = []
         self.lookups: list[Lookup] = []
@@ -41,18 +43,60 @@ class Scene:
         id_ = email_id.new(canonical(address))
         self.asks.append(Ask(START + at, Result.OK, 202, id_, START + at + 0.01))
         request = EmailRequest(to=Address(address), id=id_, subject="Hello", text="…", tenant="t", **more)
-        record = self.append(topics.REQUESTED.name, self.partition_of(id_), at, request)
+        self.take(request, at=at)
+        return id_
+
+    def batch(self, *addresses: str, at: float, name: str = "", **more: Any) -> list[str]:
+        """A client asks for a strict batch, gets 202; it is unfolded, and each owner publishes QUEUED."""
+        ids = [email_id.new(canonical(address)) for address in addresses]
+        items = tuple(
+            EmailRequest(to=Address(address), id=id_, subject="Hello", text="…", tenant="t", **more)
+            for address, id_ in zip(addresses, ids, strict=True)
+        )
+        answered = f"batch-{len(self.asks)}"
+        for n, id_ in enumerate(ids):
+            answer = Ask(START + at, Result.OK, 202, id_, START + at + 0.01, batch=answered, item=n, mode="strict")
+            self.asks.append(answer)
+        self.append(topics.REQUESTED.name, 0, at, Batch(items=items, id=name or answered, tenant="t"))
+        for request in items:
+            self.take(request, at=at + 0.02)
+        return ids
+
+    def take(self, request: EmailRequest, *, at: float) -> Record:
+        """The request stands in the log, and the owner publishes QUEUED."""
+        assert request.id is not None
+        recipient = canonical(request.to.email)
+        record = self.append(topics.REQUESTED.name, self.partition_of(request.id), at, request)
         queued = fold.queued(
             request,
-            email_id=id_,
-            recipient=f"{recipient_hash(canonical(address)):08x}",
+            email_id=request.id,
+            recipient=f"{recipient_hash(recipient):08x}",
             place=Coordinates(record.partition, record.offset),
             at=moment(START + at),
             on_ambiguous=OnAmbiguous.HOLD,
             writer=WORKER,
         )
         self.publish(queued, at=at + 0.02)
-        return id_
+        return record
+
+    def control(self, id_: str, kind: ControlKind, *, at: float, **more: Any) -> Record:
+        """A word about the email stands in the log."""
+        control = Control(kind=kind, id=id_, by="ada", tenant="t", **more)
+        return self.append(topics.REQUESTED.name, self.partition_of(id_), at, control)
+
+    def refuse(self, control: Record, what: str, *, at: float) -> None:
+        """The owner publishes that a word was refused, or ordered."""
+        status = self.known[control.value.id]
+        fact = Fact(at=moment(START + at), what=what, detail="in_doubt", control=control.offset)
+        self.publish(with_fact(status, fact, control=control.offset), at=at)
+
+    def event(self, id_: str, event: str, *, at: float) -> None:
+        """The provider's webhook tells something, and the owner publishes what it means."""
+        said = ProviderEvent(event=event, at=moment(START + at), id=id_, dedupe=f"{event} {at}")
+        self.append(topics.EVENTS.name, self.partition_of(id_), at, said)
+        after = fold.happened(self.known[id_], said)
+        if after is not self.known[id_]:
+            self.publish(after, at=at + 0.001)
 
     def claim(self, id_: str, *, at: float, worker: str = WORKER, **more: Any) -> ClaimRecord:
         """The next attempt is claimed, and won unless the log forbids it."""
@@ -100,7 +144,7 @@ class Scene:
         return call
 
     def end(self, id_: str, instead: Instead, *, at: float, **more: Any) -> None:
-        """An ending is claimed."""
+        """An ending is claimed; what it needs before it is the test's to write."""
         self.claim(id_, at=at, instead=instead, **more)
 
     def note(self, record: AttemptRecord, *, at: float) -> None:
@@ -147,6 +191,12 @@ class Scene:
             mailstream_reason=reason.encode(),
         )
 
+    def cancel(self, id_: str, *, at: float) -> None:
+        """A client withdraws the email and gets 200: the word stands in the log, and its ending is claimed."""
+        control = self.control(id_, ControlKind.CANCEL, at=at - 0.05)
+        self.end(id_, Instead.CANCELLED, at=at, control=control.offset)
+        self.words.append(Word(START + at - 0.06, START + at + 0.01, ControlKind.CANCEL, id_, Result.OK, 200))
+
     def end_of(self, topic: str, partition: int) -> int:
         """The offset that the next record gets."""
         return self._offsets[topic, partition]
@@ -159,6 +209,7 @@ class Scene:
         """What came of it."""
         logs: dict[str, Any] = {
             "asks": self.asks,
+            "words": self.words,
             "calls": self.calls,
             "records": self.records,
             "lookups": self.lookups,
@@ -181,7 +232,7 @@ def a_clean_scene() -> Scene:
     scene.send(ada, at=1)
     scene.send(bob, at=3)
     scene.send(cleo, at=5)
-    scene.end(cancelled, Instead.CANCELLED, at=6)
+    scene.cancel(cancelled, at=6)
     claim = scene.claim(refused, at=6.9)
     scene.call(claim, at=7, accepted=False, answer="400")
     scene.outcome(claim, Outcome.REFUSED, started=7, at=7.1)

@@ -1,4 +1,4 @@
-"""The history of one run, its verdict, and the figures that belong to it (guarantees §5 and §8)."""
+"""The history of one run, its verdict, and the figures that belong to it."""
 
 import math
 from collections import defaultdict
@@ -11,10 +11,13 @@ from dev.sendgrid.ledger import Call
 from mailstream import codec, email_id, topics
 from mailstream.attempt import ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
 from mailstream.errors import BadAddress
+from mailstream.event import ProviderEvent
 from mailstream.recipient import canonical
-from mailstream.request import Batch, Control, ControlKind, EmailRequest, OnAmbiguous
+from mailstream.request import Batch, Control, EmailRequest, OnAmbiguous
 from mailstream.status import EmailStatus, merge
-from tests.support.history_logs import Ask, Audit, Fault, FaultKind, Lookup, Planted, Record, Result, Sample
+from tests.checker.blows import Blow, blows_in
+from tests.checker.claims import Life, lives_of
+from tests.support.history_logs import Ask, Audit, Fault, FaultKind, Lookup, Planted, Record, Result, Sample, Word
 
 ATTEMPTS = ClaimRecord | OutcomeRecord | ReleasedRecord | HeldRecord
 
@@ -31,23 +34,15 @@ class Run:
     is_rate_only: bool = False  #: a gap below 100 ms with several workers: the rate is kept, not each distance
     on_ambiguous: OnAmbiguous = OnAmbiguous.HOLD
     session_timeout_seconds: float = 30.0
+    hold_timeout_seconds: float | None = None  #: None: unknown, and not judged
+    most_silences: float = 5.0  #: so many bounds of I9 may all blows allow; inf: the only worker is killed all the time
+    retries: int | None = None  #: how many an email has; None: unknown, and not judged
+    most_age_seconds: float = 604_800.0  #: of a request that is taken
     topic_prefix: str = ""
     arrival_slack_seconds: float = (
         0.02  #: by which two calls may differ in their time to the provider, on a busy machine
     )
     limits: Mapping[str, float] = field(default_factory=dict)  #: largest value of each kind of sample
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One broken promise."""
-
-    invariant: str
-    about: str  #: an email id, a partition, a process
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.invariant} {self.about}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +51,7 @@ class History:
 
     run: Run = Run()
     asks: Sequence[Ask] = ()
+    words: Sequence[Word] = ()
     calls: Sequence[Call] = ()
     records: Sequence[Record] = ()
     lookups: Sequence[Lookup] = ()
@@ -68,14 +64,80 @@ class History:
 
     @cached_property
     def requests(self) -> dict[str, list[tuple[Record, EmailRequest]]]:
-        """Each email id to the records that ask for it, in log order."""
+        """Each email id to the records that ask for it, in log order: its own, and batches that name it."""
         found: dict[str, list[tuple[Record, EmailRequest]]] = defaultdict(list)
         for record in self._of(topics.REQUESTED.name):
-            asked = record.value.items if isinstance(record.value, Batch) else (record.value,)
-            for request in asked:
-                if isinstance(request, EmailRequest) and (id_ := self._id_of(record, request)):
+            for id_, request in self.asked_in(record):
+                if id_ is not None:
                     found[id_].append((record, request))
         return dict(found)
+
+    def asked_in(self, record: Record) -> list[tuple[str | None, EmailRequest]]:
+        """The emails that one record asks for, with their ids; a copy that lost its id has none."""
+        if isinstance(record.value, Batch):
+            return [(self._id_of(record, item, f"/{n}"), item) for n, item in enumerate(record.value.items)]
+        if isinstance(record.value, EmailRequest):
+            return [(self._id_of(record, record.value), record.value)]
+        return []
+
+    @cached_property
+    def controls(self) -> dict[str, list[tuple[Record, Control]]]:
+        """Each email id to the words about it in ``email.requested``, in log order."""
+        return _by_id(self._of(topics.REQUESTED.name), Control)
+
+    @cached_property
+    def events(self) -> dict[str, list[tuple[Record, ProviderEvent]]]:
+        """Each email id to what the provider's webhook told about it."""
+        return {id_: all_ for id_, all_ in _by_id(self._of(topics.EVENTS.name), ProviderEvent).items() if id_}
+
+    @cached_property
+    def lives(self) -> dict[str, Life]:
+        """Each email id to its claims, and which of them won."""
+        return lives_of(self.attempts.items())
+
+    @cached_property
+    def blows(self) -> list[Blow]:
+        """What the nemesis did, from beginning to end."""
+        return blows_in(self.faults)
+
+    @cached_property
+    def calls_of(self) -> dict[str, list[Call]]:
+        """Each nonce to its calls that reached the provider."""
+        found: dict[str, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            if call.nonce is not None:
+                found[call.nonce].append(call)
+        return dict(found)
+
+    @cached_property
+    def real_calls(self) -> dict[str, list[Call]]:
+        """Each email id to its calls, in order of time; probes are nobody's."""
+        found: dict[str, list[Call]] = defaultdict(list)
+        for call in sorted(self.calls, key=lambda call: call.at):
+            if call.id is not None and (not call.is_sandbox or self._is_test(call.id)):
+                found[call.id].append(call)
+        return dict(found)
+
+    @cached_property
+    def stalls(self) -> list[Sample]:
+        """When a process got no processor, in order of the end of it."""
+        stalls = (sample for sample in self.samples if sample.what == "stall_seconds")
+        return sorted(stalls, key=lambda stall: stall.at)
+
+    @cached_property
+    def promised(self) -> dict[str, float]:
+        """Each id that a 202 named to when its first caller had the answer."""
+        found: dict[str, float] = {}
+        for ask in self.asks:
+            if ask.result is Result.OK and ask.code == 202 and ask.id:
+                found[ask.id] = min(found.get(ask.id, math.inf), ask.ended_at or ask.at)
+        return found
+
+    @cached_property
+    def ended_at(self) -> float:
+        """The newest moment that any log knows."""
+        newest = [max((each.at for each in log), default=0.0) for log in (self.records, self.calls, self.lookups)]
+        return max(*newest, max((fault.at for fault in self.faults), default=0.0))
 
     @cached_property
     def statuses(self) -> dict[str, list[tuple[Record, EmailStatus]]]:
@@ -107,43 +169,36 @@ class History:
         return {r.nonce: r for all_ in self.attempts.values() for _, r in all_ if isinstance(r, ClaimRecord)}
 
     @cached_property
-    def resends_ordered(self) -> set[str]:
-        """Emails for which an operator ordered a resend."""
-        return {
-            record.value.id
-            for record in self._of(topics.REQUESTED.name)
-            if isinstance(record.value, Control)
-            and record.value.kind is ControlKind.RESOLVE
-            and record.value.to == "RESEND"
-        }
-
-    @cached_property
-    def dead_letters(self) -> dict[tuple[int, int], list[str]]:
-        """(partition, offset) in ``email.requested`` to the reasons of its dead letters."""
-        found: dict[tuple[int, int], list[str]] = defaultdict(list)
+    def dead_letters(self) -> dict[tuple[int, int], list[tuple[Record, str]]]:
+        """(partition, offset) in ``email.requested`` to its dead letters and their reasons."""
+        found: dict[tuple[int, int], list[tuple[Record, str]]] = defaultdict(list)
         for record in self._of(topics.REJECTED.name):
             headers = {name: value.decode() for name, value in record.headers.items()}
             if headers.get("dlt-original-topic", "").endswith(topics.REQUESTED.name):
                 place = int(headers["dlt-original-partition"]), int(headers["dlt-original-offset"])
-                found[place].append(headers["mailstream-reason"])
+                found[place].append((record, headers["mailstream-reason"]))
         return dict(found)
-
-    def policy_of(self, id_: str) -> OnAmbiguous:
-        """What the caller chose for an outcome that stays unknown."""
-        chosen = next((request.on_ambiguous for _, request in self.requests.get(id_, ())), None)
-        return OnAmbiguous.RESEND if id_ in self.resends_ordered else chosen or self.run.on_ambiguous
 
     def in_log_order(self, topic: str) -> list[Record]:
         """The records of a topic, partition by partition."""
         return self._of(topic)
 
+    @cached_property
+    def _by_topic(self) -> dict[str, list[Record]]:
+        found: dict[str, list[Record]] = defaultdict(list)
+        for record in self.records:
+            found[record.topic].append(record)
+        for records in found.values():
+            records.sort(key=lambda record: (record.partition, record.offset))
+        return dict(found)
+
     def _of(self, topic: str) -> list[Record]:
-        return sorted((r for r in self.records if r.topic == topic), key=lambda r: (r.partition, r.offset))
+        return self._by_topic.get(topic, [])
 
     def _is_test(self, id_: str) -> bool:
         return any(request.test for _, request in self.requests.get(id_, ()))
 
-    def _id_of(self, record: Record, request: EmailRequest) -> str | None:
+    def _id_of(self, record: Record, request: EmailRequest, mark: str = "") -> str | None:
         if request.id is not None:
             return request.id
         try:
@@ -153,11 +208,11 @@ class History:
         if request.idempotency_key is not None:
             return email_id.derived(request.tenant, request.source, request.idempotency_key, recipient)
         if "ce_source" in record.headers and "ce_id" in record.headers:
-            source, event = record.headers["ce_source"].decode(), record.headers["ce_id"].decode()
+            source, event = record.headers["ce_source"].decode(), record.headers["ce_id"].decode() + mark
             return email_id.derived(request.tenant, source, event, recipient)
         if codec.REKEYED_HEADER in record.headers:
             return None  # a copy carries its id
-        topic = self.run.topic_prefix + record.topic
+        topic = self.run.topic_prefix + record.topic + mark
         return email_id.of_place(topic, record.partition, record.offset, recipient)
 
 

@@ -1,5 +1,5 @@
-"""The five logs of a run: what clients asked, what the provider took, what stands in the topics, what lookups
-answered, what the nemesis did (guarantees §5). None of them is a counter of ours.
+"""The five logs of a run: what clients asked (emails, and words about them), what the provider took, what stands in the
+topics, what lookups answered, what the nemesis did. None of them is a counter of ours.
 
 Times are seconds since 1970 of one machine. Addresses stand in some of these records: they stay in the tests.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from mailstream import codec, topics
 from mailstream.event import ProviderEvent
-from mailstream.request import Batch, Control, EmailRequest
+from mailstream.request import Batch, Control, ControlKind, EmailRequest
 from mailstream.status import EmailStatus, Status
 
 
@@ -25,13 +25,39 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A: one request for an email, and its answer."""
+    """A: one request for an email, and its answer. A batch is one ask for each of its items."""
 
     at: float
     result: Result
-    code: int | None = None
+    code: int | None = None  #: of the item, in a permissive batch; None: asked over Kafka, or no answer
     id: str | None = None
     ended_at: float = 0.0
+    key: str | None = None  #: the Idempotency-Key of the HTTP request; of a batch: the batch's
+    body: str = ""  #: digest of the whole HTTP body, so that the same key with another body is seen
+    to: str | None = None  #: canonical recipient; a key means one email for each recipient
+    batch: str | None = None  #: name of the one HTTP request that carried this item; another one for a repeat
+    item: int = 0  #: place in the batch, from 0
+    mode: str | None = None  #: of a batch: strict or permissive
+    is_replay: bool = False  #: the answer says Idempotent-Replayed
+    replica: str = "api-0"
+    send_at: float | None = None
+    expires_at: float | None = None
+    by: str = "http"  #: http, kafka, trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A: one cancel, reschedule, or an operator's resolve, and its answer."""
+
+    at: float
+    ended_at: float
+    kind: ControlKind
+    id: str
+    result: Result
+    code: int | None = None  #: 200: done; 202: in the log, not decided yet; None: no answer, or not asked over HTTP
+    to: str | None = None  #: resolve: SENT, UNCONFIRMED or RESEND
+    send_at: float | None = None  #: reschedule: the new time
+    replica: str = "api-0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +70,7 @@ class Lookup:
     status: Status | None = None
     rank: int | None = None
     replica: str = "api-0"
+    ended_at: float | None = None  #: when the answer had come; None: at once
 
 
 class FaultKind(StrEnum):
@@ -57,6 +84,10 @@ class FaultKind(StrEnum):
     MEND = "mend"
     BROKER_DOWN = "broker down"
     BROKER_UP = "broker up"
+    TOPIC_REFUSES = "topic refuses"  #: writes to one topic; target: its name without prefix
+    TOPIC_TAKES = "topic takes"
+    ALL_DOWN = "all workers down"  #: beside a KILL or STOP of each; target: workers
+    ALL_UP = "all workers up"
     EXIT = "exit"  #: not done, but seen: a process ended
 
 
@@ -66,7 +97,7 @@ class Fault:
 
     at: float
     kind: FaultKind
-    target: str  #: worker id, or broker
+    target: str  #: worker id, api-0, api-1, broker, or a topic
     code: int | None = None  #: exit code
 
 
@@ -96,6 +127,7 @@ _DECODERS = {
     topics.ATTEMPTS.name: codec.decode_attempt,
     topics.STATUS.name: codec.decode_status,
     topics.EVENTS.name: codec.decode_event,
+    topics.SUPPRESSIONS.name: codec.decode_suppression,
 }
 
 
@@ -120,7 +152,11 @@ def record(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measured value of a process: calls in flight, RSS, descriptors, queues."""
+    """One measured value of a process: calls in flight, RSS, descriptors, queues.
+
+    ``stall_seconds``: a clock beside the process (never the process itself) saw that it got no processor for so long,
+    until ``at``. Process ``machine``: nothing did.
+    """
 
     at: float
     process: str
@@ -145,4 +181,5 @@ class Audit:
     ended_at: float
     exit_code: int
     differing: tuple[str, ...] = ()  #: ids whose published status is not the fold of the log
+    found: tuple[str, ...] = ()  #: all that its findings are about: ids, and what is no id
     is_system_stopped: bool = True  #: no worker ran: then any call in this time is the audit's

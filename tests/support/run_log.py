@@ -1,6 +1,6 @@
 """What happens in a run, noted while it happens: who asked what, what look-ups answered, what was done to whom.
 
-Together with the emulator's ledger and the topics this is the whole history (guarantees §5).
+Together with the emulator's ledger and the topics this is the whole history.
 """
 
 import time
@@ -21,7 +21,7 @@ from mailstream.status import Status, rank_of
 from mailstream.topics import Naming
 from tests.support.collected import collected
 from tests.support.history import History
-from tests.support.history_logs import Ask, Fault, FaultKind, Lookup, Result, Sample
+from tests.support.history_logs import Ask, Fault, FaultKind, Lookup, Result, Sample, Word
 from tests.support.mail_system import KEY, an_address
 
 PAGE = 5000
@@ -32,6 +32,7 @@ class RunLog:
 
     def __init__(self) -> None:
         self.asks: list[Ask] = []
+        self.words: list[Word] = []
         self.lookups: list[Lookup] = []
         self.faults: list[Fault] = []
         self.samples: list[Sample] = []
@@ -46,6 +47,7 @@ class RunLog:
             settings,
             calls,
             asks=tuple(self.asks),
+            words=tuple(self.words),
             lookups=tuple(self.lookups),
             faults=tuple(sorted(self.faults, key=lambda fault: fault.at)),
             samples=tuple(self.samples),
@@ -102,7 +104,7 @@ class KafkaCaller:
             )
         except NotPublished:
             result = Result.INFO
-        self._log.asks.append(Ask(begun_at, result, None, request.id, time.time()))
+        self._log.asks.append(Ask(begun_at, result, None, request.id, time.time(), to=recipient, by="kafka"))
         return request.id
 
     async def close(self) -> None:
@@ -140,13 +142,13 @@ class ApiCaller:
         except httpx.HTTPError:
             return None
         if answer.status_code == 404:
-            self._log.lookups.append(Lookup(asked_at, id_, 404, replica=self._replica))
+            self._log.lookups.append(Lookup(asked_at, id_, 404, replica=self._replica, ended_at=time.time()))
         if answer.status_code != 200:
             return None
         found: dict[str, Any] = answer.json()
         status = Status(found["status"])
         rank = rank_of(status, found["attempts"])
-        self._log.lookups.append(Lookup(asked_at, id_, 200, status, rank, self._replica))
+        self._log.lookups.append(Lookup(asked_at, id_, 200, status, rank, self._replica, time.time()))
         return found
 
     async def cancel(self, id_: str) -> int | None:

@@ -1,28 +1,38 @@
-"""All invariants over one history, and the figures to print with it (guarantees §8)."""
+"""All invariants over one history, and the figures to print with it. What each asks is in tests/checker/README.md."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from mailstream.attempt import ClaimRecord, OutcomeRecord
+from mailstream.request import ControlKind
 from mailstream.status import Status, is_final
-from tests.support import history_emails as emails
-from tests.support import history_run as whole
-from tests.support.history import Finding, History, count_answers, count_faults, percentile
+from tests.checker import calls, causes, due, evidence, gap, keys, lost, order, shown, silence, steps, whole, words
+from tests.checker.blows import HARMS
+from tests.checker.said import Apart, Finding, Unjudged
+from tests.support.history import History, count_answers, count_faults, percentile
 from tests.support.history_logs import FaultKind, Result
 
 INVARIANTS: Mapping[str, Callable[[History], Iterator[Finding]]] = {
-    "I1": emails.i1_nothing_is_lost,
-    "I2": emails.i2_no_unmarked_duplicate,
-    "I3": emails.i3_as_often_as_the_caller_chose,
-    "I4": emails.i4_no_lies,
-    "I5": emails.i5_no_illegal_step,
-    "I6": emails.i6_order_per_recipient,
-    "I7": whole.i7_never_faster_than_the_gap,
+    "I1": lost.i1_nothing_is_lost,
+    "I2": calls.i2_no_unmarked_duplicate,
+    "I3": calls.i3_as_often_as_the_caller_chose,
+    "I4": shown.i4_no_lies,
+    "I5": steps.i5_no_illegal_step,
+    "I6": order.i6_order_per_recipient,
+    "I7": gap.i7_never_faster_than_the_gap,
     "I8": whole.i8_within_bounds,
-    "I9": whole.i9_recovers,
-    "I10": emails.i10_audit_agrees,
+    "I9": silence.i9_recovers,
+    "I10": whole.i10_audit_agrees,
     "I11": whole.i11_no_secret_leaks,
     "I12": whole.i12_poison_harms_nobody,
+    "I13": causes.i13_every_end_has_its_cause,
+    "I14": words.i14_words_are_obeyed,
+    "I15": keys.i15_one_key_one_email,
+    "I16": lost.i16_strict_is_all_or_nothing,
+    "I17": evidence.i17_evidence_counts,
+    "I18": due.i18_in_its_time,
+    "I19": due.i19_lanes_have_their_share,
 }
 
 
@@ -32,7 +42,8 @@ class Verdict:
 
     findings: tuple[Finding, ...]
     figures: Mapping[str, object]
-    apart: tuple[Finding, ...] = ()  #: explained, listed, not counted
+    apart: tuple[Finding, ...] = ()  #: explained by a named fault: listed, not counted as broken
+    not_judged: Mapping[tuple[str, str], int] = field(default_factory=dict)  #: (invariant, why) → how often
 
     @property
     def holds(self) -> bool:
@@ -41,6 +52,7 @@ class Verdict:
 
     def __str__(self) -> str:
         lines = [", ".join(f"{name} {_short(value)}" for name, value in self.figures.items())]
+        lines += [f"not judged {n}: {name}, {why}" for (name, why), n in sorted(self.not_judged.items())]
         lines += [f"apart: {finding}" for finding in self.apart[:20]]
         lines += [str(finding) for finding in self.findings[:50]]
         if len(self.findings) > 50:
@@ -54,18 +66,30 @@ def _short(value: object) -> str:
 
 def judge(history: History) -> Verdict:
     """Check every invariant."""
-    found = {name: tuple(check(history)) for name, check in INVARIANTS.items()}
-    apart = (*emails.inversions_apart(history), *whole.gaps_apart(history))
-    findings = tuple(finding for findings in found.values() for finding in findings)
-    return Verdict(findings, _figures(history, found), apart)
+    said = {name: tuple(check(history)) for name, check in INVARIANTS.items()}
+    others = _findings(each for name, all_ in said.items() if name != "I10" for each in all_)
+    said["I10"] = tuple(whole.i10_audit_agrees(history, others))  # once more: it must agree with the others
+    found = {name: _findings(all_) for name, all_ in said.items()}
+    everything = [each for all_ in said.values() for each in all_]
+    not_judged = Counter((each.invariant, each.what) for each in everything if isinstance(each, Unjudged))
+    return Verdict(
+        tuple(finding for findings in found.values() for finding in findings),
+        _figures(history, found) | {"not judged": not_judged.total()},
+        tuple(each for each in everything if isinstance(each, Apart)),
+        not_judged,
+    )
+
+
+def _findings(said: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(each for each in said if not isinstance(each, Apart | Unjudged))
 
 
 def _figures(history: History, found: Mapping[str, tuple[Finding, ...]]) -> dict[str, object]:
     held = {id_ for id_, all_ in history.statuses.items() if any(s.status is Status.HELD for _, s in all_)}
     ended = {id_ for id_ in held if is_final(history.final[id_].status)}
-    accepted = [call for calls in history.accepted.values() for call in calls]
+    accepted = [call for all_ in history.accepted.values() for call in all_]
     marked = sum(call.nonce in history.claims and history.claims[call.nonce].possible_duplicate for call in accepted)
-    recovered = [seconds for _, seconds in whole.recoveries(history) if seconds is not None]
+    recovered = [each.seconds for each in silence.recoveries(history) if each.ends is not None]
     return {
         "seed": history.run.seed,
         "commit": history.run.commit or "–",
@@ -74,13 +98,19 @@ def _figures(history: History, found: Mapping[str, tuple[Finding, ...]]) -> dict
         "unanswered": count_answers(history, Result.INFO),
         "accepted": len(accepted),
         "lost": len(found["I1"]),
-        "unfinished": len(emails.unfinished(history)),
+        "unfinished": sum(not status.final for status in history.final.values()),
         "unmarked duplicates": len(found["I2"]),
         "marked": marked,
         "lies": len(found["I4"]),
         "illegal steps": len(found["I5"]),
+        "ends without cause": len(found["I13"]),
         "order inversions": len(found["I6"]),
-        "min gap": whole.smallest_gap(history),
+        "words": len(history.words),
+        "cancels answered 200": sum(w.kind is ControlKind.CANCEL and w.code == 200 for w in history.words),
+        "of these accepted": sum(
+            w.kind is ControlKind.CANCEL and w.code == 200 and w.id in history.accepted for w in history.words
+        ),
+        "min gap": gap.smallest_gap(history),
         "held": len(held),
         "held resolved": len([id_ for id_ in ended if history.final[id_].status is not Status.UNCONFIRMED]),
         "p99 recovery": percentile(recovered, 0.99),
@@ -97,11 +127,7 @@ def exposed(history: History) -> set[str]:
 
     Zero failures among n of them bound the rate of failures at 3/n.
     """
-    blows = [
-        f.at
-        for f in history.faults
-        if f.kind in (FaultKind.KILL, FaultKind.PAUSE, FaultKind.CUT, FaultKind.BROKER_DOWN)
-    ]
+    blows = [blow.begins for blow in history.blows if blow.kind in HARMS and blow.kind is not FaultKind.EXIT]
     found = set()
     for id_, all_ in history.attempts.items():
         ends = {r.nonce: record.at for record, r in all_ if isinstance(r, OutcomeRecord)}

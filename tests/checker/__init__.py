@@ -1,0 +1,1 @@
+"""The checker of histories: one module for each kind of promise. See README.md beside this file."""
