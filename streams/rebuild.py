@@ -98,7 +98,8 @@ class Rebuild:
     def _may_have_been_called(self, status: EmailStatus, partition: int) -> bool:
         """Whether attempts of an email that waits may be gone: by its age not for retention, but by another hand."""
         asked_at = status.request_at or status.created_at
-        return not status.final and status.attempt == 0 and asked_at.timestamp() < self._begins[partition]
+        is_untouched = not (status.final or status.attempt or status.possible_duplicate)
+        return is_untouched and asked_at.timestamp() < self._begins[partition]
 
     def _retention(self) -> float:
         try:
