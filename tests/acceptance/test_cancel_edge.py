@@ -13,6 +13,7 @@ from mailstream import codec, topics
 from mailstream.attempt import ReleasedRecord
 from mailstream.settings import Settings
 from mailstream.status import Status
+from tests.support.edge import Edge
 from tests.support.eventually import eventually
 from tests.support.mail_system import KEY, MailSystem, an_address, twice
 from tests.support.processes import Programs
@@ -21,34 +22,20 @@ from tests.support.whole_topic import whole_topic
 CALLERS, EMAILS_EACH = 40, 80
 #: A scheduled email is due that long after it was asked for; the cancel comes about then.
 DUE_SECONDS = 0.3
-#: A caller comes later after each cancel that won, and earlier after each that lost: so it stays at the edge.
-STEP_SECONDS, SPREAD_SECONDS = 0.006, 0.01
-
-
-class _Edge:
-    """When to cancel, in seconds after the email is due: follows the moment at which both outcomes are as likely."""
-
-    def __init__(self) -> None:
-        self._middle = 0.0
-
-    def draw(self) -> float:
-        return self._middle + random.uniform(-SPREAD_SECONDS, SPREAD_SECONDS)
-
-    def learn(self, code: int) -> None:
-        self._middle += {200: STEP_SECONDS, 409: -STEP_SECONDS}.get(code, 0.0)
 
 
 async def _caller(url: str, answers: dict[str, httpx.Response]) -> None:
     """Ask and cancel, one email after the other: some are due at once, the others a moment later."""
     async with httpx.AsyncClient(base_url=url, headers=KEY, timeout=30) as http:
-        scheduled, at_once = _Edge(), _Edge()
+        dice = random.Random()
+        scheduled, at_once = Edge(dice), Edge(dice)
         for number in range(EMAILS_EACH):
             edge, seconds = (scheduled, DUE_SECONDS) if number % 4 else (at_once, 0.0)
             await _ask_and_cancel(http, edge, seconds, answers)
 
 
 async def _ask_and_cancel(
-    http: httpx.AsyncClient, edge: _Edge, seconds: float, answers: dict[str, httpx.Response]
+    http: httpx.AsyncClient, edge: Edge, seconds: float, answers: dict[str, httpx.Response]
 ) -> None:
     due = datetime.now(UTC) + timedelta(seconds=seconds)
     body: dict[str, Any] = {"to": an_address(), "subject": "Hello", "text": "Hello there"}

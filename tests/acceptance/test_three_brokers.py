@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from mailstream.errors import NoKafka
+from tests.support.api_caller import ApiCaller
 from tests.support.eventually import eventually
 from tests.support.history_logs import FaultKind, Result
 from tests.support.mail_system import MailSystem
 from tests.support.processes import Programs
-from tests.support.run_log import ApiCaller, KafkaCaller, RunLog, all_calls
+from tests.support.run_log import KafkaCaller, RunLog, all_calls
 from tests.support.system import some_settings, topics_of
 from tests.support.three_brokers import ThreeBrokers, three_brokers
 from tests.support.verdict import judge
@@ -109,8 +110,8 @@ async def _asking(system: MailSystem, log: RunLog) -> AsyncIterator[ApiCaller]:
     api_url = system.api.url
     by_kafka, by_http, other = (
         KafkaCaller(system.settings, log),
-        ApiCaller(lambda: api_url, log),
-        ApiCaller(lambda: api_url, log),
+        ApiCaller({"api-0": api_url}, log),
+        ApiCaller({"api-0": api_url}, log),
     )
 
     async def ask(caller: KafkaCaller | ApiCaller) -> None:

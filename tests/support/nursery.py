@@ -1,4 +1,4 @@
-"""Worker processes that are killed by the hundred: forked, so that each is there in a tenth of a second."""
+"""Workers and APIs that are killed by the hundred: forked, so that each is there in a tenth of a second."""
 
 import signal
 import subprocess
@@ -13,12 +13,13 @@ from mailstream.settings import Settings
 from tests.support.forks import Fork, shared_forks
 from tests.support.system import as_environment
 
-#: The real thing, as `mailstream worker` runs it.
+#: The real things, as `mailstream worker` and `mailstream api` run them.
 REAL = ("cli.main", "worker")
+REAL_API = ("cli.main", "api")
 
 
 class Child:
-    """One worker: a process to kill, pause and stop by its pid."""
+    """One worker or API: a process to kill, pause and stop by its pid."""
 
     def __init__(self, fork: Fork, name: str, port: int, log: Path) -> None:
         self._fork = fork
@@ -38,6 +39,13 @@ class Child:
     def is_running(self) -> bool:
         """Whether it has not ended; a paused one runs."""
         return self._fork.poll() is None
+
+    def is_stopped(self) -> bool:
+        """Whether a SIGSTOP holds it."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].startswith("T")
+        except OSError:
+            return False
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -64,8 +72,9 @@ class Child:
         return found
 
     def is_ready(self) -> bool:
-        """Whether it owns partitions and works."""
-        return bool((self.state() or {}).get("ready"))
+        """Whether it owns partitions and works; an API: whether it follows the log."""
+        state = self.state() or {}
+        return bool(state.get("ready")) or state.get("status") == "ok"
 
     def last_lines(self, count: int) -> str:
         """The end of its log."""
@@ -73,7 +82,7 @@ class Child:
 
 
 class Nursery:
-    """Starts workers. What still runs at its end is killed."""
+    """Starts workers and APIs. What still runs at its end is killed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,13 +101,24 @@ class Nursery:
 
         With a name it is the same member again: id, port and log go on.
         """
-        before = next((child for child in reversed(self.children) if child.name == name), None)
         name = name or f"worker-{len(self.children) + 1}"
-        port = before.port if before else free_port()
-        log = self.folder / "logs" / f"{name}.log"
+        port = self._port_of(name)
         data_dir = settings.data_dir if "data_dir" in settings.model_fields_set else str(self.folder)
         mine = settings.model_copy(update={"worker_id": name, "worker_port": port, "data_dir": data_dir})
-        fork = shared_forks().start(program, env=as_environment(mine), log=log, cwd=self.folder)
+        return self._start(mine, program, name, port)
+
+    def api(self, settings: Settings, program: Sequence[str] = REAL_API, *, name: str) -> Child:
+        """Start an API and return at once. With the same name it is the same replica again: port and log go on."""
+        port = self._port_of(name)
+        return self._start(settings.model_copy(update={"api_port": port}), program, name, port)
+
+    def _port_of(self, name: str) -> int:
+        before = next((child for child in reversed(self.children) if child.name == name), None)
+        return before.port if before else free_port()
+
+    def _start(self, settings: Settings, program: Sequence[str], name: str, port: int) -> Child:
+        log = self.folder / "logs" / f"{name}.log"
+        fork = shared_forks().start(program, env=as_environment(settings), log=log, cwd=self.folder)
         child = Child(fork, name, port, log)
         self.children.append(child)
         return child

@@ -4,7 +4,8 @@ Together with the emulator's ledger and the topics this is the whole history.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -17,12 +18,11 @@ from mailstream.log.publish import Publisher
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
-from mailstream.status import Status, rank_of
 from mailstream.topics import Naming
 from tests.support.collected import collected
 from tests.support.history import History
-from tests.support.history_logs import Ask, Fault, FaultKind, Lookup, Result, Sample, Word
-from tests.support.mail_system import KEY, an_address
+from tests.support.history_logs import Ask, Audit, Fault, FaultKind, Lookup, Result, Sample, Word
+from tests.support.mail_system import an_address
 
 PAGE = 5000
 
@@ -36,6 +36,7 @@ class RunLog:
         self.lookups: list[Lookup] = []
         self.faults: list[Fault] = []
         self.samples: list[Sample] = []
+        self.audits: list[Audit] = []
 
     def did(self, kind: FaultKind, target: str, code: int | None = None) -> None:
         """Note a fault at the moment of its doing."""
@@ -51,6 +52,7 @@ class RunLog:
             lookups=tuple(self.lookups),
             faults=tuple(sorted(self.faults, key=lambda fault: fault.at)),
             samples=tuple(self.samples),
+            audits=tuple(self.audits),
             **more,
         )
 
@@ -104,7 +106,19 @@ class KafkaCaller:
             )
         except NotPublished:
             result = Result.INFO
-        self._log.asks.append(Ask(begun_at, result, None, request.id, time.time(), to=recipient, by="kafka"))
+        self._log.asks.append(
+            Ask(
+                begun_at,
+                result,
+                None,
+                request.id,
+                time.time(),
+                to=recipient,
+                send_at=seconds_of(request.send_at),
+                expires_at=seconds_of(request.expires_at),
+                by="kafka",
+            )
+        )
         return request.id
 
     async def close(self) -> None:
@@ -112,53 +126,8 @@ class KafkaCaller:
         await self._publisher.close()
 
 
-class ApiCaller:
-    """A service that asks and looks up over HTTP."""
-
-    def __init__(self, url: Callable[[], str], log: RunLog, *, replica: str = "api-0") -> None:
-        self._url, self._log, self._replica = url, log, replica
-        self._http = httpx.AsyncClient(headers=KEY, timeout=10)
-
-    async def ask(self, to: str | None = None, *, key: str | None = None, **members: Any) -> str | None:
-        """One email. Returns its id, None when the API did not take it or did not answer."""
-        headers = {"Idempotency-Key": key} if key else {}
-        body = {"to": to or an_address(), "subject": "Hello", "text": "Hello there", **members}
-        begun_at = time.time()
-        try:
-            answer = await self._http.post(f"{self._url()}/v1/emails", json=body, headers=headers)
-        except httpx.HTTPError:
-            self._log.asks.append(Ask(begun_at, Result.INFO, None, None, time.time()))
-            return None
-        result = Result.OK if answer.status_code == 202 else Result.INFO if answer.status_code >= 500 else Result.FAIL
-        id_ = answer.json()["id"] if result is Result.OK else None
-        self._log.asks.append(Ask(begun_at, result, answer.status_code, id_, time.time()))
-        return id_
-
-    async def look_up(self, id_: str) -> dict[str, Any] | None:
-        """Where an email stands. Notes a status or a 404; None when there was neither."""
-        asked_at = time.time()
-        try:
-            answer = await self._http.get(f"{self._url()}/v1/emails/{id_}")
-        except httpx.HTTPError:
-            return None
-        if answer.status_code == 404:
-            self._log.lookups.append(Lookup(asked_at, id_, 404, replica=self._replica, ended_at=time.time()))
-        if answer.status_code != 200:
-            return None
-        found: dict[str, Any] = answer.json()
-        status = Status(found["status"])
-        rank = rank_of(status, found["attempts"])
-        self._log.lookups.append(Lookup(asked_at, id_, 200, status, rank, self._replica, time.time()))
-        return found
-
-    async def cancel(self, id_: str) -> int | None:
-        """Ask for its withdrawal. Returns the code; None without an answer."""
-        try:
-            answer = await self._http.post(f"{self._url()}/v1/emails/{id_}/cancel")
-        except httpx.HTTPError:
-            return None
-        return answer.status_code
-
-    async def close(self) -> None:
-        """End its connections."""
-        await self._http.aclose()
+def seconds_of(moment: datetime | str | None) -> float | None:
+    """A time that was asked for, in seconds since 1970."""
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return moment.timestamp() if moment is not None else None

@@ -1,0 +1,28 @@
+"""A topic that takes no writes, as when too few of its replicas are in sync: each record is larger than it allows."""
+
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from mailstream.log.client import admin
+from mailstream.settings import Settings
+from mailstream.topics import Naming, Topic
+
+MEMBER = "max.message.bytes"
+SECONDS = 20.0
+
+
+def takes_no_writes(settings: Settings, topic: Topic) -> None:
+    """From now on every record is refused."""
+    _alter(settings, topic, "1")
+
+
+def takes_writes(settings: Settings, topic: Topic) -> None:
+    """Everything is as it was made."""
+    _alter(settings, topic, dict(topic.config).get(MEMBER))
+
+
+def _alter(settings: Settings, topic: Topic, value: str | None) -> None:
+    operation = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+    entry = ConfigEntry(MEMBER, value, incremental_operation=operation)
+    resource = ConfigResource(ResourceType.TOPIC, Naming(settings.topic_prefix).of(topic), incremental_configs=[entry])
+    for done in admin(settings).incremental_alter_configs([resource], request_timeout=SECONDS).values():
+        done.result(SECONDS)
