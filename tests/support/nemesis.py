@@ -92,10 +92,12 @@ class Nemesis:
         return {name: await asyncio.to_thread(child.wait, END_SECONDS) for name, child in everyone.items()}
 
     async def watch(self) -> None:
-        """As Kubernetes does: start again all that end by themselves, until cancelled. Also wake what stopped itself."""
+        """As Kubernetes does: start again all that end by themselves, wake what stopped itself, until cancelled."""
         while True:
-            for name in (*self.workers, *self.apis):
+            for name, child in (self.workers | self.apis).items():
                 self._reborn(name)
+                if child.is_running() and child.is_stopped():
+                    self._do(child, FaultKind.RESUME, signal.SIGCONT)
             await asyncio.sleep(0.5)
 
     # -- kills --------------------------------------------------------------------------------------------

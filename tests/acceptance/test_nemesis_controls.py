@@ -1,0 +1,101 @@
+"""What the checker is worth: programs that lack one part of the protocol each must fail under the nemesis, and be found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.test_nemesis import SHORT_SECONDS, USUAL_SEED, seed
+from tests.support.broker import Kafka
+from tests.support.nemesis_run import nemesis_run
+from tests.support.nursery import REAL, REAL_API
+from tests.support.processes import Programs
+
+# of the normal run's time: the checker's planted histories are there all the time
+pytestmark = [pytest.mark.long, pytest.mark.timeout(500)]
+
+CLAIMLESS = ("tests.support.claimless_worker", "worker")
+DROWSY, INTENT = ("tests.support.drowsy_worker",), ("tests.support.drowsy_worker", "intent")
+HASTY = ("tests.support.hasty_worker", "worker")
+CREDULOUS = ("tests.support.credulous_worker", "worker")
+LOOKUP_API = ("tests.support.lookup_api", "api")
+
+
+async def test_without_the_claim_the_same_faults_send_mails_twice(
+    programs: Programs, own_kafka: Kafka, tmp_path: Path
+) -> None:
+    run = await nemesis_run(
+        programs, own_kafka, tmp_path, seconds=SHORT_SECONDS, seed=seed(USUAL_SEED), program=CLAIMLESS
+    )
+    assert run.sent_twice, f"{run.verdict}"
+    assert run.found("I2", "I3") & set(run.sent_twice)
+
+
+@pytest.mark.parametrize(
+    ("program", "is_found"),
+    [pytest.param(DROWSY, False, id="the log decides"), pytest.param(INTENT, True, id="the intent is only written")],
+)
+async def test_a_worker_that_sleeps_before_its_claim_is_kept_from_a_second_call_by_reading_back(
+    programs: Programs, own_kafka: Kafka, tmp_path: Path, program: Sequence[str], is_found: bool
+) -> None:
+    run = await nemesis_run(
+        programs,
+        own_kafka,
+        tmp_path,
+        seconds=SHORT_SECONDS,
+        seed=seed(USUAL_SEED),
+        program=program,
+        blows={"doze": 1},
+        kills=False,
+    )
+    print(f"{len(run.sent_twice)} emails were sent twice")
+    assert bool(run.found("I2", "I3")) is is_found, f"{run.verdict}"
+
+
+@pytest.mark.parametrize(
+    ("program", "is_found"),
+    [
+        pytest.param(REAL, False, id="what is durable is acknowledged"),
+        pytest.param(HASTY, True, id="what was read is committed"),
+        pytest.param(CREDULOUS, True, id="what memory knows is acknowledged"),
+    ],
+)
+async def test_emails_whose_status_was_never_written_are_not_lost_with_the_workers(
+    programs: Programs, own_kafka: Kafka, tmp_path: Path, program: Sequence[str], is_found: bool
+) -> None:
+    run = await nemesis_run(
+        programs,
+        own_kafka,
+        tmp_path,
+        seconds=SHORT_SECONDS,
+        seed=seed(USUAL_SEED),
+        program=program,
+        blows={"wreck": 1},
+        kills=False,
+    )
+    assert bool(run.found("I1")) is is_found, f"{run.verdict}"
+
+
+@pytest.mark.parametrize(
+    ("api_program", "is_found"),
+    [pytest.param(REAL_API, False, id="the log decides"), pytest.param(LOOKUP_API, True, id="a look-up decides")],
+)
+async def test_a_cancel_is_decided_by_the_log_and_not_by_a_look(
+    programs: Programs, own_kafka: Kafka, tmp_path: Path, api_program: Sequence[str], is_found: bool
+) -> None:
+    run = await nemesis_run(
+        programs,
+        own_kafka,
+        tmp_path,
+        seconds=SHORT_SECONDS,
+        seed=seed(USUAL_SEED),
+        api_program=api_program,
+        blows={"pause": 1},
+        acts={"withdrawn": 1},
+        kills=False,
+    )
+    cancelled = {word.id for word in run.history.words if word.code == 200}
+    sent = cancelled & run.history.accepted.keys()
+    print(f"{len(sent)} of {len(cancelled)} cancels were answered 200 and sent")
+    assert bool(sent) is is_found
+    assert bool(run.found("I4") & sent) is is_found, f"{run.verdict}"

@@ -1,0 +1,57 @@
+"""A worker that sleeps right before it writes a claim: ``python -m tests.support.drowsy_worker [intent]``.
+
+It is the real worker, without its last look at its own membership: who wakes up is kept from a call by the log alone. With
+``intent`` it writes its claim and calls, without reading back who won, as people build it who write down what they are
+about to do. The two differ in that one point; the history checker must find out what it costs.
+"""
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+from typing import Any
+
+from cli.main import main
+from mailstream.status import EmailStatus
+from streams.claim_log import ClaimLog, Won
+from streams.gate import Gate
+from streams.projection import Projection
+
+#: Claims for a call between two sleeps.
+AWAKE = 40
+
+claim, expect, begin = ClaimLog.claim, Projection.expect, Gate.__init__
+numbers = itertools.count(1)
+is_for_call = False
+
+
+async def claim_after_a_sleep(self: ClaimLog, status: EmailStatus, partition: int, **more: Any) -> Won | None:
+    """Stop this process, now and then; then claim as ever."""
+    global is_for_call
+    is_for_call = more.get("instead") is None
+    if is_for_call and next(numbers) % AWAKE == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return await claim(self, status, partition, **more)
+
+
+def win_when_written(self: Projection, nonce: str, partition: int) -> "asyncio.Future[bool]":
+    """A claim for a call has won as soon as the broker has it; endings are decided by the log as ever."""
+    verdict = expect(self, nonce, partition)
+    if is_for_call and not verdict.done():
+        verdict.set_result(True)
+    return verdict
+
+
+def never_closed(self: Gate, pace: Any, closed: Any) -> None:
+    """Keep the pace, and ask nothing else."""
+    del closed
+    begin(self, pace, lambda: None)
+
+
+if __name__ == "__main__":
+    ClaimLog.claim, Gate.__init__ = claim_after_a_sleep, never_closed  # type: ignore[method-assign]
+    if "intent" in sys.argv:
+        Projection.expect = win_when_written  # type: ignore[method-assign]
+    sys.argv[1:] = ["worker"]
+    main()
