@@ -1,6 +1,6 @@
 """A worker that sleeps right before it writes a claim: ``python -m tests.support.drowsy_worker [intent]``.
 
-It is the real worker, without its last look at its own membership: who wakes up is kept from a call by the log alone. With
+It is the real worker without its gate, which mostly keeps out who was away for long: so the log alone decides. With
 ``intent`` it writes its claim and calls, without reading back who won, as people build it who write down what they are
 about to do. The two differ in that one point; the history checker must find out what it costs.
 """
@@ -10,18 +10,20 @@ import itertools
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from cli.main import main
 from mailstream.status import EmailStatus
 from streams.claim_log import ClaimLog, Won
-from streams.gate import Gate
+from streams.core.pace import Now
+from streams.gate import Gate, look
 from streams.projection import Projection
 
 #: Claims for a call between two sleeps.
 AWAKE = 40
 
-claim, expect, begin = ClaimLog.claim, Projection.expect, Gate.__init__
+claim, expect = ClaimLog.claim, Projection.expect
 numbers = itertools.count(1)
 is_for_call = False
 
@@ -43,14 +45,13 @@ def win_when_written(self: Projection, nonce: str, partition: int) -> "asyncio.F
     return verdict
 
 
-def never_closed(self: Gate, pace: Any, closed: Any) -> None:
-    """Keep the pace, and ask nothing else."""
-    del closed
-    begin(self, pace, lambda: None)
+async def pass_at_once(self: Gate, is_recalled: Callable[[], bool]) -> Now:
+    """Ask nothing: not for the membership, and not for a turn."""
+    return look()
 
 
 if __name__ == "__main__":
-    ClaimLog.claim, Gate.__init__ = claim_after_a_sleep, never_closed  # type: ignore[method-assign]
+    ClaimLog.claim, Gate.passed = claim_after_a_sleep, pass_at_once  # type: ignore[method-assign]
     if "intent" in sys.argv:
         Projection.expect = win_when_written  # type: ignore[method-assign]
     sys.argv[1:] = ["worker"]
