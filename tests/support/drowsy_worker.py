@@ -1,8 +1,8 @@
 """A worker that sleeps right before it writes a claim: ``python -m tests.support.drowsy_worker [intent]``.
 
-It is the real worker without its gate, which mostly keeps out who was away for long: so the log alone decides. With
-``intent`` it writes its claim and calls, without reading back who won, as people build it who write down what they are
-about to do. The two differ in that one point; the history checker must find out what it costs.
+It is the real worker, but when it has slept it passes its gate, which mostly keeps out who was away: so the log alone
+decides. With ``intent`` it writes its claim and calls, without reading back who won, as people build it who write down
+what they are about to do. The two differ in that one point; the history checker must find out what it costs.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,18 +23,20 @@ from streams.projection import Projection
 
 #: Claims for a call between two sleeps.
 AWAKE = 40
+RUSH_SECONDS = 0.5
 
-claim, expect = ClaimLog.claim, Projection.expect
+claim, expect, passed = ClaimLog.claim, Projection.expect, Gate.passed
 numbers = itertools.count(1)
-is_for_call = False
+is_for_call, woke_at = False, 0.0
 
 
 async def claim_after_a_sleep(self: ClaimLog, status: EmailStatus, partition: int, **more: Any) -> Won | None:
     """Stop this process, now and then; then claim as ever."""
-    global is_for_call
+    global is_for_call, woke_at
     is_for_call = more.get("instead") is None
     if is_for_call and next(numbers) % AWAKE == 0:
         os.kill(os.getpid(), signal.SIGSTOP)
+        woke_at = time.monotonic()
     return await claim(self, status, partition, **more)
 
 
@@ -45,13 +48,13 @@ def win_when_written(self: Projection, nonce: str, partition: int) -> "asyncio.F
     return verdict
 
 
-async def pass_at_once(self: Gate, is_recalled: Callable[[], bool]) -> Now:
-    """Ask nothing: not for the membership, and not for a turn."""
-    return look()
+async def pass_when_slept(self: Gate, is_recalled: Callable[[], bool]) -> Now | None:
+    """Ask neither for the membership nor for a turn, right after a sleep."""
+    return look() if time.monotonic() - woke_at < RUSH_SECONDS else await passed(self, is_recalled)
 
 
 if __name__ == "__main__":
-    ClaimLog.claim, Gate.passed = claim_after_a_sleep, pass_at_once  # type: ignore[method-assign]
+    ClaimLog.claim, Gate.passed = claim_after_a_sleep, pass_when_slept  # type: ignore[method-assign]
     if "intent" in sys.argv:
         Projection.expect = win_when_written  # type: ignore[method-assign]
     sys.argv[1:] = ["worker"]

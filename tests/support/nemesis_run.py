@@ -220,7 +220,7 @@ def _audited(settings: Settings, folder: Path) -> Audit:
     )
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
-    print(f"audit: exit code {done.returncode}, {report['found']}", *report["findings"], sep="\n", flush=True)
+    print(f"audit: exit code {done.returncode}, {report['found']}", *report["findings"][:20], sep="\n", flush=True)
     differing = tuple(f["about"] for f in report["findings"] if f["kind"] in ("NOT_THE_FOLD", "STALE"))
     return Audit(begun_at, time.time(), done.returncode, differing)
 
