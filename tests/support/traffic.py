@@ -48,6 +48,7 @@ class Traffic:
             act: weight for name, weight in (acts or ACTS).items() for act in [getattr(self, f"_{name}")]
         }
         self._under_way: set[asyncio.Task[None]] = set()
+        self._mistakes: list[BaseException] = []  #: in acts: they are the test's
 
     async def go_on(self) -> None:
         """Until cancelled. Each act has dice of its own: what it draws does not depend on how long another one takes."""
@@ -60,11 +61,13 @@ class Traffic:
             await asyncio.sleep(self._dice.uniform(0, 2 * ACT_SECONDS))
 
     async def close(self) -> None:
-        """Wait for what is under way: whoever was asked gets the time to answer."""
+        """Wait for what is under way: all get the time to answer. Raises what went wrong in an act."""
         if self._under_way:
             await asyncio.wait(self._under_way)
         for caller in (self._api, self._kafka, self._shop):
             await caller.close()
+        if self._mistakes:
+            raise self._mistakes[0]
 
     def _begin(self, act: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(act)
@@ -73,7 +76,8 @@ class Traffic:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._under_way.discard(task)
-        task.result()  # a mistake in an act is the test's
+        if not task.cancelled() and (mistake := task.exception()) is not None:
+            self._mistakes.append(mistake)
 
     # -- acts ---------------------------------------------------------------------------------------------
 
