@@ -222,7 +222,8 @@ def _audited(settings: Settings, folder: Path) -> Audit:
     report = json.loads(done.stdout)
     print(f"audit: exit code {done.returncode}, {report['found']}", *report["findings"][:20], sep="\n", flush=True)
     differing = tuple(f["about"] for f in report["findings"] if f["kind"] in ("NOT_THE_FOLD", "STALE"))
-    return Audit(begun_at, time.time(), done.returncode, differing)
+    found = tuple(f["about"] for f in report["findings"])
+    return Audit(begun_at, time.time(), done.returncode, differing, found)
 
 
 def _history(log: RunLog, settings: Settings, seed: int) -> History:
@@ -234,6 +235,9 @@ def _history(log: RunLog, settings: Settings, seed: int) -> History:
             commit=_commit(),
             gap_seconds=settings.send_gap,
             session_timeout_seconds=SESSION_SECONDS,
+            hold_timeout_seconds=HOLD_SECONDS,
+            retries=len(settings.retry_delays),
+            most_age_seconds=settings.max_event_age,
             topic_prefix=settings.topic_prefix,
             broker=settings.kafka_bootstrap,
         ),
