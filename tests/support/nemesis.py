@@ -20,7 +20,7 @@ from tests.support.run_log import RunLog
 from tests.support.unwilling_topic import takes_no_writes, takes_writes
 
 KILL_EVERY_SECONDS = 0.5, 4.0  #: with the rest below: 200 kills and 80 pauses in 15 minutes
-KILL_API_EVERY_SECONDS = 2.0, 8.0
+KILL_API_EVERY_SECONDS = 3.0, 12.0
 REST_SECONDS = 0.2, 1.2  #: between two of the other blows
 DOWN_SECONDS = 0.0, 1.0  #: until a killed process is started again
 CUT_SECONDS = 0.5, 5.0

@@ -122,12 +122,11 @@ class Traffic:
             "after": left + 1 + 3 * spread,
         }[moment]
         await asyncio.sleep(seconds)
-        replica, other = _both(dice)
-        code = await self._api.cancel(id_, replica=replica)
+        code = await self._cancel(dice, id_)
         if moment == "edge":
             self._edge.learn(code)
         if dice.random() < 0.2:
-            await self._api.cancel(id_, replica=other)
+            await self._cancel(dice, id_)
 
     async def _put_off(self, dice: random.Random) -> None:
         """Another time, once or twice; withdrawn after that, or at the same moment."""
@@ -137,7 +136,7 @@ class Traffic:
         await asyncio.sleep(dice.uniform(0, 1))
         words = [self._api.reschedule(id_, _soon(dice), replica=dice.choice(REPLICAS)) for _ in range(2)]
         if dice.random() < 0.5:
-            words.append(self._api.cancel(id_, replica=dice.choice(REPLICAS)))
+            words.append(self._cancel(dice, id_))
         dice.shuffle(words)
         if dice.random() < 0.5:
             await asyncio.gather(*words)
@@ -151,7 +150,7 @@ class Traffic:
         key, (replica, other) = _key(dice) if dice.random() < 0.6 else None, _both(dice)
         ids = await self._api.ask_many(items, mode="strict", key=key, replica=replica)
         victims = dice.sample(ids, min(len(ids), dice.randint(0, 2)))
-        await asyncio.gather(*(self._api.cancel(id_, replica=dice.choice(REPLICAS)) for id_ in victims))
+        await asyncio.gather(*(self._cancel(dice, id_) for id_ in victims))
         self._asked.extend(ids)
         if key is None:
             return
@@ -174,9 +173,7 @@ class Traffic:
         ids = await self._api.ask_many(items, mode="strict", key=key, replica=dice.choice(REPLICAS))
         victims = ids[-1:] + dice.sample(ids[:-1], len(ids) // 2) if ids else []
         for number in range(0, len(victims), 10):
-            await asyncio.gather(
-                *(self._api.cancel(id_, replica=dice.choice(REPLICAS)) for id_ in victims[number : number + 10])
-            )
+            await asyncio.gather(*(self._cancel(dice, id_) for id_ in victims[number : number + 10]))
 
     async def _permissive(self, dice: random.Random) -> None:
         """Some emails and one that is none; again, as it was."""
@@ -232,6 +229,16 @@ class Traffic:
         if id_ is not None:
             self._asked.append(id_)
         return id_
+
+    def _cancel(self, dice: random.Random, id_: str) -> Coroutine[Any, Any, int | None]:
+        """At one replica, and at the other one when there is no answer. Returns the code, None without an answer."""
+        replica, other = _both(dice)
+
+        async def cancelled() -> int | None:
+            code = await self._api.cancel(id_, replica=replica)
+            return await self._api.cancel(id_, replica=other) if code is None or code >= 500 else code
+
+        return cancelled()
 
     def _email(self, dice: random.Random, *, is_due: bool | None = None) -> dict[str, Any]:
         """A body. ``is_due``: whether at once or later; drawn when left out."""
