@@ -19,14 +19,22 @@ DROWSY, INTENT = ("tests.support.drowsy_worker",), ("tests.support.drowsy_worker
 HASTY = ("tests.support.hasty_worker", "worker")
 CREDULOUS = ("tests.support.credulous_worker", "worker")
 LOOKUP_API = ("tests.support.lookup_api", "api")
+LONGER_SECONDS = 90.0  #: only every other kill meets a call under way
 
 
-async def test_without_the_claim_the_same_faults_send_mails_twice(
+async def test_without_the_claim_kills_and_pauses_send_mails_twice(
     programs: Programs, own_kafka: Kafka, tmp_path: Path
 ) -> None:
     run = await nemesis_run(
-        programs, own_kafka, tmp_path, seconds=SHORT_SECONDS, seed=seed(USUAL_SEED), program=CLAIMLESS
+        programs,
+        own_kafka,
+        tmp_path,
+        seconds=LONGER_SECONDS,
+        seed=seed(USUAL_SEED),
+        program=CLAIMLESS,
+        blows={"pause": 1},
     )
+    print(f"{len(run.sent_twice)} of {len(run.history.accepted)} emails were sent twice")
     assert run.sent_twice, f"{run.verdict}"
     assert run.found("I2", "I3") & set(run.sent_twice)
 
