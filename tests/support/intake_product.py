@@ -7,12 +7,12 @@ from msgspec import structs
 from mailstream import codec
 from mailstream.attempt import ClaimRecord, Instead
 from mailstream.clock import moment
-from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import Batch
 from mailstream.status import Coordinates, EmailStatus
 from streams.core import fold, intake
 from streams.core.acks import Acks
-from streams.core.intake import Asked, Known, New, Unfold
+from streams.core.intake import Asked, Known, New
+from streams.core.unfold import Unfold
 from tests.support import claim_product, claim_rules
 from tests.support.builders import ADA, HOME, NOW, PARTITIONS, a_record, a_request, an_event
 from tests.support.claim_rules import Log, Story
@@ -27,15 +27,18 @@ _FAR = 1_000  #: offset of another record about the same email
 @cache
 def _asked(entry: Entry, offset: int) -> Asked:
     """A request, or the item of a batch as it is unfolded, as it comes to the worker of its partition."""
-    request = a_request(subject=f"Body {entry.body}", idempotency_key="key")
+    value = codec.encode(a_request(subject=f"Body {entry.body}", idempotency_key="key"))
     if entry.asks is Asks.ITEM:
         batch = intake.read(
-            a_record(Batch(items=(request,)), partition=AWAY, offset=entry.body), _RULES, NOW.timestamp()
+            a_record(Batch(items=(codec.decode_requested(value),)), partition=AWAY, offset=entry.body),
+            _RULES,
+            NOW.timestamp(),
         )
         assert isinstance(batch, Unfold)
-        (request,) = batch.batch.items
-        assert partition_of(recipient_hash(canonical(request.to.email)), PARTITIONS) == HOME
-    ruling = intake.read(a_record(codec.encode(request), offset=offset), _RULES, NOW.timestamp())
+        (item,) = batch.items
+        assert item.partition == HOME
+        value = item.value
+    ruling = intake.read(a_record(value, offset=offset), _RULES, NOW.timestamp())
     assert isinstance(ruling, Asked)
     return ruling
 
