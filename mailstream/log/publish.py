@@ -198,10 +198,8 @@ class Publisher:
                 with self._polling:
                     if self._thread_polls.is_set():
                         self._producer.poll(0.1)
-        except Exception as error:  # without this thread no report comes
-            self._on_loop(
-                self._fail, f"the thread that hears Kafka's reports has ended ({type(error).__name__})", error
-            )
+        except Exception as error:  # a client that has given up raises here; without this thread no report comes
+            self._on_loop(self._fail, _told_by(error), error)
 
     def _flush(self, seconds: float) -> int:
         with self._polling:
@@ -213,6 +211,8 @@ class Publisher:
             try:
                 self._is_scheduled = True  # what comes now is drained here
                 self._producer.poll(0)
+            except KafkaException as error:
+                self._fail(_told_by(error), error)
             finally:
                 self._polling.release()
             self._drain()
@@ -224,7 +224,7 @@ class Publisher:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():  # told on whichever thread polls
-            self._on_loop(self._fail, f"the client takes no more records ({error.name()}: {error.str()})", None)
+            self._on_loop(self._fail, _told_by(KafkaException(error)), None)
 
     def _fail(self, what: str, cause: Exception | None) -> None:
         if (failed := self._failed) is None or self.is_closing:
@@ -280,6 +280,12 @@ class Publisher:
         kind, milliseconds = message.timestamp()
         if error is None and kind == TIMESTAMP_LOG_APPEND_TIME and (sent := self._pending.get(serial)) is not None:
             stamped(milliseconds / 1000, sent, time.monotonic())
+
+
+def _told_by(error: Exception) -> str:
+    if isinstance(error, KafkaException):
+        return f"the client has given up ({error.args[0].name()}: {error.args[0].str()})"
+    return f"the thread that hears Kafka's reports has ended ({type(error).__name__}): a bug"
 
 
 def _end(done: "asyncio.Future[Position]", error: KafkaError | NotPublished | None, message: Message | None) -> None:

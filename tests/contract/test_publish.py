@@ -225,7 +225,8 @@ async def test_closing_without_the_broker_fails_what_is_left_instead_of_waiting_
         await left
 
 
-async def test_a_producer_that_takes_no_more_says_so_once_while_nothing_waits(settings: Settings) -> None:
+@pytest.mark.parametrize("count", [1, 5 * MANY], ids=["reports on the thread", "reports on the loop"])
+async def test_a_producer_that_takes_no_more_says_so_once_while_nothing_waits(settings: Settings, count: int) -> None:
     failures: list[Exception] = []
     as_one = {"transactional.id": settings.topic_prefix + "one"}  # the second one of a name ends the first for good
     async with a_publisher(settings, failed=failures.append, **as_one) as publisher:
@@ -235,7 +236,7 @@ async def test_a_producer_that_takes_no_more_says_so_once_while_nothing_waits(se
         await publisher.publish(name_in(settings), b"before", key=None, partition=0)
         other = Producer({**connection(settings), **as_one})
         await asyncio.to_thread(other.init_transactions, 20)
-        refused = publisher.send(name_in(settings), b"refused", key=None, partition=0)
+        refused = [publisher.send(name_in(settings), b"refused", key=None, partition=0) for _ in range(count)]
 
         await eventually(lambda: failures, waiting_for="a producer that says so")
         with pytest.raises(NotPublished):
@@ -245,7 +246,7 @@ async def test_a_producer_that_takes_no_more_says_so_once_while_nothing_waits(se
     (failure,) = failures
     assert isinstance(failure, NotPublished)
     assert "_FENCED" in str(failure)
-    assert isinstance(refused.exception(), NotPublished)
+    assert all(isinstance(each.exception(), NotPublished) for each in refused)
 
 
 async def test_one_who_is_told_of_a_record_and_raises_ends_the_process_and_the_others_are_told(
