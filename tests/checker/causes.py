@@ -54,6 +54,8 @@ def i13_every_end_has_its_cause(history: History) -> Said:
         for attempt in life.won:
             if attempt.claim.instead is not None and (why := _ENDINGS[attempt.claim.instead](history, id_, attempt)):
                 yield Finding("I13", id_, f"{attempt.claim.instead}, and {why}")
+            if attempt.claim.instead is Instead.FAILED and history.run.retries is None:
+                yield Unjudged("I13", id_, "how many retries an email has is not known")
             if attempt.result is Outcome.REFUSED and attempt.claim.nonce not in history.calls_of:
                 yield Finding(
                     "I13", id_, f"attempt {attempt.claim.attempt} is recorded as refused, and was never called"
