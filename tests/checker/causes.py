@@ -54,6 +54,8 @@ def i13_every_end_has_its_cause(history: History) -> Said:
         for attempt in life.won:
             if attempt.claim.instead is not None and (why := _ENDINGS[attempt.claim.instead](history, id_, attempt)):
                 yield Finding("I13", id_, f"{attempt.claim.instead}, and {why}")
+            if attempt.claim.instead is Instead.FAILED and history.run.retries is None:
+                yield Unjudged("I13", id_, "how many retries an email has is not known")
             if attempt.result is Outcome.REFUSED and attempt.claim.nonce not in history.calls_of:
                 yield Finding(
                     "I13", id_, f"attempt {attempt.claim.attempt} is recorded as refused, and was never called"
@@ -107,7 +109,9 @@ def _lags(history: History, id_: str, life: Life) -> Said:
         yield Finding("I13", id_, f"stands as SENT, and the provider told {late}")
     elif (ended or any(a.result is Outcome.REFUSED for a in said)) and stands in LIVE:
         yield Finding("I13", id_, f"stands as {stands}, and the log says that it has ended")
-    elif life.won and life.won[-1].at < until and history.final[id_].attempt < life.won[-1].claim.attempt:
+    elif (  # a claim that came behind an event loses, which this log alone does not show
+        stands in LIVE and any(a.at < until and a.claim.attempt > history.final[id_].attempt for a in life.won)
+    ):
         yield Finding("I13", id_, f"stands as {stands}, and the log has a later attempt")
 
 

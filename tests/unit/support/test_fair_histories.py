@@ -176,6 +176,20 @@ def a_marked_resend_whose_worker_could_not_read_the_event() -> History:
     return scene.history()
 
 
+@fair()
+def a_claim_that_came_just_behind_an_event() -> History:
+    scene = a_clean_scene()
+    id_ = scene.ask("gus@example.com", at=50, on_ambiguous=OnAmbiguous.RESEND)
+    first = scene.claim(id_, at=51)
+    scene.call(first, at=52, answer="drop")
+    scene.hold(first, at=60)
+    scene.event(id_, "processed", at=70)
+    resend = structs.replace(first, attempt=2, nonce="late", worker=OTHER, possible_duplicate=True)
+    scene.append(topics.ATTEMPTS.name, scene.partition_of(id_), 70.2, resend)
+    scene.look_up(id_, at=99)
+    return scene.history()
+
+
 @fair((0.1, 0.09, 1), (2.0, 0.2, 1))
 def one_call_late_by_chance(kind: tuple[float, float, int]) -> History:
     gap, late, each = kind
