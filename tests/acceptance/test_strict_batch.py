@@ -162,7 +162,7 @@ async def test_a_batch_that_is_refused_half_way_is_told_to_its_caller_and_can_be
     system.api = system.programs.api(both)
     system.api.ready()
     caller = Caller(system)
-    ids = caller.accepted(items(600, **{"from": OTHER}))
+    ids = caller.accepted(items(600, **{"from": OTHER, "send_at": in_seconds(20).isoformat()}))
     with Nursery(tmp_path) as nursery:
         first = nursery.worker(both, armed("C0", ids[150]))
         await eventually(lambda: not first.is_running(), within_seconds=60, waiting_for="a death half way")
