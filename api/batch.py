@@ -142,15 +142,13 @@ async def submitted_whole(
     mark = None if key is None else InBatch(_batch_id(source, caller, key), fingerprint)
     marked = [structs.replace(item, batch=mark) for item in items]
     submit.require_room(marked)
-    with quota.taken(caller, _new(marked, submit)) as taken:
+    counted = _new(marked, submit)
+    with quota.taken(caller, counted) as taken:
         if mark is not None:
             await submit.claim(mark, caller.tenant)
         results = await asyncio.gather(*(_appended(item, submit) for item in marked))
-        taken.not_new += [
-            item
-            for item, result in zip(marked, results, strict=True)
-            if isinstance(result, Problem) or result.is_replay
-        ]
+        accepted = {result.request.id for result in results if isinstance(result, Accepted) and not result.is_replay}
+        taken.not_new += [item for item in counted if item.id not in accepted]
     refusals = [result for result in results if isinstance(result, Problem)]
     outage = next((refusal for refusal in refusals if refusal.code.status == 503), None)
     if outage is not None and len(refusals) < len(results):

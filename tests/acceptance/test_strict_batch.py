@@ -162,7 +162,7 @@ async def test_a_batch_that_is_refused_half_way_is_told_to_its_caller_and_can_be
     system.api = system.programs.api(both)
     system.api.ready()
     caller = Caller(system)
-    ids = caller.accepted(items(600, **{"from": OTHER}))
+    ids = caller.accepted(items(600, **{"from": OTHER, "send_at": in_seconds(20).isoformat()}))
     with Nursery(tmp_path) as nursery:
         first = nursery.worker(both, armed("C0", ids[150]))
         await eventually(lambda: not first.is_running(), within_seconds=60, waiting_for="a death half way")
@@ -170,7 +170,7 @@ async def test_a_batch_that_is_refused_half_way_is_told_to_its_caller_and_can_be
         assert 150 < unfolded < 600
         nursery.worker(both.model_copy(update={"senders_allowed": (SENDER,)}), name="strict")
         statuses = await eventually(lambda: settled(caller, ids), within_seconds=60, waiting_for="an end of each")
-        assert set(statuses) == {"SENT", "REJECTED"} or set(statuses) == {"REJECTED"}
+        assert set(statuses) == {"SENT", "REJECTED"}, "what was taken before is untouched, the others know why"
         listed = caller.ask("GET", "/v1/emails", params={"status": "REJECTED", "limit": 1}).json()["data"]
         assert listed[0]["provider"]["reason"] == "SENDER_NOT_ALLOWED"
         assert reasons(both) == {"SENDER_NOT_ALLOWED": statuses["REJECTED"]}
@@ -178,7 +178,7 @@ async def test_a_batch_that_is_refused_half_way_is_told_to_its_caller_and_can_be
 
         nursery.worker(both, name="mended")
         for _ in range(2):
-            retry(both)
+            await asyncio.to_thread(retry, both)
         calls = await system.accepted(600, within_seconds=60)
         await asyncio.sleep(2)
         calls = system.ledger(refused=True)
@@ -197,5 +197,5 @@ def retry(settings: Settings) -> None:
     """As an operator asks again for all dead letters."""
     asked = ["dead-letters", "retry", "--reason", "SENDER_NOT_ALLOWED", "--why", "mended", "--yes", "--json"]
     ran = CliRunner().invoke(app, asked, env=as_environment(settings))
-    assert ran.exit_code == 0, ran.output
+    assert ran.exit_code == 0, ran.output[-500:]
     assert all(row["no_use"] is None for row in json.loads(ran.stdout))
