@@ -54,7 +54,9 @@ def second_bodies(history: History) -> set[tuple[str, int, int]]:
     first: dict[str, list[EmailRequest]] = {}
     found = set()
     for record in history.in_log_order("email.requested"):
-        if isinstance(record.value, Batch) and record.value.id:
+        if (
+            isinstance(record.value, Batch) and record.value.id and record.value.items
+        ):  # one without only names the batch
             content = [_content(item) for item in record.value.items]
             if first.setdefault(record.value.id, content) != content:
                 found.add(record.place)

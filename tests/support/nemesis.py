@@ -27,7 +27,7 @@ CUT_SECONDS = 0.5, 5.0
 STORM_SECONDS = 1.0, 4.0  #: how long a further worker is a member
 BROKER_DOWN_SECONDS = 0.2, 3.0
 REFUSE_SECONDS = 1.5, 5.0
-WRECK_SECONDS = 6.0, 9.0  #: for a group to take in a further worker, whose statuses cannot be written
+WRECK_SECONDS = 6.0, 9.0  #: for a group to notice that a worker died, and to share its partitions
 ALL_DOWN_HOLDS = 1.1, 1.4  #: of HOLD_TIMEOUT
 END_SECONDS = 40.0  #: for a worker to leave in order (G1, and a busy machine)
 REFUSED = (topics.STATUS, topics.ATTEMPTS, topics.EVENTS, topics.REQUESTED)
@@ -166,18 +166,18 @@ class Nemesis:
 
     async def _storm(self) -> None:
         """A worker joins, and leaves in order before it has settled in."""
-        worker = self._joiner()
+        self._extras += 1
+        worker = self._nursery.worker(self._settings, self._programs["worker"], name=f"worker-x{self._extras}")
         await self._sleep(STORM_SECONDS)
-        await self._end(worker)
+        self._do(worker, FaultKind.STOP, signal.SIGTERM)
+        if await asyncio.to_thread(worker.wait, END_SECONDS) is None:
+            worker.kill()
+            self._log.did(FaultKind.KILL, worker.name)
 
     async def _refuse(self) -> None:
-        """One topic takes no writes for a while; sometimes a worker joins meanwhile."""
-        topic, joins = self._dice.choice(REFUSED), self._dice.random() < 0.5
-        async with self._refusing(topic):
-            worker = self._joiner() if joins else None
+        """One topic takes no writes for a while."""
+        async with self._refusing(self._dice.choice(REFUSED)):
             await self._sleep(REFUSE_SECONDS)
-        if worker is not None:
-            await self._end(worker)
 
     async def _restart_broker(self) -> None:
         self._broker.kill()
@@ -188,16 +188,17 @@ class Nemesis:
         self._log.did(FaultKind.BROKER_UP, "broker")
 
     async def _wreck(self) -> None:
-        """Statuses cannot be written, a worker joins, so that partitions are read again, and then all die.
+        """Statuses cannot be written, a worker dies, so that the others read their partitions again, and then all die.
 
         Of what only their memory knew nothing may be missing.
         """
         async with self._killing:
             async with self._refusing(topics.STATUS):
-                joiner = self._joiner()
+                await self._sleep(REST_SECONDS)
+                first = self._dice.choice([*self.workers.values()])
+                self._down.add(first.name)
+                self._do(first, FaultKind.KILL, signal.SIGKILL)
                 await self._sleep(WRECK_SECONDS)
-                joiner.kill()
-                self._log.did(FaultKind.KILL, joiner.name)
                 self._all_down(signal.SIGKILL)
             await self._sleep(DOWN_SECONDS)
             self._all_up()
@@ -222,7 +223,8 @@ class Nemesis:
         self._down.update(self.workers)
         kind = FaultKind.KILL if number is signal.SIGKILL else FaultKind.STOP
         for worker in self.workers.values():
-            self._do(worker, kind, number)
+            if worker.is_running():
+                self._do(worker, kind, number)
         self._log.did(FaultKind.ALL_DOWN, "workers")
 
     def _all_up(self) -> None:
@@ -240,16 +242,6 @@ class Nemesis:
         finally:
             await asyncio.to_thread(takes_writes, self._settings, topic)
             self._log.did(FaultKind.TOPIC_TAKES, topic.name)
-
-    def _joiner(self) -> Child:
-        self._extras += 1
-        return self._nursery.worker(self._settings, self._programs["worker"], name=f"worker-x{self._extras}")
-
-    async def _end(self, worker: Child) -> None:
-        self._do(worker, FaultKind.STOP, signal.SIGTERM)
-        if await asyncio.to_thread(worker.wait, END_SECONDS) is None:
-            worker.kill()
-            self._log.did(FaultKind.KILL, worker.name)
 
     def _start(self, name: str) -> Child:
         if name.startswith("api"):
