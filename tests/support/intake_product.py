@@ -1,5 +1,6 @@
 """The logs of the intake model, read by the product itself: requests, batches, events, controls and acks."""
 
+from dataclasses import replace
 from functools import cache
 
 from msgspec import structs
@@ -27,18 +28,17 @@ _FAR = 1_000  #: offset of another record about the same email
 @cache
 def _asked(entry: Entry, offset: int) -> Asked:
     """A request, or the item of a batch as it is unfolded, as it comes to the worker of its partition."""
-    value = codec.encode(a_request(subject=f"Body {entry.body}", idempotency_key="key"))
+    request = a_request(subject=f"Body {entry.body}", idempotency_key="key")
+    value, headers = codec.encode(request), dict[str, bytes]()
     if entry.asks is Asks.ITEM:
         batch = intake.read(
-            a_record(Batch(items=(codec.decode_requested(value),)), partition=AWAY, offset=entry.body),
-            _RULES,
-            NOW.timestamp(),
+            a_record(Batch(items=(request,)), partition=AWAY, offset=entry.body), _RULES, NOW.timestamp()
         )
         assert isinstance(batch, Unfold)
         (item,) = batch.items
         assert item.partition == HOME
-        value = item.value
-    ruling = intake.read(a_record(value, offset=offset), _RULES, NOW.timestamp())
+        value, headers = item.value, dict(batch.headers())
+    ruling = intake.read(replace(a_record(value, offset=offset), headers=headers), _RULES, NOW.timestamp())
     assert isinstance(ruling, Asked)
     return ruling
 
