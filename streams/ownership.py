@@ -170,10 +170,10 @@ class Ownership:
         mark = self._marks.get(partition)
         if mark is not None and mark.offset > end:
             raise LogLost(
-                f"{self._attempts}/{partition}: it ends at offset {end}, but was read up to {mark.offset} before: it was made "
-                "anew, or restored from an older copy. Who was called meanwhile is unknown, and nothing was sent. Restore the "
-                f"topic with all its records, or give them up by deleting the group {self._group} while no worker runs; then "
-                "an email that was called may be called again",
+                f"{self._attempts}/{partition}: it ends at offset {end}, but was read up to {mark.offset} before: it was "
+                "restored from an older copy, or a broker lost its newest records. Who was called meanwhile is unknown, and "
+                f"nothing was sent. Restore the topic with all its records, or give them up by deleting the group {self._group} "
+                "while no worker runs; then an email that was called may be called again",
                 records=mark.offset - end,
             )
 

@@ -23,6 +23,7 @@ from tests.support.eventually import eventually
 from tests.support.mail_system import KEY, MailSystem
 from tests.support.nursery import Child, Nursery
 from tests.support.processes import Programs
+from tests.support.unchecked_worker import UNCHECKED
 from tests.support.whole_topic import whole_topic
 
 READY_SECONDS = 40
@@ -37,7 +38,7 @@ async def test_no_email_with_a_202_is_lost_while_statuses_cannot_be_written_and_
         first = await a_worker(nursery, system, "first")
         with refusing(settings, topics.STATUS):
             ids = [system.ask() for _ in range(40)]
-            second = nursery.worker(system.settings, name="second")
+            second = nursery.worker(system.settings, UNCHECKED, name="second")
             await eventually(
                 lambda: second.log.exists() and "partitions loaded" in second.log.read_text(),
                 within_seconds=40,
@@ -127,16 +128,17 @@ async def cancelled(system: MailSystem, ids: list[str]) -> set[int]:
 @contextmanager
 def refusing(settings: Settings, topic: Topic) -> Iterator[None]:
     """The topic takes no records: what a cluster does that has too few replicas left."""
-    admin, name = client.admin(settings), Naming(settings.topic_prefix).of(topic)
-    demand_replicas(admin, name, 2)  # there is one
+    admin = client.admin(settings)
+    usual = dict(topic.config).get("max.message.bytes", "1048588")
+    set_largest(admin, Naming(settings.topic_prefix).of(topic), "200")
     try:
         yield
     finally:
-        demand_replicas(admin, name, 1)
+        set_largest(admin, Naming(settings.topic_prefix).of(topic), usual)
 
 
-def demand_replicas(admin: AdminClient, topic: str, count: int) -> None:
-    entry = ConfigEntry("min.insync.replicas", str(count), incremental_operation=AlterConfigOpType.SET)
+def set_largest(admin: AdminClient, topic: str, size: str) -> None:
+    entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
     wanted = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     for done in admin.incremental_alter_configs([wanted]).values():
         done.result(10)

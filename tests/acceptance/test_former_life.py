@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailstream import topics
+from mailstream.email_id import partition_in
 from mailstream.log import client
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
@@ -50,8 +51,6 @@ async def test_an_email_whose_id_was_used_before_is_sent_though_the_whole_log_is
 async def _forget(settings: Settings, id_: str) -> None:
     """As the owner does STATUS_RETENTION after the email became final."""
     publisher = Publisher(settings)
-    for partition in range(settings.partitions):
-        await publisher.publish(
-            Naming(settings.topic_prefix).of(topics.STATUS), None, key=id_.encode(), partition=partition
-        )
+    topic, partition = Naming(settings.topic_prefix).of(topics.STATUS), partition_in(id_, settings.partitions)
+    await publisher.publish(topic, None, key=id_.encode(), partition=partition)
     await publisher.close()

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mailstream import topics
 from mailstream.log import client
+from mailstream.log.publish import MAX_RECORD_BYTES
 from mailstream.request import Lane
 from mailstream.settings import Settings
 from mailstream.topics import Naming
@@ -48,21 +49,21 @@ async def test_the_lag_is_what_the_workers_could_not_settle_and_goes_when_they_c
 ) -> None:
     system = MailSystem(programs, settings, send_gap=NEVER)
     [worker] = system.add_workers(1)
-    _demand_replicas(system.settings, 2)  # there is one, so no status is taken, and no request can be acked
+    _let_statuses_have(system.settings, 100)  # bytes: none is that small, so no request can be acked
     await system.publish(20)
 
     def lag() -> float:
         return sum(gauges(worker, "mailstream_consumer_lag", "partition").values())
 
     await eventually(lambda: lag() == 20, within_seconds=20, waiting_for="the lag")
-    _demand_replicas(system.settings, 1)
+    _let_statuses_have(system.settings, MAX_RECORD_BYTES)
     await eventually(lambda: lag() == 0, within_seconds=20, waiting_for="its end")
     assert sum(gauges(worker, "mailstream_backlog", "lane").values()) == 20
 
 
-def _demand_replicas(settings: Settings, count: int) -> None:
-    """Let the broker take a status only when so many replicas are in sync."""
-    entry = ConfigEntry("min.insync.replicas", str(count), incremental_operation=AlterConfigOpType.SET)
+def _let_statuses_have(settings: Settings, size: int) -> None:
+    """Let the broker take no status of more bytes."""
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     name = Naming(settings.topic_prefix).of(topics.STATUS)
     resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
     client.admin(settings).incremental_alter_configs([resource])[resource].result(10)

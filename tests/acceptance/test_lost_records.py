@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -9,12 +10,13 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from mailstream import topics
-from mailstream.log import check, client
+from mailstream.log import client
 from mailstream.log.publish import Publisher
 from mailstream.log.read import Reader
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.settings import Settings
 from mailstream.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming
+from streams.checkpoints import Checkpoints
 from tests.support.eventually import eventually
 from tests.support.mail_system import MailSystem, an_address, twice
 from tests.support.nursery import Nursery
@@ -95,13 +97,13 @@ async def test_a_worker_whose_claims_were_deleted_before_it_read_them_does_not_s
     await caller.close()
 
 
-async def test_a_worker_whose_claims_were_made_anew_says_what_was_found_and_what_to_do(
+async def test_a_worker_whose_claims_end_before_its_checkpoint_says_what_was_found_and_what_to_do(
     programs: Programs, settings: Settings, tmp_path: Path
 ) -> None:
-    """Restored from an older copy, or deleted and created again: it ends before what was read of it."""
+    """Restored from an older copy, or a broker lost its newest records. (A topic that is deleted takes its checkpoints along.)"""
     system = MailSystem(programs, settings, send_gap=0, session_timeout=6)
     caller, name = KafkaCaller(system.settings, RunLog()), Naming(settings.topic_prefix)
-    attempts = name.of(topics.ATTEMPTS)
+    attempts, group = name.of(topics.ATTEMPTS), name.of(GROUP_CHECKPOINTS)
     with Nursery(tmp_path) as nursery:
         worker = nursery.worker(system.settings)
         await eventually(worker.is_ready, within_seconds=40, waiting_for="the worker")
@@ -109,21 +111,18 @@ async def test_a_worker_whose_claims_were_made_anew_says_what_was_found_and_what
         await system.accepted(1, within_seconds=20)
         worker.send(signal.SIGTERM)
         assert await asyncio.to_thread(worker.wait, 40) == 0
-        client.admin(settings).delete_topics([attempts], operation_timeout=10)[attempts].result(10)
-        await eventually(
-            lambda: attempts not in client.admin(settings).list_topics(timeout=10).topics, waiting_for="its end"
-        )
-        check.apply(client.admin(settings), settings)
+        end, checkpoints = _end_of(settings, attempts), Checkpoints(settings, attempts)
+        made = await checkpoints.read({PARTITION})
+        await checkpoints.write_surely({PARTITION: replace(made[PARTITION], offset=end + 5)})
+        await checkpoints.close()
 
         worker = nursery.worker(system.settings)
         assert await asyncio.to_thread(worker.wait, 60) == 1
         told = worker.log.read_text()
-        assert f"{attempts}/{PARTITION}: it ends at offset 0, but was read up to 2 before" in told
-        assert f"deleting the group {name.of(GROUP_CHECKPOINTS)} while no worker runs" in told
+        assert f"{attempts}/{PARTITION}: it ends at offset {end}, but was read up to {end + 5} before" in told
+        assert f"deleting the group {group} while no worker runs" in told
 
-        client.admin(settings).delete_consumer_groups([name.of(GROUP_CHECKPOINTS)])[name.of(GROUP_CHECKPOINTS)].result(
-            10
-        )
+        client.admin(settings).delete_consumer_groups([group])[group].result(10)
         worker = nursery.worker(system.settings)
         await eventually(worker.is_ready, within_seconds=40, waiting_for="a worker that goes on")
         await caller.ask(_address_in(PARTITION))

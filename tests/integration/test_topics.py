@@ -144,8 +144,9 @@ def test_a_limit_that_is_the_brokers_default_counts_too(own_kafka: Kafka) -> Non
     settings = some_settings(own_kafka.bootstrap)
     with topics_of(settings) as admin:
         limit = ConfigEntry("log.retention.bytes", "1073741824", incremental_operation=AlterConfigOpType.SET)
-        of_all_brokers = ConfigResource(ResourceType.BROKER, "", incremental_configs=[limit])
-        admin.incremental_alter_configs([of_all_brokers])[of_all_brokers].result(10)
+        [number] = admin.list_topics(timeout=10).brokers
+        broker = ConfigResource(ResourceType.BROKER, str(number), incremental_configs=[limit])
+        admin.incremental_alter_configs([broker])[broker].result(10)
 
         found = eventually_here(
             lambda: {name: f.difference for name, f in findings(settings).items() if f.difference},
