@@ -15,7 +15,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
 from mailstream import codec, topics
-from mailstream.log import client
+from mailstream.log import check, client
 from mailstream.settings import Settings
 from mailstream.status import Status
 from mailstream.topics import Naming, Topic
@@ -135,6 +135,8 @@ def refusing(settings: Settings, topic: Topic) -> Iterator[None]:
         yield
     finally:
         set_largest(admin, Naming(settings.topic_prefix).of(topic), usual)
+        while any(finding.difference for finding in check.inspect(admin, settings)):
+            time.sleep(0.05)  # the broker answers with the old value for a moment, and then no worker starts
 
 
 def set_largest(admin: AdminClient, topic: str, size: str) -> None:
