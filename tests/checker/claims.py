@@ -126,6 +126,8 @@ class Life:
         attempt = self._by_nonce.get(said.nonce)
         if attempt is not None and attempt.is_call and attempt.word is not None and attempt.word.worker == said.worker:
             return  # said before
+        if attempt is None and isinstance(said, ReleasedRecord):
+            return  # its claim was given up, as the broker did not take it: it releases nothing
         if (
             attempt is None
             or not attempt.is_call

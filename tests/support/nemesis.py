@@ -131,7 +131,7 @@ class Nemesis:
     async def _strike(self, until: float) -> None:
         order = [*self._blows]  # each comes at least once, however short the run
         self._dice.shuffle(order)
-        while time.monotonic() < until:
+        while order or time.monotonic() < until:
             blow = order.pop() if order else self._dice.choices([*self._blows], [*self._blows.values()])[0]
             await blow()
             for name in (*self.workers, *self.apis):

@@ -58,6 +58,16 @@ def in_doubt_as_its_worker_was_hit(kind: FaultKind) -> History:
 
 
 @fair()
+def a_release_of_a_claim_that_the_broker_did_not_take() -> History:
+    scene = a_clean_scene()
+    claim = scene.claim(scene.ask("gus@example.com", at=50), at=51)
+    scene.call(claim, at=51.1)
+    scene.outcome(claim, Outcome.ACCEPTED, started=51.1, at=51.2)
+    scene.release(structs.replace(claim, nonce="not in the log"), at=55)
+    return scene.history()
+
+
+@fair()
 def in_doubt_as_the_call_was_cut_off_before_it_was_read() -> History:
     scene = a_clean_scene()
     claim = scene.claim(scene.ask("gus@example.com", at=50), at=51)
