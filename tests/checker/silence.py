@@ -1,7 +1,8 @@
 """I9: recovery. How long no call was made though an email was due, and whether what the nemesis did explains it.
 
-Two measures. After a kill: until the first call of an email that waited in the dead worker's partitions. And for the account
-as a whole: between one call and the next while emails were due. Time in which nothing could be claimed (no
+Two measures. After a kill with emails waiting in the dead worker's partitions: until the next call there. Any call counts: what came
+later in a higher lane goes first, and whether a queue is forgotten is asked apart. And for the account as a whole: between one call
+and the next while emails were due. Time in which nothing could be claimed (no
 broker, no worker that runs, the attempts refused) does not count. A further blow to a worker allows more time, because the group
 has to settle again; but it never sets the clock back, and all of them together allow no more than ``Run.most_silences`` bounds.
 """
@@ -72,7 +73,7 @@ def i9_recovers(history: History) -> Said:
 
 
 def recoveries(history: History, waits: list[_Wait] | None = None) -> list[Silence]:
-    """Each killed worker with emails waiting in its partitions, and how long none of them was called."""
+    """Each killed worker with emails waiting in its partitions, and how long nothing was called there."""
     waits = _waits(history) if waits is None else waits
     members, still, last, found = _members(history), _still(history), dict[int, str](), list[Silence]()
     claims = sorted(
@@ -80,6 +81,11 @@ def recoveries(history: History, waits: list[_Wait] | None = None) -> list[Silen
         for record in history.in_log_order(topics.ATTEMPTS.name)
         if isinstance(record.value, ClaimRecord)
     )
+    calls = defaultdict[int, list[float]](list)
+    for wait in waits:
+        calls[wait.partition] += wait.calls
+    for times in calls.values():
+        times.sort()
     reached = 0
     for kill in sorted(history.faults, key=lambda fault: fault.at):
         if kill.kind is not FaultKind.KILL:
@@ -88,11 +94,15 @@ def recoveries(history: History, waits: list[_Wait] | None = None) -> list[Silen
             last[claims[reached][1]] = claims[reached][2].split("/")[0]
             reached += 1
         owned = {partition for partition, claimer in last.items() if claimer == kill.target}
-        waiting = [w for w in waits if w.partition in owned and w.begins < kill.at < w.ends]
-        if waiting:
-            later = (at for wait in waiting for at in wait.calls if at > kill.at)
-            found.append(_silence(history, kill.target, kill.at, min(later, default=None), members, still))
+        if any(w.partition in owned and w.begins < kill.at < w.ends for w in waits):
+            next_calls = (at for partition in owned if (at := _first_after(calls[partition], kill.at)) is not None)
+            found.append(_silence(history, kill.target, kill.at, min(next_calls, default=None), members, still))
     return found
+
+
+def _first_after(times: list[float], at: float) -> float | None:
+    index = bisect_right(times, at)
+    return times[index] if index < len(times) else None
 
 
 def _silence(

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from mailstream.attempt import Outcome, OutcomeRecord
 from mailstream.clock import moment
-from tests.support.histories import GAP, START, Scene
+from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.request import Lane
+from tests.support.histories import GAP, PARTITIONS, START, Scene
 from tests.support.history import History, Run
 from tests.support.history_logs import FaultKind, Sample
 from tests.unit.support.planting import planted
@@ -140,6 +142,32 @@ def an_email_that_is_passed_over(how: str) -> History:
     if how == "for long":
         scene.send(ids[0], at=700)
     return scene.history()
+
+
+@planted("I9")
+def a_silence_of_the_dead_workers_partition_only() -> History:
+    return behind_a_kill(is_in_partition=False, calls=12, lane=Lane.BULK)
+
+
+def behind_a_kill(*, is_in_partition: bool, calls: int, lane: Lane) -> History:
+    """A mail of this lane waits when its worker is killed; critical ones that come later go first, there or elsewhere."""
+    scene = Scene(Run(gap_seconds=GAP, session_timeout_seconds=3))
+    first = scene.ask("ada@example.com", at=0)
+    home = scene.partition_of(first)
+    at_home = [f"{n}@example.com" for n in range(200) if partition_at(f"{n}@example.com") == home]
+    elsewhere = [f"{n}@example.com" for n in range(200) if partition_at(f"{n}@example.com") != home]
+    waiting = scene.ask(at_home.pop(), at=0.5, lane=lane)
+    scene.send(first, at=1)
+    scene.fault(FaultKind.KILL, at=3)
+    for n, address in enumerate((at_home if is_in_partition else elsewhere)[:calls]):
+        critical = scene.ask(address, at=4 + 2 * n, lane=Lane.CRITICAL)
+        scene.send(critical, at=5 + 2 * n, worker=OTHER)
+    scene.send(waiting, at=5 + 2 * calls, worker=OTHER)
+    return scene.history()
+
+
+def partition_at(address: str) -> int:
+    return partition_of(recipient_hash(canonical(address)), PARTITIONS)
 
 
 def _silent(kind: FaultKind, target: str, count: int) -> History:

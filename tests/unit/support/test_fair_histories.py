@@ -20,7 +20,7 @@ from tests.support.history_logs import Ask, Audit, FaultKind, Record, Result, Sa
 from tests.support.verdict import judge
 from tests.unit.support import fair_words
 from tests.unit.support.planted_lanes import lanes
-from tests.unit.support.planted_times import late_scene, not_accepted
+from tests.unit.support.planted_times import behind_a_kill, late_scene, not_accepted
 from tests.unit.support.planted_words import held, reschedule
 from tests.unit.support.planting import FAIR, fair
 
@@ -55,6 +55,12 @@ def in_doubt_as_its_worker_was_hit(kind: FaultKind) -> History:
     scene.hold(claim, at=80)
     scene.end(claim.id, Instead.UNCONFIRMED, at=110, worker=OTHER)
     return scene.history()
+
+
+@fair(Lane.NORMAL, Lane.BULK)
+def waiting_behind_a_higher_lane_after_a_kill(lane: Lane) -> History:
+    """Its partition is worked on: that is no silence, however long this one mail waits."""
+    return behind_a_kill(is_in_partition=True, calls=12, lane=lane)
 
 
 @fair()
