@@ -101,6 +101,13 @@ class Reader:
         finally:
             self._consumer.unassign()
 
+    def record(self, topic: str, partition: int, offset: int) -> Message | None:
+        """One record; None: it is not kept any more, or never was. Raises NoKafka, TopicsDiffer."""
+        there = self.span(topic, partition)
+        if not there.start <= offset < there.end:
+            return None
+        return next(self.records(Span(topic, partition, offset, offset + 1)), None)
+
     def _finish(self, left: dict[tuple[str, int], Span], place: tuple[str, int]) -> None:
         """Read no more of this partition."""
         del left[place]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from confluent_kafka import Message
 from msgspec import structs
@@ -25,30 +25,12 @@ from streams.audit.life import (
 )
 from streams.audit.passed import Passed
 from streams.checkpoints import checkpoint_of
-from streams.core.intake import Received
+from streams.records import as_received
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
 ABOUT_EMAILS = (topics.REJECTED, topics.REQUESTED, topics.ATTEMPTS, topics.EVENTS, topics.STATUS)
 
 Progress = Callable[[int], None]
-
-
-def headers_of(message: Message) -> list[tuple[str, bytes]]:
-    """The headers of a record, repeated names too."""
-    return cast("list[tuple[str, bytes]]", message.headers() or [])
-
-
-def as_received(message: Message) -> Received:
-    """A record as intake sees it."""
-    return Received(
-        topic=message.topic() or "",
-        partition=message.partition() or 0,
-        offset=message.offset() or 0,
-        timestamp_ms=message.timestamp()[1],
-        key=message.key(),
-        value=message.value(),
-        headers=dict(headers_of(message)),
-    )
 
 
 class Promise(NamedTuple):
