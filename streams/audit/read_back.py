@@ -34,7 +34,7 @@ Progress = Callable[[int], None]
 
 
 class Promise(NamedTuple):
-    """An item of a batch: it must get a status, in whatever partition its recipient has."""
+    """An item of a batch: it must get a status, in the partition of its recipient."""
 
     id: str
     place: Place  #: of the batch
@@ -47,7 +47,7 @@ class PartitionLives:
     """Everything that one partition of each topic says."""
 
     partition: int
-    passed: Passed | None = None  #: how far the workers had come before this was read; None: nobody knows
+    passed: Passed | None = None  #: how far the workers had come before this was read; None: not known
     lives: dict[str, Life] = field(default_factory=dict)
     promised: list[Promise] = field(default_factory=list)
     controls: list[tuple[str, Place]] = field(default_factory=list)  #: those that became no dead letter
@@ -162,10 +162,8 @@ _WORD = {Role.ASKS: "requests", Role.CONTROLS: "controls", Role.PROMISES: "batch
 
 
 def _take_request(found: PartitionLives, message: Message, partitions: int, dead: dict[int, str]) -> None:
-    place, role = (
-        _place(message),
-        Role.ASKS,
-    )  # what names no email is asked for all the same: its worker says what it is
+    place = _place(message)
+    role = Role.ASKS  # what names no email is asked for all the same: its worker says what it is
     reason = dead.get(place.offset)
     is_passed = found.passed is None or place.offset < found.passed.requests
     for email_id, role in emails_in(as_received(message), partitions):

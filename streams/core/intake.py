@@ -47,7 +47,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An email that somebody asks for, in its right partition, with its id."""
+    """An email that is asked for, in its right partition, with its id."""
 
     received: Received
     request: EmailRequest
@@ -189,7 +189,7 @@ def _read_batch(received: Received, batch: Batch, rules: Rules, now: float) -> R
 
 
 def _refused(received: Received, items: list[Item], fault: Fault) -> Rejected | Unfold:
-    """A batch that cannot be taken: told to the callers of its items, where there is anyone to tell."""
+    """A batch that cannot be taken: told to the callers of its items, as far as their ids can be read."""
     if not any(item.id for item in items):
         return _rejected(received, fault)
     return Unfold(Coordinates(received.partition, received.offset), tuple(items), fault)
@@ -315,7 +315,7 @@ def first_record(received: Received) -> tuple[int, int]:
 
 
 def _at_most(highest: int, digits: bytes) -> int:
-    """The number in a header that anybody may have written; ``highest`` where it holds none that can be."""
+    """The number in a header, which any producer may have written; ``highest`` where it holds none that can be."""
     return min(highest, int(digits)) if digits.isdigit() and len(digits) < 20 else highest
 
 
