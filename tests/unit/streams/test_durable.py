@@ -6,22 +6,17 @@ Each record is read twice, as after a rebalance in which its partition stays: th
 import asyncio
 import time
 from dataclasses import replace
-from unittest.mock import Mock
 
 from mailstream.clock import SystemClock
 from mailstream.request import Control, ControlKind, EmailRequest
-from mailstream.settings import Settings
 from mailstream.status import EmailStatus, Status
 from mailstream.topics import REJECTED
-from streams.accept import Accept
-from streams.controls import Controls
 from streams.core.acks import Acks
-from streams.core.groups import Groups
 from streams.core.intake import Received
 from streams.core.webhook_health import WebhookHealth
 from streams.feedback import Feedback
-from tests.support.builders import HOME, ID, PARTITIONS, a_control, a_record, a_request, a_status, an_event
-from tests.support.desk import STATUS, Desk, turns
+from tests.support.builders import HOME, ID, a_control, a_record, a_request, a_status, an_event
+from tests.support.desk import STATUS, Desk, accept_at, turns
 
 OFFSET = 7
 
@@ -31,25 +26,9 @@ class Worker:
 
     def __init__(self) -> None:
         self.desk, self.acks = Desk(), Acks[int]()
-        table, projection, groups, clock = self.desk.table, self.desk.projection, Groups(), SystemClock()
         self.tasks: list[asyncio.Future[None]] = []
-        controls = Controls(
-            table, projection, self.desk.log, clock,
-            give_back=Mock(return_value=False), resend=Mock(), bar=Mock(), unbar=Mock(), groups=groups,
-        )  # fmt: skip
-        self.accept = Accept(
-            Settings(partitions=PARTITIONS, _env_file=None),
-            publisher=self.desk,  # type: ignore[arg-type]
-            table=table,
-            projection=projection,
-            bodies=Mock(),
-            rendering=Mock(),
-            controls=controls,
-            groups=groups,
-            clock=clock,
-            spawn=lambda work: self.tasks.append(asyncio.ensure_future(work)),
-        )
-        self.feedback = Feedback(table, projection, WebhookHealth(), clock)
+        self.accept = accept_at(self.desk, self.tasks)
+        self.feedback = Feedback(self.desk.table, self.desk.projection, WebhookHealth(), SystemClock())
 
     async def read(self, record: EmailRequest | Control | bytes, **members: object) -> None:
         received = replace(a_record(record, offset=OFFSET, **members), timestamp_ms=int(time.time() * 1000))  # type: ignore[arg-type]
