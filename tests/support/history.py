@@ -111,7 +111,7 @@ class History:
 
     @cached_property
     def real_calls(self) -> dict[str, list[Call]]:
-        """Each email id to its calls, in order of time; probes are nobody's."""
+        """Each email id to its calls, in order of time; probes belong to none."""
         found: dict[str, list[Call]] = defaultdict(list)
         for call in sorted(self.calls, key=lambda call: call.at):
             if call.id is not None and (not call.is_sandbox or self._is_test(call.id)):
