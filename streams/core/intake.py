@@ -14,7 +14,7 @@ from mailstream import codec, email_id
 from mailstream.clock import moment
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.errors import BadAddress
-from mailstream.mistakes import fingerprint_of
+from mailstream.mistakes import NAME_IN_STATUS, fingerprint_of
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import Batch, Control, Coordinates, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
@@ -340,7 +340,7 @@ def rejected(
     if id_ is None or not email_id.is_email_id(id_):
         return Rejected(letter)
     reference, batch = (asked.reference, asked.batch) if asked is not None else (None, None)
-    most = faults.LONGEST_NAME  # it may be one of these that the record is refused for
+    most = NAME_IN_STATUS  # it may be one of these that the record is refused for
     return Rejected(
         letter,
         id_,
