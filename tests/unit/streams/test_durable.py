@@ -60,6 +60,14 @@ class Worker:
         return self.acks.committable().get(HOME)
 
 
+async def must_be_durable_first(worker: Worker) -> None:
+    """The record is acknowledged when the broker has the status, and not before."""
+    assert worker.may_commit is None
+    worker.desk.acknowledge(STATUS)
+    await turns()
+    assert worker.may_commit == OFFSET + 1
+
+
 async def test_a_request_that_is_known_but_not_durable_is_not_acknowledged() -> None:
     worker = Worker()
     await worker.read(a_request(id=ID))
@@ -68,11 +76,8 @@ async def test_a_request_that_is_known_but_not_durable_is_not_acknowledged() -> 
 
     await worker.read(a_request(id=ID))
 
-    assert worker.may_commit is None
     await asyncio.sleep(1.1)  # the write is repeated
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_its_copy_that_was_carried_forward() -> None:
@@ -81,10 +86,7 @@ async def test_nor_is_its_copy_that_was_carried_forward() -> None:
 
     await worker.read(a_request(id=ID), mailstream_carried=b"3")
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_a_rejected_record_whose_status_is_not_durable() -> None:
@@ -96,10 +98,7 @@ async def test_nor_is_a_rejected_record_whose_status_is_not_durable() -> None:
         await turns()
     assert worker.known().status is Status.REJECTED
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_evidence() -> None:
@@ -110,10 +109,7 @@ async def test_nor_is_evidence() -> None:
 
     await worker.read_event("delivered")
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_a_refused_control() -> None:
@@ -124,10 +120,7 @@ async def test_nor_is_a_refused_control() -> None:
 
     await worker.read(a_control())
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_an_order_to_resend() -> None:
@@ -139,10 +132,7 @@ async def test_nor_is_an_order_to_resend() -> None:
 
     await worker.read(order)
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_what_waits_for_a_partition_that_goes_is_never_acknowledged() -> None:
