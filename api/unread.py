@@ -55,7 +55,7 @@ _batch = msgspec.json.Decoder(_Batch)
 
 
 class First(NamedTuple):
-    """The first record of an id that was read while somebody waited for it."""
+    """The first record of an id that was read while a request waited for it."""
 
     partition: int
     offset: int

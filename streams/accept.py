@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 
 from mailstream import codec, sender
 from mailstream.clock import Clock, moment
-from mailstream.dead_letter import DeadLetter, Reason
+from mailstream.dead_letter import Reason
 from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished, TemplateError
 from mailstream.log.publish import Position, Publisher
@@ -240,12 +240,12 @@ class Accept:
         """Whether the control record is about an email that it may speak of; else it is a dead letter."""
         status, tenant = self._table.get_status(ruling.control.id), ruling.control.tenant
         if status is None:
-            letter = _letter(ruling.received, Reason.UNKNOWN_ID, "no email with this id was asked for")
+            fault = Reason.UNKNOWN_ID, "no email with this id was asked for"
         elif tenant is not None and tenant != status.tenant:
-            letter = _letter(ruling.received, Reason.ID_CONFLICT, "the email belongs to another tenant")
+            fault = Reason.ID_CONFLICT, "the email belongs to another tenant"
         else:
             return True
-        await self._reject(Rejected(letter), done)
+        await self._reject(intake.rejected(ruling.received, fault), done)
         return False
 
     async def _take_from_batch(self, ruling: Controlled, done: Done) -> bool:
@@ -304,16 +304,3 @@ class Accept:
 
 def _nothing() -> None:
     """Nothing waits for it: the record itself is read in its turn, and settled then."""
-
-
-def _letter(record: Received, reason: Reason, detail: str) -> DeadLetter:
-    return DeadLetter(
-        reason=reason,
-        detail=detail,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp_ms=record.timestamp_ms,
-        key=record.key,
-        value=record.value,
-    )

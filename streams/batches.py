@@ -7,12 +7,13 @@ from confluent_kafka import Message
 
 from mailstream.clock import Clock
 from mailstream.errors import NoKafka
-from mailstream.log.read import Reader, Span
+from mailstream.log.read import Reader
 from mailstream.request import Coordinates
 from mailstream.settings import Settings
 from streams.core import intake
-from streams.core.intake import Received, Rules
+from streams.core.intake import Rules
 from streams.core.unfold import Item, Unfold
+from streams.records import as_received
 
 log = structlog.get_logger(__name__)
 
@@ -48,26 +49,10 @@ class Batches:
                 continue
             if message is None:
                 return None
-            ruling = intake.read(_received(message), self._rules, self._clock.now())
+            ruling = intake.read(as_received(message), self._rules, self._clock.now())
             return ruling if isinstance(ruling, Unfold) else None
 
     def _read(self, place: Coordinates) -> Message | None:
-        """The record; None: it is not kept any more, or never was. Raises NoKafka. Runs on a thread."""
+        """The record, if it is there. Raises NoKafka. Runs on a thread."""
         with Reader(self._settings) as reader:
-            there = reader.span(self._topic, place.partition)
-            if not there.start <= place.offset < there.end:
-                return None
-            wanted = Span(self._topic, place.partition, place.offset, place.offset + 1)
-            return next((each for each in reader.records(wanted) if each.offset() == place.offset), None)
-
-
-def _received(message: Message) -> Received:
-    return Received(
-        topic=message.topic() or "",
-        partition=message.partition() or 0,
-        offset=message.offset() or 0,
-        timestamp_ms=message.timestamp()[1],
-        key=message.key(),
-        value=message.value(),
-        headers=dict(message.headers() or ()),  # type: ignore[arg-type]  # its stubs allow text, which it never gives
-    )
+            return reader.record(self._topic, place.partition, place.offset)

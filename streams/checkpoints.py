@@ -39,7 +39,7 @@ def checkpoint_of(committed: TopicPartition) -> Checkpoint | None:
 
 
 class Checkpoints:
-    """Read and written as offsets of a group that nobody joins."""
+    """Read and written as offsets of a group without members."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = topic

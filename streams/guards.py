@@ -142,7 +142,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.acks: Acks[TP] = Acks()
         self.lost_logs: dict[TP, str] = {}  #: partitions that lost records before they were read, and what to do
         self.is_draining = True  #: start nothing new
-        self.has_failed = False  #: the process ends: nothing new is started again, whatever is assigned meanwhile
+        self.has_failed = False  #: the process ends: nothing new is started again, also when partitions come
         self.drains = 0  #: how many there were: a record that was read before one is not worked on after it
         self.heard_at = 0.0  #: boot time at which the group certainly knew this member (``membership.note``)
         self.on_drain: list[Callable[[], Awaitable[None]]] = []  #: awaited on revoke and stop, within DRAIN_SECONDS
@@ -261,7 +261,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.add_future(self.crash(error))
 
     def _crash(self, reason: BaseException) -> None:
-        self._start_nothing()  # of whatever part of Faust it is
+        self._start_nothing()  # a crash of any part of Faust
         super()._crash(reason)
 
     def _start_nothing(self) -> None:
@@ -283,7 +283,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
             self._commits.cancel()
 
     def membership_age(self) -> float:
-        """Seconds since the group coordinator last confirmed this member, time asleep included ."""
+        """Seconds since the group coordinator last confirmed this member, time asleep included."""
         return boot_time() - self.heard_at
 
 

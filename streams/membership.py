@@ -1,4 +1,4 @@
-"""What aiokafka's consumer knows of its group, and tells nobody: when the group last confirmed us, and that it ended.
+"""What aiokafka's consumer knows of its group and keeps to itself: when the group last confirmed us, and that it ended.
 
 Private API in use, hence the exact pin of aiokafka: ``_coordinator._send_req``, ``_coordinator._coordination_task``,
 ``_coordinator._push_error_to_user``, ``_fetcher._fetch_task``.

@@ -1,7 +1,8 @@
 """Load what a partition brings, drop what it takes away; between the two, follow its logs (K7, amendment 15).
 
 The order at an assignment: all of ``email.status``, merged by rank; then ``email.attempts`` from the checkpoint to its
-end; then what stands unread is looked through (``barrier.py``); then the agents start and emails may be claimed. Both tails go on for as long as the partition is owned.
+end; then what stands unread is looked through (``barrier.py``); then the agents start and emails may be claimed. Both
+tails go on for as long as the partition is owned.
 """
 
 import asyncio

@@ -97,9 +97,8 @@ class Parts:
             settings,
             failed=app.fail,
             message_seconds=min(10.0, settings.session_timeout / 3),
-            **{
-                "linger.ms": 1
-            },  # a claim may take a millisecond more; a request to the broker then holds several records
+            # a claim may take a millisecond more; a request to the broker then holds several records
+            **{"linger.ms": 1},
         )
         self.clock = clock = BrokersClock(
             clock, self.publisher, naming.of(topics.REQUESTED), alarm="nothing is sent", looked=_clock_looked

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 import structlog
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaException
 from msgspec import structs
 
 from mailstream import topics
@@ -26,6 +26,7 @@ from mailstream.topics import Naming, Topic
 from streams.accept import Accept
 from streams.core.intake import Received
 from streams.feedback import Feedback
+from streams.records import as_received
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -125,19 +126,7 @@ class Rebuild:
             records = reader.records(span)
             while batch := await asyncio.to_thread(lambda: list(islice(records, AT_ONCE))):
                 for record in batch:
-                    take(_received(record))
-
-
-def _received(record: Message) -> Received:
-    return Received(
-        topic=record.topic() or "",
-        partition=record.partition() or 0,
-        offset=record.offset() or 0,
-        timestamp_ms=record.timestamp()[1],
-        key=record.key(),
-        value=record.value(),
-        headers=dict(record.headers() or ()),  # type: ignore[arg-type]
-    )
+                    take(as_received(record))
 
 
 def _nothing() -> None:

@@ -12,7 +12,7 @@ from mailstream.email_id import partition_in
 from mailstream.errors import TemplateError
 from mailstream.log.dead_letters import Letter
 from mailstream.log.publish import Publisher
-from mailstream.log.read import Reader, Span, total
+from mailstream.log.read import Reader, total
 from mailstream.request import EmailRequest
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus, Status, merge
@@ -92,16 +92,13 @@ class Redrive:
         if (place := status.request) is None:
             return None
         topic = self._naming.of(topics.REQUESTED)
-        there = reader.span(topic, place.partition)
-        if not there.start <= place.offset < there.end:
+        if (message := reader.record(topic, place.partition, place.offset)) is None:
             return None
-        for message in reader.records(Span(topic, place.partition, place.offset, place.offset + 1)):
-            try:
-                found = codec.decode_requested(message.value() or b"")
-            except codec.Undecodable:
-                return None
-            return found if isinstance(found, EmailRequest) else None
-        return None
+        try:
+            found = codec.decode_requested(message.value() or b"")
+        except codec.Undecodable:
+            return None
+        return found if isinstance(found, EmailRequest) else None
 
     def publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:
         """Append the records; returns when all of them are in the log. Raises NotPublished: ask again, ids are known."""

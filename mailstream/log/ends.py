@@ -43,7 +43,7 @@ class LogEnds:
     async def high(self, topic: str, partitions: Iterable[int] | None = None) -> dict[Partition, int]:
         """The offset behind the last record that was acknowledged, whether it can be read now or not.
 
-        Who has come so far has seen all that anyone was told is in the log.
+        A reader that has come so far has seen every record that was acknowledged.
         """
         return await self._offsets(topic, partitions, _LAST, IsolationLevel.READ_UNCOMMITTED)
 

@@ -223,7 +223,7 @@ class Publisher:
             self._thread_polls.set()
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():  # told on whichever thread polls
+        if error.fatal():  # told on the thread that polls
             self._on_loop(self._fail, _told_by(KafkaException(error)), None)
 
     def _fail(self, what: str, cause: Exception | None) -> None:
@@ -240,7 +240,7 @@ class Publisher:
     def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop has closed: nobody waits any more
+        except RuntimeError:  # the loop has closed, and with it all who waited
             self._is_stopped = True
 
     def _on_report(self, told: _Told, serial: int, error: KafkaError | None, message: Message) -> None:

@@ -14,18 +14,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from mailstream.errors import NoKafka, TopicsDiffer
 from mailstream.log import tail
 from mailstream.log.client import connection
+from mailstream.log.group_offsets import COORDINATOR_MOVES
 from mailstream.settings import Settings
 
 SECONDS = 15.0  #: without any answer before a read is given up
 PAUSE_SECONDS = 0.05
 BATCH = 1000
 
-#: Whoever leads a partition, or keeps what groups have committed, is being replaced, or has just started.
-_ASK_AGAIN = tail.LEADER_MOVES | {
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-}
+#: The leader of a partition, or the coordinator of a group, is being replaced, or has just started.
+_ASK_AGAIN = tail.LEADER_MOVES | COORDINATOR_MOVES
 
 Answer = TypeVar("Answer")
 
@@ -100,6 +97,13 @@ class Reader:
                         raise self._explained(KafkaException(error), *place)
         finally:
             self._consumer.unassign()
+
+    def record(self, topic: str, partition: int, offset: int) -> Message | None:
+        """One record; None: it is not kept any more, or never was. Raises NoKafka, TopicsDiffer."""
+        there = self.span(topic, partition)
+        if not there.start <= offset < there.end:
+            return None
+        return next(self.records(Span(topic, partition, offset, offset + 1)), None)
 
     def _finish(self, left: dict[tuple[str, int], Span], place: tuple[str, int]) -> None:
         """Read no more of this partition."""

@@ -207,7 +207,7 @@ class Tail:
     def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop has closed: nobody listens any more
+        except RuntimeError:  # the loop has closed, and with it all who listened
             self._is_stopped = True
 
 

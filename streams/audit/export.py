@@ -11,7 +11,8 @@ from confluent_kafka import Message
 from mailstream.log.read import Reader, total
 from mailstream.settings import Settings
 from mailstream.topics import Naming, Topic
-from streams.audit.read_back import Progress, headers_of
+from streams.audit.read_back import Progress
+from streams.records import headers_of
 
 _encoder = msgspec.json.Encoder()
 

@@ -1,4 +1,4 @@
-"""What batches promise: a status for each of their items, in whatever partition its recipient has."""
+"""What batches promise: a status for each of their items, each in the partition of its recipient."""
 
 from mailstream import topics
 from streams.audit.read_back import PartitionLives, Promise

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from confluent_kafka import Message
 from msgspec import structs
@@ -25,7 +25,7 @@ from streams.audit.life import (
 )
 from streams.audit.passed import Passed
 from streams.checkpoints import checkpoint_of
-from streams.core.intake import Received
+from streams.records import as_received
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
 ABOUT_EMAILS = (topics.REJECTED, topics.REQUESTED, topics.ATTEMPTS, topics.EVENTS, topics.STATUS)
@@ -33,26 +33,8 @@ ABOUT_EMAILS = (topics.REJECTED, topics.REQUESTED, topics.ATTEMPTS, topics.EVENT
 Progress = Callable[[int], None]
 
 
-def headers_of(message: Message) -> list[tuple[str, bytes]]:
-    """The headers of a record, repeated names too."""
-    return cast("list[tuple[str, bytes]]", message.headers() or [])
-
-
-def as_received(message: Message) -> Received:
-    """A record as intake sees it."""
-    return Received(
-        topic=message.topic() or "",
-        partition=message.partition() or 0,
-        offset=message.offset() or 0,
-        timestamp_ms=message.timestamp()[1],
-        key=message.key(),
-        value=message.value(),
-        headers=dict(headers_of(message)),
-    )
-
-
 class Promise(NamedTuple):
-    """An item of a batch: it must get a status, in whatever partition its recipient has."""
+    """An item of a batch: it must get a status, in the partition of its recipient."""
 
     id: str
     place: Place  #: of the batch
@@ -65,7 +47,7 @@ class PartitionLives:
     """Everything that one partition of each topic says."""
 
     partition: int
-    passed: Passed | None = None  #: how far the workers had come before this was read; None: nobody knows
+    passed: Passed | None = None  #: how far the workers had come before this was read; None: not known
     lives: dict[str, Life] = field(default_factory=dict)
     promised: list[Promise] = field(default_factory=list)
     controls: list[tuple[str, Place]] = field(default_factory=list)  #: those that became no dead letter
@@ -180,10 +162,8 @@ _WORD = {Role.ASKS: "requests", Role.CONTROLS: "controls", Role.PROMISES: "batch
 
 
 def _take_request(found: PartitionLives, message: Message, partitions: int, dead: dict[int, str]) -> None:
-    place, role = (
-        _place(message),
-        Role.ASKS,
-    )  # what names no email is asked for all the same: its worker says what it is
+    place = _place(message)
+    role = Role.ASKS  # what names no email is asked for all the same: its worker says what it is
     reason = dead.get(place.offset)
     is_passed = found.passed is None or place.offset < found.passed.requests
     for email_id, role in emails_in(as_received(message), partitions):

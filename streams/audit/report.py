@@ -39,9 +39,8 @@ class Report:
     marked: int = 0  #: of these, behind a claim marked possible_duplicate
     smallest_gap: float | None = None
     offsets_known: bool = True  #: the brokers said how far the workers have come; else the order of the log told it
-    waiting: Counter[str] = field(
-        default_factory=Counter
-    )  #: no worker has passed them: requests, controls, batches, events
+    #: No worker has passed them: requests, controls, batches, events.
+    waiting: Counter[str] = field(default_factory=Counter)
     behind: int = 0  #: emails whose status is an earlier one, and right once a worker takes what waits
     unsettled: int = 0  #: changed in the last seconds, so not judged
     not_judged: int = 0  #: their beginning is not in the topics

@@ -15,8 +15,9 @@ from mailstream.settings import Settings
 from mailstream.status import masked
 from mailstream.topics import Topic
 from streams.audit.life import decoded_attempt, decoded_event, decoded_status, emails_in
-from streams.audit.read_back import ABOUT_EMAILS, Progress, as_received, spans_of
+from streams.audit.read_back import ABOUT_EMAILS, Progress, spans_of
 from streams.core.intake import Received
+from streams.records import as_received
 
 
 @dataclass(frozen=True, slots=True)

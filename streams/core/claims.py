@@ -27,9 +27,7 @@ class Verdict(StrEnum):
     CLOSED = "CLOSED"  #: the winner's word about the newest attempt
     DOUBT_SETTLED = "DOUBT_SETTLED"  #: the winner's word about an attempt in doubt that another one followed
     KNOWN = "KNOWN"  #: read before; the status has it already
-    FORMER = (
-        "FORMER"  #: a claim of a former life of the id: its status was forgotten, and then the id was asked for again
-    )
+    FORMER = "FORMER"  #: a claim of a former life of the id, whose status was forgotten before it was asked for again
     VOID = "VOID"  #: from somebody who has no say: ignored
 
 

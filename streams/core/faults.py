@@ -10,14 +10,14 @@ from msgspec import structs
 
 from mailstream import sender
 from mailstream.dead_letter import Reason
-from mailstream.mistakes import Mistake, mistakes_in, mistakes_of_control, mistakes_of_depth
+from mailstream.mistakes import NAME_IN_STATUS, Mistake, mistakes_in, mistakes_of_control, mistakes_of_depth
 from mailstream.request import Control, EmailRequest
 from mailstream.topics import KIB, MAX_REQUEST_BYTES
 
 Fault = tuple[Reason, str]
 
 LONGEST_DETAIL = 500  #: characters of a sentence about a fault
-LONGEST_REASON, LONGEST_NAME = 500, 255  #: characters of what callers say
+LONGEST_REASON = 500  #: characters of what callers say
 #: What a copy of ours may have more than the request that it is made of: the id that it carries (amendment 2).
 COPY_BYTES = KIB
 #: Key and headers together: what a copy and a dead letter have room for beside the value (amendment 11).
@@ -67,9 +67,9 @@ def of_control(control: Control, now: float) -> Fault | None:
 
 def shortened(control: Control) -> Control:
     """The control record with no more words than a status can keep."""
-    if len(control.by) <= LONGEST_NAME and len(control.reason) <= LONGEST_REASON:
+    if len(control.by) <= NAME_IN_STATUS and len(control.reason) <= LONGEST_REASON:
         return control
-    return structs.replace(control, by=control.by[:LONGEST_NAME], reason=control.reason[:LONGEST_REASON])
+    return structs.replace(control, by=control.by[:NAME_IN_STATUS], reason=control.reason[:LONGEST_REASON])
 
 
 def _told(mistakes: Sequence[Mistake]) -> str:

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
 from mailstream.event import ProviderEvent
+from mailstream.mistakes import NAME_IN_STATUS
 from mailstream.request import EmailRequest, InBatch, OnAmbiguous
 from mailstream.status import (
     ACCEPTED,
@@ -40,7 +41,7 @@ EVENT_STATUS = {
 COUNTED = frozenset({"open", "click"})
 #: Characters of a text and of a name that come from outside. A status must fit its topic: one that the broker refuses
 #: would stop its worker, as what cannot be recorded is not sent.
-LONGEST_TEXT, LONGEST_NAME = 500, 255
+LONGEST_TEXT = 500
 
 
 def queued(
@@ -178,7 +179,7 @@ def _claimed(status: EmailStatus, claim: ClaimRecord) -> EmailStatus:
         status=_claimed_status(claim, is_in_doubt=bool(in_doubt)),
         detail=reason,
         attempt=claim.attempt,
-        by=_cut(claim.by, LONGEST_NAME),
+        by=_cut(claim.by, NAME_IN_STATUS),
         control=claim.control,
     )
     return _moved(
@@ -190,7 +191,7 @@ def _claimed(status: EmailStatus, claim: ClaimRecord) -> EmailStatus:
         due_at=claim.not_before if claim.instead is Instead.RESCHEDULED else None,
         held_at=None,
         control=control,
-        digested_into=_cut(claim.into, LONGEST_NAME) or status.digested_into,
+        digested_into=_cut(claim.into, NAME_IN_STATUS) or status.digested_into,
         provider=_with_reason(status.provider, reason) if claim.instead is Instead.FAILED else status.provider,
         **_in_doubt(in_doubt),
     )
@@ -278,13 +279,13 @@ def noted_control(
     status: EmailStatus, *, control: int, what: str, why: str | None, by: str, at: datetime
 ) -> EmailStatus:
     """A control record that was decided without a claim: refused, or an order to resend (amendment 9)."""
-    fact = Fact(at=at, what=what, detail=why, by=_cut(by, LONGEST_NAME) or None, control=control)
+    fact = Fact(at=at, what=what, detail=why, by=_cut(by, NAME_IN_STATUS) or None, control=control)
     return with_fact(status, fact, control=max(status.control, control))
 
 
 def happened(status: EmailStatus, event: ProviderEvent) -> EmailStatus:
     """What an event of the provider means. The same status comes back when it is known already."""
-    key = _cut(event.dedupe, LONGEST_NAME) or None
+    key = _cut(event.dedupe, NAME_IN_STATUS) or None
     if key and any(fact.key == key for fact in status.timeline):
         return status
     kind = "blocked" if event.event == "bounce" and event.detail.get("type") == "blocked" else event.event
@@ -294,9 +295,9 @@ def happened(status: EmailStatus, event: ProviderEvent) -> EmailStatus:
         moves_to = Status.SENT
     if kind in COUNTED:
         status = _forget_middle(status, kind)
-    what = _cut(kind, LONGEST_NAME) if moves_to is None or EVENT_STATUS.get(kind) is not moves_to else None
+    what = _cut(kind, NAME_IN_STATUS) if moves_to is None or EVENT_STATUS.get(kind) is not moves_to else None
     if moves_to is not None and (moves_to is status.status or rank_of(moves_to, status.attempt) < status.rank):
-        moves_to, what = None, _cut(kind, LONGEST_NAME)  # a repeat of what is known, or late: a fact, and no step
+        moves_to, what = None, _cut(kind, NAME_IN_STATUS)  # a repeat of what is known, or late: a fact, and no step
     said = event.detail.get("reason") or event.detail.get("response")
     fact = Fact(
         at=event.at if event.at.tzinfo else event.at.replace(tzinfo=UTC),
@@ -307,7 +308,7 @@ def happened(status: EmailStatus, event: ProviderEvent) -> EmailStatus:
     )
     provider = status.provider
     if event.message_id and not (provider and provider.message_id):
-        provider = Provider(_cut(event.message_id, LONGEST_NAME), provider.code if provider else None, None)
+        provider = Provider(_cut(event.message_id, NAME_IN_STATUS), provider.code if provider else None, None)
     after = _moved(status, fact, provider=provider)
     # retention counts from the newest change: a wrong time of the provider must not let the email be forgotten
     return structs.replace(after, updated_at=max(status.updated_at, fact.at))

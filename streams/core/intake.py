@@ -14,7 +14,7 @@ from mailstream import codec, email_id
 from mailstream.clock import moment
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.errors import BadAddress
-from mailstream.mistakes import fingerprint_of
+from mailstream.mistakes import NAME_IN_STATUS, fingerprint_of
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import Batch, Control, Coordinates, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
@@ -47,7 +47,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An email that somebody asks for, in its right partition, with its id."""
+    """An email that is asked for, in its right partition, with its id."""
 
     received: Received
     request: EmailRequest
@@ -129,7 +129,7 @@ def _unreadable(received: Received, fault: Fault, rules: Rules) -> Rejected | Un
     if codec.REFUSED_HEADER not in received.headers and (torn := codec.items_in(received.value)):
         return _refused(received, [_torn(received, item, rules) for item in torn], fault)
     id_, tenant = codec.named_in(received.value)
-    return _rejected(received, fault, id_, tenant)
+    return rejected(received, fault, id_, tenant)
 
 
 class Named(NamedTuple):
@@ -144,7 +144,7 @@ def _read_request(received: Received, request: EmailRequest, value: bytes, rules
     named = name_of(received, request)
     if not isinstance(named, Named):
         id_ = request.id if named[0] is not Reason.BAD_ID else None
-        return _rejected(received, named, id_, request.tenant, request)
+        return rejected(received, named, id_, request.tenant, request)
     partition = partition_of(named.hash, rules.partitions)
     too_deep = faults.of_depth(request)
     if partition != received.partition and not (too_deep and request.id is None):
@@ -152,7 +152,7 @@ def _read_request(received: Received, request: EmailRequest, value: bytes, rules
         moved = value if request.id is not None else codec.encode(structs.replace(request, id=named.id))
         return _astray(received, partition, named.recipient, moved)
     if too_deep is not None:
-        return _rejected(received, too_deep, named.id, request.tenant, request)
+        return rejected(received, too_deep, named.id, request.tenant, request)
     is_carried = codec.CARRIED_HEADER in received.headers
     if request.fingerprint is None:
         request = structs.replace(request, fingerprint=fingerprint_of(request))
@@ -162,9 +162,9 @@ def _read_request(received: Received, request: EmailRequest, value: bytes, rules
 
 def _read_control(received: Received, control: Control, value: bytes, rules: Rules, now: float) -> Ruling:
     if not email_id.is_email_id(control.id):
-        return _rejected(received, (Reason.BAD_ID, "the control record names no email id"))
+        return rejected(received, (Reason.BAD_ID, "the control record names no email id"))
     if (fault := faults.of_control(control, now)) is not None:
-        return _rejected(received, fault)
+        return rejected(received, fault)
     partition = email_id.partition_in(control.id, rules.partitions)
     if partition != received.partition:
         return _astray(received, partition, control.id, value)
@@ -174,7 +174,7 @@ def _read_control(received: Received, control: Control, value: bytes, rules: Rul
 def _read_batch(received: Received, batch: Batch, rules: Rules, now: float) -> Rejected | Unfold:
     """All items or none. Their ids follow from the batch's place, so that reading it again names them again."""
     if (refusal := refusal_in(received.headers)) is not None:
-        return _rejected(received, refusal)
+        return rejected(received, refusal)
     mark = InBatch(batch.id, batch.fingerprint) if batch.fingerprint is not None else None
     found = [_read_item(received, item, index, mark, rules, now) for index, item in enumerate(batch.items)]
     fault = next(((fault[0], f"item {index}: {fault[1]}") for index, (_, fault) in enumerate(found) if fault), None)
@@ -189,9 +189,9 @@ def _read_batch(received: Received, batch: Batch, rules: Rules, now: float) -> R
 
 
 def _refused(received: Received, items: list[Item], fault: Fault) -> Rejected | Unfold:
-    """A batch that cannot be taken: told to the callers of its items, where there is anyone to tell."""
+    """A batch that cannot be taken: told to the callers of its items, as far as their ids can be read."""
     if not any(item.id for item in items):
-        return _rejected(received, fault)
+        return rejected(received, fault)
     return Unfold(Coordinates(received.partition, received.offset), tuple(items), fault)
 
 
@@ -255,8 +255,7 @@ def _fault_of(
 
 def _astray(received: Received, partition: int, key: str, value: bytes) -> Astray | Rejected:
     if codec.REKEYED_HEADER in received.headers:
-        fault = Reason.BAD_ID, "the record was moved once and is in the wrong partition again"
-        return _rejected(received, fault)
+        return rejected(received, (Reason.BAD_ID, "the record was moved once and is in the wrong partition again"))
     return Astray(partition, key.encode(), value)
 
 
@@ -285,16 +284,16 @@ def settle(asked: Asked, known: EmailStatus | None) -> New | Known | Carried | R
     """What the record means beside what is known of its id. A bad repeat never harms a good mail (amendment 5)."""
     if known is None:
         if asked.fault is not None:
-            return _rejected(asked.received, asked.fault, asked.id, asked.request.tenant, asked.request)
+            return rejected(asked.received, asked.fault, asked.id, asked.request.tenant, asked.request)
         return New(asked)
     if known.request is not None and known.request.offset == asked.received.offset:
         return Known(asked.id)  # read again after a crash
     if codec.REFUSED_HEADER in asked.received.headers:
         return Known(asked.id)  # its batch was refused when it had been taken already
     if (conflict := _conflict(asked.request, known)) is not None:
-        return _rejected(asked.received, (Reason.ID_CONFLICT, conflict))
+        return rejected(asked.received, (Reason.ID_CONFLICT, conflict))
     if asked.fault is not None and not asked.is_carried and asked.fault[0] is not Reason.EVENT_TOO_OLD:
-        return _rejected(asked.received, asked.fault)
+        return rejected(asked.received, asked.fault)
     return Carried(asked) if asked.is_carried else Known(asked.id)
 
 
@@ -315,7 +314,7 @@ def first_record(received: Received) -> tuple[int, int]:
 
 
 def _at_most(highest: int, digits: bytes) -> int:
-    """The number in a header that anybody may have written; ``highest`` where it holds none that can be."""
+    """The number in a header, which any producer may have written; ``highest`` where it holds none that can be."""
     return min(highest, int(digits)) if digits.isdigit() and len(digits) < 20 else highest
 
 
@@ -324,9 +323,10 @@ def with_fault(asked: Asked, reason: Reason, detail: str) -> Asked:
     return replace(asked, fault=(reason, detail))
 
 
-def _rejected(
+def rejected(
     received: Received, fault: Fault, id_: str | None = None, tenant: str = "", asked: EmailRequest | None = None
 ) -> Rejected:
+    """The record with why it cannot be taken, and what its email's status needs, as far as that can be read."""
     letter = DeadLetter(
         reason=fault[0],
         detail=fault[1][: faults.LONGEST_DETAIL],
@@ -340,7 +340,7 @@ def _rejected(
     if id_ is None or not email_id.is_email_id(id_):
         return Rejected(letter)
     reference, batch = (asked.reference, asked.batch) if asked is not None else (None, None)
-    most = faults.LONGEST_NAME  # it may be one of these that the record is refused for
+    most = NAME_IN_STATUS  # it may be one of these that the record is refused for
     return Rejected(
         letter,
         id_,

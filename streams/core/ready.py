@@ -1,7 +1,7 @@
 """The due emails in memory: a queue for each lane and partition, and of a lane's queues the one that is next.
 
-In a queue the place in the log decides and nothing else, so the emails of a recipient keep their order whatever the
-brokers' clocks did. Between two queues the stamps of their first ones decide.
+In a queue the place in the log decides and nothing else, so the emails of a recipient keep their order however the
+brokers' clocks went. Between two queues the stamps of their first ones decide.
 """
 
 import heapq

@@ -10,20 +10,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry
-from confluent_kafka.admin._config import ConfigResource
-from confluent_kafka.admin._resource import ResourceType
 
 from mailstream import codec, topics
 from mailstream.log import check, client
 from mailstream.settings import Settings
 from mailstream.status import Status
-from mailstream.topics import Naming, Topic
+from mailstream.topics import Topic
 from tests.support.eventually import eventually
 from tests.support.mail_system import KEY, MailSystem
 from tests.support.nursery import Child, Nursery
 from tests.support.processes import Programs
 from tests.support.unchecked_worker import UNCHECKED
+from tests.support.unwilling_topic import takes_no_writes, takes_writes
 from tests.support.whole_topic import whole_topic
 
 READY_SECONDS = 40
@@ -63,7 +61,7 @@ async def test_a_cancel_that_is_durable_before_a_worker_starts_wins(
         ids = [system.ask(send_at=due.isoformat()) for _ in range(8)]
         await eventually(lambda: statuses(system, ids) == {"QUEUED"}, within_seconds=10, waiting_for="QUEUED")
         worker.kill()
-        await system.publish(3000)  # they stand before the cancels, and nobody reads them
+        await system.publish(3000)  # they stand before the cancels, unread
         await asyncio.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))
         assert await cancelled(system, ids) == {202}
 
@@ -128,19 +126,11 @@ async def cancelled(system: MailSystem, ids: list[str]) -> set[int]:
 @contextmanager
 def refusing(settings: Settings, topic: Topic) -> Iterator[None]:
     """The topic takes no records: what a cluster does that has too few replicas left."""
-    admin = client.admin(settings)
-    usual = dict(topic.config).get("max.message.bytes", "1048588")
-    set_largest(admin, Naming(settings.topic_prefix).of(topic), "200")
+    brokers = client.admin(settings)
+    takes_no_writes(settings, topic)
     try:
         yield
     finally:
-        set_largest(admin, Naming(settings.topic_prefix).of(topic), usual)
-        while any(finding.difference for finding in check.inspect(admin, settings)):
+        takes_writes(settings, topic)
+        while any(finding.difference for finding in check.inspect(brokers, settings)):
             time.sleep(0.05)  # the broker answers with the old value for a moment, and then no worker starts
-
-
-def set_largest(admin: AdminClient, topic: str, size: str) -> None:
-    entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
-    wanted = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    for done in admin.incremental_alter_configs([wanted]).values():
-        done.result(10)

@@ -45,7 +45,7 @@ class Blow:
 
     @property
     def stops_all(self) -> bool:
-        """Whether nothing can be claimed while it lasts, whoever is alive."""
+        """Whether nothing can be claimed while it lasts, by any worker."""
         if self.kind is FaultKind.TOPIC_REFUSES:
             return self.target in _NEEDED
         return self.kind in (FaultKind.BROKER_DOWN, FaultKind.ALL_DOWN)

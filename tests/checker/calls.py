@@ -89,7 +89,7 @@ def i3_as_often_as_the_caller_chose(history: History) -> Said:
         if id_ not in history.requests:
             yield Unjudged("I3", id_, "its request is not in the log, so what its caller chose is unknown")
         elif OnAmbiguous.RESEND not in _chosen(history, id_, resend.at):
-            yield Finding("I3", id_, f"attempt {resend.claim.attempt} is a resend that nobody chose")
+            yield Finding("I3", id_, f"attempt {resend.claim.attempt} is a resend that was not chosen")
 
 
 def _chosen(history: History, id_: str, before: float) -> set[OnAmbiguous]:

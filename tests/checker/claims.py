@@ -131,11 +131,7 @@ class Life:
         if (
             attempt is None
             or not attempt.is_call
-            or (said.attempt, said.worker)
-            != (
-                attempt.claim.attempt,
-                attempt.claim.worker,
-            )
+            or (said.attempt, said.worker) != (attempt.claim.attempt, attempt.claim.worker)
         ):
             self.without_say.append(said)  # only who claimed knows what it did
             return

@@ -20,7 +20,7 @@ LONGEST_NAME = 255
 
 
 def unjustified(history: History) -> Said:
-    """Dead letters that nobody planted, of records that could have been taken."""
+    """Dead letters that were not planted, of records that could have been taken."""
     planted = {(poison.partition, poison.offset) for poison in history.planted}
     records = {(r.partition, r.offset): r for r in history.in_log_order("email.requested")}
     for place, letters in sorted(history.dead_letters.items()):

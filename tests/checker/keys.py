@@ -1,4 +1,4 @@
-"""I15: one idempotency key, one email. The same body gives the same id; another body is refused, whoever is asked."""
+"""I15: one idempotency key, one email. The same body gives the same id; another body is refused, by every replica."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -112,7 +112,7 @@ def _of_batches(key: str, asks: list[Ask]) -> Said:
 
 
 def _one_mail_each(key: str, asks: list[Ask]) -> Said:
-    """Permissive, in any order and number of items: nobody gets more mails under one key than one request named."""
+    """Permissive, in any order and number of items: no recipient gets more mails under one key than one request named."""
     most: dict[int, int] = defaultdict(int)
     ids: dict[int, set[str]] = defaultdict(set)
     for batch in {ask.batch for ask in asks}:

@@ -11,7 +11,7 @@ from tests.support.history_logs import Ask, Result
 
 
 def i1_nothing_is_lost(history: History) -> Said:
-    """Whatever got a 202 has a status; whatever else stands in ``email.requested`` has one, or a dead letter with cause."""
+    """All that got a 202 has a status; all else that stands in ``email.requested`` has one, or a dead letter with cause."""
     promised = history.promised
     for id_ in sorted(promised.keys() - history.requests.keys() - history.statuses.keys()):
         yield Finding("I1", id_, "was answered with 202, and no record asks for it")

@@ -114,7 +114,7 @@ def _silence(
 
 
 def _allowed(history: History, begins: float, until: float, members: frozenset[str]) -> float:
-    """The bound, from the last blow that unsettled the group; what never claimed is no member and unsettles nobody."""
+    """The bound, from the last blow that unsettled the group; what never claimed is no member and unsettles no group."""
     bound = _bound(history)
     last = begins
     for blow in history.blows:
@@ -191,7 +191,7 @@ def _waits(history: History) -> list[_Wait]:
 
 
 def _passed_over(history: History, waits: list[_Wait]) -> Said:
-    """Nobody is forgotten: what came due long after it does not go before it, unless its recipient has another mail."""
+    """No email is forgotten: what came due long after it does not go before it, unless its recipient has another mail."""
     by_queue, by_recipient = defaultdict[tuple[int, Lane], list[_Wait]](list), Counter(wait.recipient for wait in waits)
     for wait in waits:
         by_queue[wait.queue].append(wait)

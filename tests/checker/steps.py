@@ -11,7 +11,7 @@ from tests.support.history import History
 from tests.support.history_logs import Lookup
 
 _ENDINGS = {Status.CANCELLED, Status.EXPIRED, Status.SUPPRESSED, Status.FAILED, Status.UNCONFIRMED}
-#: What may follow at once (the table of statuses in README.md). Evidence of acceptance may come to whatever is not proven unsent.
+#: What may follow at once (the table of statuses in README.md). Evidence of acceptance may come to all that is not proven unsent.
 STEPS: Mapping[Status, frozenset[Status]] = {
     Status.QUEUED: frozenset({Status.QUEUED, Status.PROCESSING, *_ENDINGS, *ACCEPTED}),
     Status.PROCESSING: frozenset(

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 
 from mailstream import codec, topics
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
 from streams.core import intake
+from streams.records import as_received
 from tests.support import foreign
 from tests.support.records import records_in
 
@@ -65,15 +66,8 @@ def test_a_producer_with_another_hash_costs_one_hop_and_no_mail(settings: Settin
         assert ruling.partition == partition_of(recipient_hash(ruling.key.decode()), settings.partitions)
 
 
-def ruling_on(record: object, settings: Settings) -> intake.Ruling:
+def ruling_on(record: Message, settings: Settings) -> intake.Ruling:
     """What the worker makes of a record."""
     rules = intake.Rules(settings.partitions, settings.max_event_age, frozenset())
-    return intake.read(received(record), rules, now=received(record).timestamp_ms / 1000)
-
-
-def received(message: object) -> intake.Received:
-    assert hasattr(message, "topic")
-    return intake.Received(
-        message.topic(), message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(),
-        dict(message.headers() or []),
-    )  # fmt: skip
+    received = as_received(record)
+    return intake.read(received, rules, now=received.timestamp_ms / 1000)

@@ -47,7 +47,7 @@ async def test_a_partition_that_cannot_be_read_holds_up_its_own_emails_only(sett
     good = [Coordinates(position.partition, position.offset) for position in positions]
     silent = Coordinates(settings.partitions, 0)  # it comes later
     bodies = Bodies(settings, topic)
-    bodies.due_next = lambda: [silent]  # it is read with whatever is read
+    bodies.due_next = lambda: [silent]  # it is read along with the others
 
     wanted = [good[0], silent, silent, *good[1:]]
     found = await asyncio.gather(*(bodies.get(place) for place in wanted), return_exceptions=True)

@@ -1,4 +1,4 @@
-"""A service that asks for emails, changes its mind and looks, over HTTP, at whichever replica it is told."""
+"""A service that asks for emails, changes its mind and looks, over HTTP, at the replica that it is told."""
 
 import contextlib
 import hashlib

@@ -101,7 +101,7 @@ def hear(scene: Scene, id_: str, event: str, *, at: float, **more: Any) -> Provi
 
 
 def say(scene: Scene, id_: str, kind: ControlKind, *, at: float, **more: Any) -> Record:
-    """Somebody asks for a change of an email; no worker has taken it."""
+    """A change of an email is asked for; no worker has taken it."""
     return scene.append(
         topics.REQUESTED.name, scene.partition_of(id_), at, Control(kind=kind, id=id_, by="ops", **more)
     )

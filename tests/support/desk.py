@@ -3,14 +3,19 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import faust
 
 from mailstream import codec
 from mailstream.clock import SystemClock
 from mailstream.errors import NotPublished
+from mailstream.settings import Settings
 from mailstream.status import EmailStatus
+from streams.accept import Accept
 from streams.claim_log import ClaimLog
+from streams.controls import Controls
+from streams.core.groups import Groups
 from streams.projection import Projection
 from streams.table import StatusTable
 from tests.support.builders import HOME, PARTITIONS
@@ -85,6 +90,27 @@ class Desk:
         """The log brings this record, ours or another worker's."""
         self.projection.attempt(HOME, self._offset, codec.encode(record))
         self._offset += 1
+
+
+def accept_at(desk: Desk, tasks: list["asyncio.Future[None]"]) -> Accept:
+    """What takes requests and controls at this desk; its work goes into ``tasks``. No sender is there to ask."""
+    groups, clock = Groups(), SystemClock()
+    controls = Controls(
+        desk.table, desk.projection, desk.log, clock,
+        give_back=Mock(return_value=False), resend=Mock(), bar=Mock(), unbar=Mock(), groups=groups,
+    )  # fmt: skip
+    return Accept(
+        Settings(partitions=PARTITIONS, _env_file=None),
+        publisher=desk,  # type: ignore[arg-type]
+        table=desk.table,
+        projection=desk.projection,
+        bodies=Mock(),
+        rendering=Mock(),
+        controls=controls,
+        groups=groups,
+        clock=clock,
+        spawn=lambda work: tasks.append(asyncio.ensure_future(work)),
+    )
 
 
 async def turns() -> None:

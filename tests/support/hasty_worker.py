@@ -10,7 +10,7 @@ from streams.guards import GuardedApp
 
 
 async def commit_what_was_read(self: GuardedApp, consumer: Any, seconds: float) -> None:
-    """Commit up to the newest record of each partition, whatever became of it."""
+    """Commit up to the newest record of each partition, settled or not."""
     read = {tp: last + 1 for tp in consumer.assignment() if (last := self.acks.last(tp)) is not None}
     if read:
         await consumer._commit(read)

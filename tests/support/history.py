@@ -66,7 +66,7 @@ class History:
     def requests(self) -> dict[str, list[tuple[Record, EmailRequest]]]:
         """Each email id to the records that ask for it, in log order: its own, and batches that name it."""
         found: dict[str, list[tuple[Record, EmailRequest]]] = defaultdict(list)
-        for record in self._of(topics.REQUESTED.name):
+        for record in self.in_log_order(topics.REQUESTED.name):
             for id_, request in self.asked_in(record):
                 if id_ is not None:
                     found[id_].append((record, request))
@@ -83,12 +83,12 @@ class History:
     @cached_property
     def controls(self) -> dict[str, list[tuple[Record, Control]]]:
         """Each email id to the words about it in ``email.requested``, in log order."""
-        return _by_id(self._of(topics.REQUESTED.name), Control)
+        return _by_id(self.in_log_order(topics.REQUESTED.name), Control)
 
     @cached_property
     def events(self) -> dict[str, list[tuple[Record, ProviderEvent]]]:
         """Each email id to what the provider's webhook told about it."""
-        return {id_: all_ for id_, all_ in _by_id(self._of(topics.EVENTS.name), ProviderEvent).items() if id_}
+        return {id_: all_ for id_, all_ in _by_id(self.in_log_order(topics.EVENTS.name), ProviderEvent).items() if id_}
 
     @cached_property
     def lives(self) -> dict[str, Life]:
@@ -111,7 +111,7 @@ class History:
 
     @cached_property
     def real_calls(self) -> dict[str, list[Call]]:
-        """Each email id to its calls, in order of time; probes are nobody's."""
+        """Each email id to its calls, in order of time; probes belong to none."""
         found: dict[str, list[Call]] = defaultdict(list)
         for call in sorted(self.calls, key=lambda call: call.at):
             if call.id is not None and (not call.is_sandbox or self._is_test(call.id)):
@@ -142,12 +142,12 @@ class History:
     @cached_property
     def statuses(self) -> dict[str, list[tuple[Record, EmailStatus]]]:
         """Each email id to its published statuses, in log order."""
-        return _by_id(self._of(topics.STATUS.name), EmailStatus)
+        return _by_id(self.in_log_order(topics.STATUS.name), EmailStatus)
 
     @cached_property
     def attempts(self) -> dict[str, list[tuple[Record, Any]]]:
         """Each email id to the records of ``email.attempts`` about it, in log order."""
-        return _by_id(self._of(topics.ATTEMPTS.name), ATTEMPTS)
+        return _by_id(self.in_log_order(topics.ATTEMPTS.name), ATTEMPTS)
 
     @cached_property
     def final(self) -> dict[str, EmailStatus]:
@@ -172,7 +172,7 @@ class History:
     def dead_letters(self) -> dict[tuple[int, int], list[tuple[Record, str]]]:
         """(partition, offset) in ``email.requested`` to its dead letters and their reasons."""
         found: dict[tuple[int, int], list[tuple[Record, str]]] = defaultdict(list)
-        for record in self._of(topics.REJECTED.name):
+        for record in self.in_log_order(topics.REJECTED.name):
             headers = {name: value.decode() for name, value in record.headers.items()}
             if headers.get("dlt-original-topic", "").endswith(topics.REQUESTED.name):
                 place = int(headers["dlt-original-partition"]), int(headers["dlt-original-offset"])
@@ -181,7 +181,7 @@ class History:
 
     def in_log_order(self, topic: str) -> list[Record]:
         """The records of a topic, partition by partition."""
-        return self._of(topic)
+        return self._by_topic.get(topic, [])
 
     @cached_property
     def _by_topic(self) -> dict[str, list[Record]]:
@@ -191,9 +191,6 @@ class History:
         for records in found.values():
             records.sort(key=lambda record: (record.partition, record.offset))
         return dict(found)
-
-    def _of(self, topic: str) -> list[Record]:
-        return self._by_topic.get(topic, [])
 
     def _is_test(self, id_: str) -> bool:
         return any(request.test for _, request in self.requests.get(id_, ()))

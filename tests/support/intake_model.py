@@ -229,7 +229,7 @@ def _wrong_call(state: State, worker: Worker, story: Story) -> str:
 
 
 def _steps_with_a_call(state: State, worker: Worker) -> Iterator[Step]:
-    """A claim may always be answered, whatever room the log has. What a late answer does is the claim model's."""
+    """A claim may always be answered, also when the log is full. What a late answer does is the claim model's."""
     if worker.won >= 0:
         free, accepted = worker._replace(won=-1), {"accepted": state.accepted + 1}
         yield "call, taken", free, _said(state, Kind.ACCEPTED, worker.won) | accepted

@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 REQUEST, BATCH, OTHER_BATCH = Entry(Asks.REQUEST, 1), Entry(Asks.BATCH, 1), Entry(Asks.BATCH, 2)
-OTHER_REQUEST = Entry(Asks.REQUEST, 2)  #: of a producer that asks nobody before it writes
+OTHER_REQUEST = Entry(Asks.REQUEST, 2)  #: of a producer that writes without a look
 CANCEL, RESCHEDULE = Entry(Asks.CANCEL), Entry(Asks.RESCHEDULE)
 
 

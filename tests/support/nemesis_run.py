@@ -153,7 +153,7 @@ async def nemesis_run(
 async def _users(
     settings: Settings, log: RunLog, urls: Mapping[str, str], dice: random.Random, acts: Mapping[str, float]
 ) -> AsyncIterator[None]:
-    """Users and an operator until the block ends; whoever was asked then still gets the time to answer."""
+    """Users and an operator until the block ends; requests that are under way then still get the time for their answer."""
     caller = ApiCaller(urls, log)
     traffic = Traffic(settings, log, urls, random.Random(dice.random()), acts)
     operator = Operator(settings, log, caller, random.Random(dice.random()))

@@ -1,4 +1,4 @@
-"""A batch is remembered for as long as one of its emails is, whatever brought them."""
+"""A batch is remembered for as long as one of its emails is, in every order of their records."""
 
 from datetime import UTC, datetime
 

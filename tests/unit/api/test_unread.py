@@ -1,4 +1,4 @@
-"""An id that was answered with 202 is never unknown in between, whatever is read first."""
+"""An id that was answered with 202 is never unknown in between, in every order of reading."""
 
 from collections import defaultdict
 from collections.abc import Callable

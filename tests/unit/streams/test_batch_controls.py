@@ -6,47 +6,27 @@ from dataclasses import replace
 from unittest.mock import AsyncMock, Mock
 
 from mailstream import codec
-from mailstream.clock import SystemClock
 from mailstream.log.publish import Position
 from mailstream.request import Batch, Control, ControlKind, Coordinates, EmailRequest
-from mailstream.settings import Settings
 from mailstream.status import Status
 from mailstream.topics import ATTEMPTS, REJECTED, REQUESTED
-from streams.accept import Accept
-from streams.controls import Controls
 from streams.core import intake
-from streams.core.groups import Groups
 from streams.core.unfold import Unfold
 from tests.support.builders import HOME, ID, PARTITIONS, a_control, a_record, a_request, later
-from tests.support.desk import STATUS, Desk, turns
+from tests.support.desk import STATUS, Desk, accept_at, turns
 
 PLACE = Coordinates(2, 5)
 RULES = intake.Rules(PARTITIONS, 7 * 86_400.0, frozenset())
 
 
 class Worker:
-    """A worker that has not read the batch, which lies in a partition of somebody else."""
+    """A worker that has not read the batch, which lies in another worker's partition."""
 
     def __init__(self, *, age_seconds: float = 0.0) -> None:
-        self.desk, groups, clock = Desk(), Groups(), SystemClock()
+        self.desk = Desk()
         self.done: list[int] = []
         self.tasks: list[asyncio.Future[None]] = []
-        controls = Controls(
-            self.desk.table, self.desk.projection, self.desk.log, clock,
-            give_back=Mock(return_value=False), resend=Mock(), bar=Mock(), unbar=Mock(), groups=groups,
-        )  # fmt: skip
-        self.accept = Accept(
-            Settings(partitions=PARTITIONS, _env_file=None),
-            publisher=self.desk,  # type: ignore[arg-type]
-            table=self.desk.table,
-            projection=self.desk.projection,
-            bodies=Mock(),
-            rendering=Mock(),
-            controls=controls,
-            groups=groups,
-            clock=clock,
-            spawn=lambda work: self.tasks.append(asyncio.ensure_future(work)),
-        )
+        self.accept = accept_at(self.desk, self.tasks)
         written_at = int((time.time() - age_seconds) * 1000)
         record = a_record(Batch(items=(a_request("bob@example.com"), a_request(id=ID))), partition=PLACE.partition)
         unfold = intake.read(replace(record, offset=PLACE.offset, timestamp_ms=written_at), RULES, time.time())

@@ -6,22 +6,17 @@ Each record is read twice, as after a rebalance in which its partition stays: th
 import asyncio
 import time
 from dataclasses import replace
-from unittest.mock import Mock
 
 from mailstream.clock import SystemClock
 from mailstream.request import Control, ControlKind, EmailRequest
-from mailstream.settings import Settings
 from mailstream.status import EmailStatus, Status
 from mailstream.topics import REJECTED
-from streams.accept import Accept
-from streams.controls import Controls
 from streams.core.acks import Acks
-from streams.core.groups import Groups
 from streams.core.intake import Received
 from streams.core.webhook_health import WebhookHealth
 from streams.feedback import Feedback
-from tests.support.builders import HOME, ID, PARTITIONS, a_control, a_record, a_request, a_status, an_event
-from tests.support.desk import STATUS, Desk, turns
+from tests.support.builders import HOME, ID, a_control, a_record, a_request, a_status, an_event
+from tests.support.desk import STATUS, Desk, accept_at, turns
 
 OFFSET = 7
 
@@ -31,25 +26,9 @@ class Worker:
 
     def __init__(self) -> None:
         self.desk, self.acks = Desk(), Acks[int]()
-        table, projection, groups, clock = self.desk.table, self.desk.projection, Groups(), SystemClock()
         self.tasks: list[asyncio.Future[None]] = []
-        controls = Controls(
-            table, projection, self.desk.log, clock,
-            give_back=Mock(return_value=False), resend=Mock(), bar=Mock(), unbar=Mock(), groups=groups,
-        )  # fmt: skip
-        self.accept = Accept(
-            Settings(partitions=PARTITIONS, _env_file=None),
-            publisher=self.desk,  # type: ignore[arg-type]
-            table=table,
-            projection=projection,
-            bodies=Mock(),
-            rendering=Mock(),
-            controls=controls,
-            groups=groups,
-            clock=clock,
-            spawn=lambda work: self.tasks.append(asyncio.ensure_future(work)),
-        )
-        self.feedback = Feedback(table, projection, WebhookHealth(), clock)
+        self.accept = accept_at(self.desk, self.tasks)
+        self.feedback = Feedback(self.desk.table, self.desk.projection, WebhookHealth(), SystemClock())
 
     async def read(self, record: EmailRequest | Control | bytes, **members: object) -> None:
         received = replace(a_record(record, offset=OFFSET, **members), timestamp_ms=int(time.time() * 1000))  # type: ignore[arg-type]
@@ -81,6 +60,14 @@ class Worker:
         return self.acks.committable().get(HOME)
 
 
+async def must_be_durable_first(worker: Worker) -> None:
+    """The record is acknowledged when the broker has the status, and not before."""
+    assert worker.may_commit is None
+    worker.desk.acknowledge(STATUS)
+    await turns()
+    assert worker.may_commit == OFFSET + 1
+
+
 async def test_a_request_that_is_known_but_not_durable_is_not_acknowledged() -> None:
     worker = Worker()
     await worker.read(a_request(id=ID))
@@ -89,11 +76,8 @@ async def test_a_request_that_is_known_but_not_durable_is_not_acknowledged() -> 
 
     await worker.read(a_request(id=ID))
 
-    assert worker.may_commit is None
     await asyncio.sleep(1.1)  # the write is repeated
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_its_copy_that_was_carried_forward() -> None:
@@ -102,10 +86,7 @@ async def test_nor_is_its_copy_that_was_carried_forward() -> None:
 
     await worker.read(a_request(id=ID), mailstream_carried=b"3")
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_a_rejected_record_whose_status_is_not_durable() -> None:
@@ -117,10 +98,7 @@ async def test_nor_is_a_rejected_record_whose_status_is_not_durable() -> None:
         await turns()
     assert worker.known().status is Status.REJECTED
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_evidence() -> None:
@@ -131,10 +109,7 @@ async def test_nor_is_evidence() -> None:
 
     await worker.read_event("delivered")
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_a_refused_control() -> None:
@@ -145,10 +120,7 @@ async def test_nor_is_a_refused_control() -> None:
 
     await worker.read(a_control())
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_nor_is_an_order_to_resend() -> None:
@@ -160,10 +132,7 @@ async def test_nor_is_an_order_to_resend() -> None:
 
     await worker.read(order)
 
-    assert worker.may_commit is None
-    worker.desk.acknowledge(STATUS)
-    await turns()
-    assert worker.may_commit == OFFSET + 1
+    await must_be_durable_first(worker)
 
 
 async def test_what_waits_for_a_partition_that_goes_is_never_acknowledged() -> None:

@@ -1,4 +1,4 @@
-"""A follower that ends is noticed at once: by the follower's own word, and by nobody's look."""
+"""A follower that ends is noticed at once: by the follower's own word, without a look."""
 
 import asyncio
 import time
@@ -115,7 +115,7 @@ async def test_a_worker_that_cannot_follow_the_suppressions_starts_no_call_any_m
     assert "nothing is lost" in str(why)
     assert await gate.passed(lambda: False) is None, "nothing is called any more"
     await app._on_partitions_assigned(set())
-    assert await gate.passed(lambda: False) is None, "whatever is assigned while it ends"
+    assert await gate.passed(lambda: False) is None, "also when partitions come while it ends"
     await suppressions.close()
 
 

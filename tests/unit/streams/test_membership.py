@@ -166,6 +166,6 @@ async def test_a_crash_of_any_part_of_faust_starts_nothing_new(tmp_path: Path) -
 
     assert app.is_draining
     await app._on_partitions_assigned(set())
-    assert app.is_draining, "whatever is assigned while it ends"
+    assert app.is_draining, "also when partitions come while it ends"
     assert app._commits is not None
     app._commits.cancel()

@@ -96,7 +96,7 @@ def late_scene(gap: float, late: Callable[[int], float]) -> Scene:
 
 @planted("I9", 5, 20, 60)
 def a_silence_in_which_others_are_killed(count: int) -> History:
-    """They never claimed, so their end unsettles nobody."""
+    """They never claimed, so their end unsettles no group."""
     return _silent(FaultKind.KILL, "worker-9", count)
 
 

@@ -1,4 +1,4 @@
-"""Whatever may happen to an email, the audit's fold gives the status that its worker publishes; and broken ones do not."""
+"""For all that may happen to an email the audit's fold gives the status that its worker publishes; and broken ones do not."""
 
 from collections.abc import Callable
 

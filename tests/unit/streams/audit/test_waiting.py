@@ -6,14 +6,13 @@ from itertools import product
 import pytest
 from msgspec import structs
 
-from mailstream import email_id, topics
+from mailstream import topics
 from mailstream.attempt import Instead, Outcome
 from mailstream.clock import moment
-from mailstream.recipient import canonical
-from mailstream.request import Address, Batch, ControlKind, EmailRequest
+from mailstream.request import ControlKind
 from mailstream.status import Status, rank_of
 from streams.audit.passed import Passed
-from streams.audit.report import Kind, Report
+from streams.audit.report import Kind
 from streams.core import fold
 from tests.support.audited import ALL, hear, say, verified
 from tests.support.histories import START, Scene, a_clean_scene
@@ -21,10 +20,6 @@ from tests.support.history_logs import Record
 
 #: Requests are passed; nothing behind the checkpoint or of the events is.
 NOTHING_FOLDED = Passed(requests=ALL.requests)
-
-
-def kinds(report: Report) -> dict[str, int]:
-    return dict(report.found)
 
 
 def sent() -> tuple[Scene, str]:
@@ -60,7 +55,7 @@ def test_an_event_that_was_passed_and_moved_nothing_is_a_finding() -> None:
 
     report = verified(scene, passed=ALL)
 
-    assert kinds(report) == {Kind.NOT_THE_FOLD: 1}
+    assert report.found == {Kind.NOT_THE_FOLD: 1}
     assert not report.waiting
 
 
@@ -69,7 +64,7 @@ def test_an_event_that_was_passed_is_owed_though_a_later_one_waits() -> None:
     hear(scene, id_, "delivered", at=40)
     hear(scene, id_, "open", at=41)
 
-    assert kinds(verified(scene, passed=ALL._replace(events=1))) == {Kind.NOT_THE_FOLD: 1}
+    assert verified(scene, passed=ALL._replace(events=1)).found == {Kind.NOT_THE_FOLD: 1}
 
 
 def test_a_claim_and_its_outcome_behind_the_checkpoint_wait_for_the_next_owner() -> None:
@@ -83,7 +78,7 @@ def test_a_claim_and_its_outcome_behind_the_checkpoint_wait_for_the_next_owner()
 
     assert waits.holds
     assert waits.behind == 1
-    assert kinds(owed) == kinds(half) == {Kind.NOT_THE_FOLD: 1}
+    assert owed.found == half.found == {Kind.NOT_THE_FOLD: 1}
 
 
 def test_each_topic_may_be_behind_by_itself() -> None:
@@ -118,7 +113,7 @@ def test_a_status_that_no_part_of_the_log_gives_is_a_lie_whatever_waits() -> Non
     liar = structs.replace(scene.known[id_], status=Status.SENT, rank=rank_of(Status.SENT, 1), final=True)
     scene.publish(liar, at=3)
 
-    assert kinds(verified(scene, passed=NOTHING_FOLDED)) == {Kind.NOT_THE_FOLD: 1}
+    assert verified(scene, passed=NOTHING_FOLDED).found == {Kind.NOT_THE_FOLD: 1}
 
 
 def a_request_without_a_status() -> tuple[Scene, Record]:
@@ -136,7 +131,7 @@ def test_a_request_waits_until_a_worker_has_passed_it() -> None:
 
     assert waits.holds
     assert waits.waiting["requests"] >= 1
-    assert kinds(owed) == {Kind.LOST: 1}
+    assert owed.found == {Kind.LOST: 1}
     assert f"email.requested {asked.partition}/{asked.offset}" in owed.findings[0].what
 
 
@@ -156,110 +151,9 @@ def test_a_refused_request_has_a_status_or_is_lost() -> None:
     )
     scene.publish(told, at=52)
 
-    assert kinds(lost) == {Kind.LOST: 1}
+    assert lost.found == {Kind.LOST: 1}
     assert "BAD_VALUE" in lost.findings[0].what
     assert verified(scene, passed=ALL).holds
-
-
-# -- batches ----------------------------------------------------------------------------------------------
-
-
-def a_batch(scene: Scene, *addresses: str) -> tuple[Record, list[EmailRequest]]:
-    """As the API writes it: each item has its id, and the sender of the account in ``from``."""
-    sender = Address("post@example.org")
-    items = [
-        EmailRequest(
-            to=Address(address), id=email_id.new(canonical(address)), from_=sender, subject="Hi", text="…", tenant="t"
-        )
-        for address in addresses
-    ]
-    return scene.append(topics.REQUESTED.name, 0, 50, Batch(items=tuple(items), id="b")), items
-
-
-def be_asked(scene: Scene, item: EmailRequest) -> Record:
-    assert item.id is not None
-    return scene.append(topics.REQUESTED.name, scene.partition_of(item.id), 51, item)
-
-
-def be_shown(scene: Scene, item: EmailRequest, asked: Record) -> None:
-    assert item.id is not None
-    queued = fold.queued(
-        item,
-        email_id=item.id,
-        recipient=item.id[3:11],
-        place=fold.Coordinates(asked.partition, asked.offset),
-        at=moment(asked.at),
-        on_ambiguous=fold.OnAmbiguous.HOLD,
-        writer="w/1",
-    )
-    scene.publish(queued, at=52)
-
-
-def test_items_of_a_batch_wait_with_it_and_are_lost_one_by_one_when_it_was_passed() -> None:
-    scene = a_clean_scene()
-    batch, items = a_batch(scene, "ada@example.com", "bob@example.com", "cleo@example.com")
-    be_shown(scene, items[0], be_asked(scene, items[0]))
-
-    waits = verified(scene, passed=ALL._replace(requests=batch.offset))
-    owed = verified(scene, passed=ALL)
-
-    assert waits.holds, waits.findings
-    assert waits.waiting["batches"] == 1
-    assert [finding.about for finding in owed.findings] == [items[1].id, items[2].id]
-    assert kinds(owed) == {Kind.LOST: 2}
-    assert f"the batch at email.requested 0/{batch.offset}" in owed.findings[0].what
-
-
-def test_an_item_with_a_record_of_its_own_is_judged_by_that() -> None:
-    scene = a_clean_scene()
-    _, (item,) = a_batch(scene, "ada@example.com")
-    asked = be_asked(scene, item)
-
-    waits = verified(scene, passed=ALL._replace(requests=asked.offset))
-    owed = verified(scene, passed=ALL)
-
-    assert waits.holds, waits.findings
-    assert [finding.about for finding in owed.findings] == [item.id], "told once"
-
-
-def test_items_of_a_batch_that_was_refused_whole_are_named() -> None:
-    """As a worker without SENDER did it, after another had unfolded the half."""
-    scene = a_clean_scene()
-    batch, items = a_batch(scene, "ada@example.com", "bob@example.com")
-    be_shown(scene, items[0], be_asked(scene, items[0]))
-    scene.dead_letter(batch, "SENDER_NOT_ALLOWED", at=53)
-
-    report = verified(scene, passed=ALL)
-
-    assert [finding.about for finding in report.findings] == [items[1].id]
-    assert "SENDER_NOT_ALLOWED" in report.findings[0].what
-
-
-def test_an_item_that_was_refused_and_shown_as_that_is_not_lost() -> None:
-    scene = a_clean_scene()
-    batch, (item,) = a_batch(scene, "ada@example.com")
-    scene.dead_letter(batch, "SENDER_NOT_ALLOWED", at=53)
-    assert item.id is not None
-    rejected = fold.rejected(
-        email_id=item.id,
-        recipient=item.id[3:11],
-        place=fold.Coordinates(0, batch.offset),
-        at=moment(START + 53),
-        reason="SENDER_NOT_ALLOWED",
-        detail="no",
-        writer="w/1",
-    )
-    scene.publish(rejected, at=54)
-
-    assert verified(scene, passed=ALL).holds
-
-
-def test_a_batch_that_was_asked_twice_is_one_promise() -> None:
-    scene = a_clean_scene()
-    batch, (_item,) = a_batch(scene, "ada@example.com")
-    scene.append(topics.REQUESTED.name, 0, 60, batch.value)
-
-    assert kinds(verified(scene, passed=ALL)) == {Kind.LOST: 1}
 
 
 # -- controls ---------------------------------------------------------------------------------------------
@@ -275,7 +169,7 @@ def test_a_control_waits_until_a_worker_has_passed_it() -> None:
 
     assert waits.holds
     assert waits.waiting == Counter(controls=1)
-    assert kinds(owed) == {Kind.LOST: 1}
+    assert owed.found == {Kind.LOST: 1}
     assert f"the control at email.requested {cancel.partition}/{cancel.offset}" in owed.findings[0].what
 
 
@@ -285,7 +179,7 @@ def test_a_cancel_that_was_passed_and_did_not_stop_the_call_is_a_finding() -> No
     say(scene, id_, ControlKind.CANCEL, at=2)
     scene.send(id_, at=3)
 
-    assert kinds(verified(scene, passed=ALL)) == {Kind.LOST: 1}
+    assert verified(scene, passed=ALL).found == {Kind.LOST: 1}
 
 
 def test_a_control_that_came_when_all_was_over_and_stands_nowhere_is_no_loss() -> None:
@@ -341,27 +235,4 @@ def test_an_old_status_on_top_waits_for_the_next_owner_when_no_checkpoint_knows_
 
     assert waits.holds
     assert waits.behind == 1
-    assert kinds(owed) == {Kind.STALE: 1}
-
-
-def test_without_committed_offsets_the_order_of_the_requests_tells() -> None:
-    scene = Scene()
-    scene.ask("ada@example.com", at=1)
-    batch, (_, item) = a_batch(scene, "bob@example.com", "cleo@example.com")
-
-    waits = verified(scene)
-    scene.ask(_address_of(batch.partition), at=60)
-    owed = verified(scene)
-
-    assert waits.holds, waits.findings
-    assert waits.waiting == Counter(batches=1)
-    assert item.id in [finding.about for finding in owed.findings]
-
-
-def _address_of(partition: int) -> str:
-    scene = Scene()
-    return next(
-        f"{n}@example.com"
-        for n in range(100)
-        if scene.partition_of(email_id.new(canonical(f"{n}@example.com"))) == partition
-    )
+    assert owed.found == {Kind.STALE: 1}

@@ -317,7 +317,7 @@ def test_no_record_of_a_former_life_of_an_id_changes_anything(former: Life, life
 
 @given(lives(), st.data())
 def test_every_claim_of_an_emails_own_life_counts_as_before(life: Life, data: st.DataObject) -> None:
-    """It names what its status names, whatever was claimed, lost, carried or told on the way."""
+    """It names what its status names, with every claim, loss, copy and word on the way."""
     status = a_status()
     for record in life.log:
         if data.draw(st.booleans()):
@@ -331,7 +331,7 @@ def test_every_claim_of_an_emails_own_life_counts_as_before(life: Life, data: st
 
 
 def test_an_email_that_was_born_from_a_repeat_keeps_the_claims_of_its_first_request() -> None:
-    """The first one is older than the topic keeps; which of the two the claim was made for nobody can say."""
+    """The first one is older than the topic keeps; which of the two the claim was made for cannot be told."""
     born = structs.replace(a_status(), order=50)
 
     claimed = fold.attempted(fold.reborn(born, a_claim(order=7)), a_claim(order=7))[1]
