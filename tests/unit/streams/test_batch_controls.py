@@ -128,6 +128,23 @@ async def test_what_was_unfolded_meanwhile_is_known_and_not_taken_again() -> Non
     assert [claim.control for claim in worker.desk.records()] == [7]
 
 
+async def test_every_reader_gives_the_email_the_same_order_whichever_of_its_own_records_it_takes_first() -> None:
+    """Two owners that do not know of each other each append one; the claims of both name the email's order."""
+    orders = set()
+    for own_record_in_turn, own_record_of_ours in ((None, 42), (None, 99), (42, 99), (30, 99)):
+        worker = Worker()
+        await worker.read(a_control(batch=PLACE), 7)
+        if own_record_in_turn is not None:
+            record = replace(a_record(a_request(id=ID)), offset=own_record_in_turn)
+            worker.accept.settle(replace(record, timestamp_ms=int(time.time() * 1000)), Mock())
+        await worker.own_record_is_at(own_record_of_ours)
+        status = worker.desk.table.get_status(ID)
+        assert status is not None
+        orders.add(status.order)
+
+    assert orders == {7}
+
+
 async def test_an_item_of_a_batch_that_is_refused_is_rejected_and_the_word_is_too_late() -> None:
     worker = Worker(age_seconds=8 * 86_400)
 
