@@ -24,6 +24,7 @@ from streams.batches import Batches
 from streams.bodies import Bodies
 from streams.controls import Controls
 from streams.core import fold, intake
+from streams.core.faults import Fault
 from streams.core.groups import Groups
 from streams.core.intake import (
     Asked,
@@ -131,15 +132,18 @@ class Accept:
                 asked = intake.with_fault(asked, Reason.TEMPLATE_FAILED, str(error))
         return intake.settle(asked, known)
 
-    def bear_again(self, record: Received) -> bool:
+    def bear_again(self, record: Received, refused: Fault | None) -> bool:
         """Remember an email as it was when its record was first taken; True: it was not known.
 
-        For a partition whose statuses are gone: nothing is written, no dead letter, no copy. What was too old when it
-        came was refused then; how old it is now says nothing about what became of it.
+        For a partition whose statuses are gone: nothing is written, no dead letter, no copy. ``refused``: why the record
+        became a dead letter, if it did: that stands, whatever would be said of it now. What was too old when it came was
+        refused then; how old it is now says nothing about what became of it.
         """
+        if refused is not None and refused[0] is Reason.ID_CONFLICT:
+            return False  # it was a repeat, and its email began with another record
         ruling: Ruling | New | Known | Carried = intake.read(record, self._rules, record.timestamp_ms / 1000)
         if isinstance(ruling, Asked):
-            ruling = self._settle_asked(ruling)
+            ruling = self._settle_asked(ruling if refused is None else intake.with_fault(ruling, *refused))
         match ruling:
             case New(asked):
                 self._table.put(self._first_status(asked), record.partition)
