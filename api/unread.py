@@ -168,9 +168,12 @@ class UnreadRequests:
         return None if entry is None else entry.brief(key)
 
     def batch_of(self, key: bytes) -> Coordinates | None:
-        """Where the strict batch stands by which alone the email is known: it has no record of its own yet."""
+        """Where the strict batch stands by which alone the email is known: it has no record of its own yet.
+
+        The same for a record in a wrong partition: its copy in the right one may still be to come.
+        """
         entry = self._entries.get(key)
-        return Coordinates(entry.partition, entry.offset) if entry is not None and entry.is_item else None
+        return Coordinates(entry.partition, entry.offset) if entry is not None and not entry.is_own else None
 
     def claimed(self, batch_id: str) -> str | None:
         """The fingerprint of the first record of a batch, while its emails may not be known yet."""

@@ -132,7 +132,7 @@ class Control(Struct, frozen=True, omit_defaults=True, kw_only=True):
     by: str = ""  #: who asks, by the name of the key or operator
     reason: str = ""
     tenant: str | None = None  #: when given, must be the email's
-    batch: Coordinates | None = None  #: the strict batch that asks for it, where the writer saw no record of its own
+    batch: Coordinates | None = None  #: what asks for it, if only a strict batch or a record in a wrong partition does
     send_at: datetime | None = None  #: reschedule: the new time
     to: str | None = None  #: resolve: SENT, UNCONFIRMED or RESEND
 

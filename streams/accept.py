@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from aiokafka import ConsumerRecord
+from msgspec import structs
 
 from mailstream import codec, sender
 from mailstream.clock import Clock, moment
@@ -23,6 +24,7 @@ from streams.batches import Batches
 from streams.bodies import Bodies
 from streams.controls import Controls
 from streams.core import fold, intake
+from streams.core.faults import Fault
 from streams.core.groups import Groups
 from streams.core.intake import (
     Asked,
@@ -88,6 +90,9 @@ class Accept:
         self._publisher, self._table, self._projection = publisher, table, projection
         self._bodies, self._rendering, self._controls = bodies, rendering, controls
         self._groups, self._clock, self._spawn = groups, clock, spawn
+        self._named: dict[
+            str, int
+        ] = {}  #: emails in a batch, not born yet, and the first control record that names them
 
     def settle(self, record: Received, done: Done) -> None:
         """Begin what the record asks for. Never raises for anything that the record holds."""
@@ -109,6 +114,8 @@ class Accept:
             case Astray(partition, key, value):
                 self._spawn(self._move(partition, key, value, record, done))
             case Controlled(_, control):
+                if control.batch is not None and self._table.get_status(control.id) is None:
+                    self._named.setdefault(control.id, record.offset)
                 self._spawn(self._control(ruling, control.id, done))
             case Unfold():
                 self._spawn(self._unfold(ruling, done))
@@ -125,15 +132,18 @@ class Accept:
                 asked = intake.with_fault(asked, Reason.TEMPLATE_FAILED, str(error))
         return intake.settle(asked, known)
 
-    def bear_again(self, record: Received) -> bool:
+    def bear_again(self, record: Received, refused: Fault | None) -> bool:
         """Remember an email as it was when its record was first taken; True: it was not known.
 
-        For a partition whose statuses are gone: nothing is written, no dead letter, no copy. What was too old when it
-        came was refused then; how old it is now says nothing about what became of it.
+        For a partition whose statuses are gone: nothing is written, no dead letter, no copy. ``refused``: why the record
+        became a dead letter, if it did: that stands, whatever would be said of it now. What was too old when it came was
+        refused then; how old it is now says nothing about what became of it.
         """
+        if refused is not None and refused[0] is Reason.ID_CONFLICT:
+            return False  # it was a repeat, and its email began with another record
         ruling: Ruling | New | Known | Carried = intake.read(record, self._rules, record.timestamp_ms / 1000)
         if isinstance(ruling, Asked):
-            ruling = self._settle_asked(ruling)
+            ruling = self._settle_asked(ruling if refused is None else intake.with_fault(ruling, *refused))
         match ruling:
             case New(asked):
                 self._table.put(self._first_status(asked), record.partition)
@@ -160,6 +170,9 @@ class Accept:
             writer=self._projection.writer,
             due_at=self._groups.due(asked.request, moment(at_ms / 1000)),
         )
+        if (named_at := self._named.get(asked.id)) is not None and named_at < status.order:
+            # which of its own records is taken first depends on who reads; what its claims name must not
+            status = structs.replace(status, order=named_at)
         if asked.is_carried:  # its first record is gone, and with it the body there
             status = self._with_copy(status, record)
         if record.partition in self._table.owned():
@@ -230,11 +243,15 @@ class Accept:
 
     async def _control(self, ruling: Controlled, email_id: str, done: Done) -> None:
         record, control = ruling.received, ruling.control
-        if self._table.get_status(email_id) is None and control.batch is not None:
-            first = partial(self._take_from_batch, ruling, done)
-            await self._controls.decide(control, record.partition, record.offset, done, first=first)
-        elif await self._has_email(ruling, done):
-            await self._controls.decide(control, record.partition, record.offset, done)
+        try:
+            if self._table.get_status(email_id) is None and control.batch is not None:
+                first = partial(self._take_from_batch, ruling, done)
+                await self._controls.decide(control, record.partition, record.offset, done, first=first)
+            elif await self._has_email(ruling, done):
+                await self._controls.decide(control, record.partition, record.offset, done)
+        finally:
+            if self._named.get(email_id) == record.offset:
+                del self._named[email_id]
 
     async def _has_email(self, ruling: Controlled, done: Done) -> bool:
         """Whether the control record is about an email that it may speak of; else it is a dead letter."""

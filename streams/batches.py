@@ -1,17 +1,21 @@
-"""Strict batches as they stand in ``email.requested``, for a control that comes before its email's own record."""
+"""Strict batches as they stand in ``email.requested``, for a control that comes before its email's own record.
+
+A request in a wrong partition is a batch of one: its own record is the copy in the right one.
+"""
 
 import asyncio
 
 import structlog
 from confluent_kafka import Message
 
+from mailstream import codec
 from mailstream.clock import Clock
 from mailstream.errors import NoKafka
 from mailstream.log.read import Reader
 from mailstream.request import Coordinates
 from mailstream.settings import Settings
 from streams.core import intake
-from streams.core.intake import Rules
+from streams.core.intake import Astray, Rules
 from streams.core.unfold import Item, Unfold
 from streams.records import as_received
 
@@ -49,8 +53,12 @@ class Batches:
                 continue
             if message is None:
                 return None
-            ruling = intake.read(as_received(message), self._rules, self._clock.now())
-            return ruling if isinstance(ruling, Unfold) else None
+            match intake.read(as_received(message), self._rules, self._clock.now()):
+                case Unfold() as batch:
+                    return batch
+                case Astray(partition, key, value):
+                    return Unfold(place, (Item(codec.named_in(value).id, partition, key, value),))
+            return None
 
     def _read(self, place: Coordinates) -> Message | None:
         """The record, if it is there. Raises NoKafka. Runs on a thread."""

@@ -7,7 +7,7 @@ an email as waiting that was called long ago.
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
 import structlog
@@ -16,6 +16,7 @@ from msgspec import structs
 
 from mailstream import topics
 from mailstream.clock import Clock
+from mailstream.dead_letter import Reason
 from mailstream.errors import NotCaughtUp
 from mailstream.log import check, client
 from mailstream.log.publish import Publisher
@@ -24,6 +25,7 @@ from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 from mailstream.topics import Naming, Topic
 from streams.accept import Accept
+from streams.core.faults import Fault
 from streams.core.intake import Received
 from streams.feedback import Feedback
 from streams.records import as_received
@@ -33,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 500  #: records between two turns of the loop
 LOOK_SECONDS = 0.05
+_REASONS = frozenset(Reason)
 
 
 class Rebuild:
@@ -55,20 +58,21 @@ class Rebuild:
     async def requests(self, partitions: Iterable[int]) -> None:
         """Every email is born again that was asked for, whether its offset was committed or not.
 
-        One is left out that is older than the oldest kept record of ``email.attempts`` and than the topic's retention:
+        What was refused then stays refused: it may have been asked for again under another id. One is left out that is older than the oldest kept record of ``email.attempts`` and than the topic's retention:
         what is known of its attempts may have been deleted. Raises NotCaughtUp.
         """
         oldest = self._clock.now() - await asyncio.to_thread(self._retention)
         for partition in partitions:
             self._begins[partition] = begin = await self._begin_of_attempts(partition)
+            refused = await self._refused(partition)
             born = forgotten = 0
 
-            def bear(record: Received, begin: float = begin) -> None:
+            def bear(record: Received, begin: float = begin, refused: Mapping[int, Fault] = refused) -> None:
                 nonlocal born, forgotten
                 if record.timestamp_ms / 1000 < min(begin, oldest):
                     forgotten += 1
                 else:
-                    born += self._accept.bear_again(record)
+                    born += self._accept.bear_again(record, refused.get(record.offset))
 
             await self._read(topics.REQUESTED, partition, bear)
             log.warning(
@@ -101,6 +105,23 @@ class Rebuild:
         asked_at = status.request_at or status.created_at
         is_untouched = not (status.final or status.attempt or status.possible_duplicate)
         return is_untouched and asked_at.timestamp() < self._begins[partition]
+
+    async def _refused(self, partition: int) -> dict[int, Fault]:
+        """Offsets of the requests that became dead letters, and why."""
+        topic = self._naming.of(topics.REQUESTED).encode()
+        found: dict[int, Fault] = {}
+
+        def take(letter: Received) -> None:
+            said = letter.headers
+            reason, offset = (
+                said.get("mailstream-reason", b"").decode("utf-8", "replace"),
+                said.get("dlt-original-offset", b""),
+            )
+            if said.get("dlt-original-topic") == topic and reason in _REASONS and offset.isdigit():
+                found[int(offset)] = Reason(reason), said.get("mailstream-detail", b"").decode("utf-8", "replace")
+
+        await self._read(topics.REJECTED, partition, take)
+        return found
 
     def _retention(self) -> float:
         try:

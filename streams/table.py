@@ -162,10 +162,16 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         if (value := self._value_of(email_id)) is not None:
             self._write(email_id, value, partition, None)
 
-    def forget(self, email_id: str, partition: int) -> None:
-        """Write a tombstone: the email was final for STATUS_RETENTION."""
+    def forget(self, email_id: str, partition: int) -> bool:
+        """Write a tombstone: the email was final for STATUS_RETENTION. False: not now, as a write of it is under way.
+
+        Whoever waits for that write, the ack of a record, would never be told.
+        """
+        if email_id in self._unwritten:
+            return False
         self._forget(email_id)
         self._publisher.send(self._topic, None, key=email_id.encode(), partition=partition).add_done_callback(_seen)
+        return True
 
     def unwritten(self) -> int:
         """How many emails have a newest status that the broker has refused, and that is being repeated."""

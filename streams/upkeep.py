@@ -66,8 +66,8 @@ class Upkeep:
             if partition not in self._table.owned():
                 continue
             if not self._table.needs_body(status):
-                if self._clock.now() - status.updated_at.timestamp() > self._retention:
-                    self._table.forget(status.id, partition)
+                is_over = self._clock.now() - status.updated_at.timestamp() > self._retention
+                if is_over and self._table.forget(status.id, partition):
                     self._groups.forget(status.id)
                     forgotten += 1
             elif self._is_old(status):

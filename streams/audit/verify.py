@@ -81,8 +81,8 @@ def _judge_life(life: Life, found: PartitionLives, passed: int, report: Report) 
     if _waits(life.published) and place is not None and place.offset < found.requests_start:
         report.add(Kind.LOST, life.id, f"is {life.published.status}, and its request is no longer in the log")
     _judge_last(life, life.published, found, report)
-    _judge_controls(life, life.published, found, report)
     told = fold_of(life)
+    _judge_controls(life, max(life.published.control, told.status.control if told else -1), found, report)
     if told is None or not life.is_whole():
         report.not_judged += 1
         return
@@ -118,10 +118,13 @@ def _judge_last(life: Life, published: EmailStatus, found: PartitionLives, repor
         report.add(Kind.STALE, life.id, f"{last.status} of a former owner is on top of {published.status}")
 
 
-def _judge_controls(life: Life, published: EmailStatus, found: PartitionLives, report: Report) -> None:
-    """A control that was passed has won a claim, or stands refused in the status: each raises what it has decided."""
-    undecided = next((place for place in life.controls if place.offset > published.control), None)
-    if undecided is not None and (_waits(published) or _was_called_after(life, undecided)):
+def _judge_controls(life: Life, decided: int, found: PartitionLives, report: Report) -> None:
+    """A control that was passed has won a claim, or stands refused in the status: each raises what it has decided.
+
+    ``decided``: the highest one, by the status or by a claim that won: that is enough, and its status may come later.
+    """
+    undecided = next((place for place in life.controls if place.offset > decided), None)
+    if undecided is not None and (_waits(life.published) or _was_called_after(life, undecided)):
         where = f"{topics.REQUESTED.name} {found.partition}/{undecided.offset}"
         report.add(Kind.LOST, life.id, f"the control at {where} was passed by a worker, and nothing decided it")
 

@@ -140,6 +140,10 @@ def reborn(status: EmailStatus, record: AttemptRecord) -> EmailStatus:
     """
     if not isinstance(record, ClaimRecord):
         return status
+    if status.status is Status.REJECTED:  # by what templates and settings are now: what was claimed had been taken
+        status = structs.replace(
+            status, status=Status.QUEUED, final=False, rank=rank_of(Status.QUEUED, 0), provider=None
+        )
     if record.order is not None and record.order < status.order:
         status = structs.replace(status, order=record.order)
     if status.attempt or record.attempt == 1:

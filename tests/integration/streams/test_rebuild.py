@@ -10,11 +10,13 @@ from msgspec import structs
 
 from mailstream import topics
 from mailstream.clock import moment
+from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.log import client
-from mailstream.log.publish import Publisher
+from mailstream.log.publish import Headers, Publisher
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 from mailstream.topics import Naming
+from streams.core.faults import Fault
 from streams.core.intake import Received
 from streams.rebuild import Rebuild
 from tests.support.builders import a_status
@@ -31,8 +33,8 @@ class Log:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.naming, self.publisher = settings, Naming(settings.topic_prefix), Publisher(settings)
 
-    async def append(self, topic: topics.Topic, value: bytes) -> None:
-        await self.publisher.publish(self.naming.of(topic), value, key=b"k", partition=PARTITION)
+    async def append(self, topic: topics.Topic, value: bytes, headers: Headers = ()) -> None:
+        await self.publisher.publish(self.naming.of(topic), value, key=b"k", partition=PARTITION, headers=headers)
         await asyncio.sleep(0.01)  # no two of them have the same stamp
 
     async def delete_attempts(self, end: int) -> None:
@@ -64,7 +66,7 @@ async def test_who_cannot_have_lost_an_attempt_to_retention_is_born_again(
         await log.delete_attempts(deleted)
     statuses: dict[bytes, EmailStatus] = {}
 
-    def bear_again(record: Received) -> bool:
+    def bear_again(record: Received, _: Fault | None) -> bool:
         assert record.value is not None
         statuses[record.value] = a_status_of(record)
         return True
@@ -85,6 +87,23 @@ async def test_who_cannot_have_lost_an_attempt_to_retention_is_born_again(
     shown = {call.args[0].id for call in table.put.call_args_list if call.args[0].possible_duplicate}
     assert shown == {statuses[name].id for name in marked}
     assert table.rewrite.call_count == len(born) - len(marked), "the others are shown as they are"
+    await log.publisher.close()
+
+
+async def test_what_had_become_a_dead_letter_is_told_so(settings: Settings) -> None:
+    log, told = Log(settings), []
+    for value in (BEFORE, AFTER):
+        await log.append(topics.REQUESTED, value)
+    for topic, offset in ((log.naming.of(topics.REQUESTED), 1), (log.naming.of(topics.EVENTS), 0)):
+        letter = DeadLetter(Reason.EVENT_TOO_OLD, "it was late", topic, PARTITION, offset, 0, b"k", AFTER)
+        await log.append(topics.REJECTED, AFTER, letter.headers())
+    accept = Mock(bear_again=lambda record, refused: told.append((record.value, refused)) or True)
+
+    await Rebuild(
+        settings, table=Mock(), accept=accept, feedback=Mock(), publisher=Mock(), clock=Mock(now=time.time)
+    ).requests([PARTITION])
+
+    assert told == [(BEFORE, None), (AFTER, (Reason.EVENT_TOO_OLD, "it was late"))]
     await log.publisher.close()
 
 

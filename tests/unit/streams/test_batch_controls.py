@@ -5,15 +5,20 @@ import time
 from dataclasses import replace
 from unittest.mock import AsyncMock, Mock
 
-from mailstream import codec
+from api.unread import UnreadRequests
+from mailstream import codec, email_id
+from mailstream.clock import SystemClock
 from mailstream.log.publish import Position
 from mailstream.request import Batch, Control, ControlKind, Coordinates, EmailRequest
+from mailstream.settings import Settings
 from mailstream.status import Status
 from mailstream.topics import ATTEMPTS, REJECTED, REQUESTED
+from streams.batches import Batches
 from streams.core import intake
 from streams.core.unfold import Unfold
-from tests.support.builders import HOME, ID, PARTITIONS, a_control, a_record, a_request, later
+from tests.support.builders import ADA, HOME, ID, PARTITIONS, a_control, a_record, a_request, later
 from tests.support.desk import STATUS, Desk, accept_at, turns
+from tests.support.eventually import eventually
 
 PLACE = Coordinates(2, 5)
 RULES = intake.Rules(PARTITIONS, 7 * 86_400.0, frozenset())
@@ -108,6 +113,23 @@ async def test_what_was_unfolded_meanwhile_is_known_and_not_taken_again() -> Non
     assert [claim.control for claim in worker.desk.records()] == [7]
 
 
+async def test_every_reader_gives_the_email_the_same_order_whichever_of_its_own_records_it_takes_first() -> None:
+    """Two owners that do not know of each other each append one; the claims of both name the email's order."""
+    orders = set()
+    for own_record_in_turn, own_record_of_ours in ((None, 42), (None, 99), (42, 99), (30, 99)):
+        worker = Worker()
+        await worker.read(a_control(batch=PLACE), 7)
+        if own_record_in_turn is not None:
+            record = replace(a_record(a_request(id=ID)), offset=own_record_in_turn)
+            worker.accept.settle(replace(record, timestamp_ms=int(time.time() * 1000)), Mock())
+        await worker.own_record_is_at(own_record_of_ours)
+        status = worker.desk.table.get_status(ID)
+        assert status is not None
+        orders.add(status.order)
+
+    assert orders == {7}
+
+
 async def test_an_item_of_a_batch_that_is_refused_is_rejected_and_the_word_is_too_late() -> None:
     worker = Worker(age_seconds=8 * 86_400)
 
@@ -136,3 +158,38 @@ async def test_a_batch_that_is_not_there_leaves_the_word_about_an_unknown_email(
     assert worker.topics() == [REJECTED.name]
     assert worker.done == [7]
     assert ATTEMPTS.name not in worker.topics()
+
+
+async def test_a_request_in_a_wrong_partition_is_found_as_a_batch_is() -> None:
+    """Its copy in the right partition may stand behind the control, or not at all yet."""
+    worker, wrong = Worker(), (HOME + 1) % PARTITIONS
+    asked = a_request(idempotency_key="k", source="shop")
+    email_id_ = email_id.derived("default", "shop", "k", ADA)
+    astray = Mock(
+        topic=lambda: REQUESTED.name,
+        partition=lambda: wrong,
+        offset=lambda: 3,
+        timestamp=lambda: (2, int(time.time() * 1000)),
+        key=lambda: ADA.encode(),
+        value=lambda: codec.encode(asked),
+        headers=lambda: [],
+    )
+    unread = UnreadRequests(REQUESTED.name, PARTITIONS, lambda _: False, Mock())
+    assert unread.apply(astray) == [email_id_.encode()]
+    named = unread.batch_of(email_id_.encode())
+    assert named == Coordinates(wrong, 3)
+    worker.accept._batches = Batches(
+        Settings(partitions=PARTITIONS, _env_file=None), REQUESTED.name, RULES, SystemClock()
+    )
+    worker.accept._batches._read = Mock(return_value=astray)  # type: ignore[method-assign]
+
+    await worker.read(a_control(id=email_id_, batch=named), 7)
+    await eventually(lambda: worker.topics() == [REQUESTED.name], waiting_for="its own record")
+    await worker.own_record_is_at(42)
+    await worker.acknowledge(STATUS)
+    await eventually(lambda: [claim.control for claim in worker.desk.records()] == [7], waiting_for="the claim")
+
+    status = worker.desk.table.get_status(email_id_)
+    assert status is not None
+    assert status.request == Coordinates(HOME, 42)
+    assert worker.done == []

@@ -71,6 +71,22 @@ async def test_but_not_after_the_partition_went_and_came_back(sent: "list[asynci
     assert not known.unwritten()
 
 
+async def test_an_email_is_not_forgotten_while_a_record_waits_for_its_status(
+    sent: "list[asyncio.Future[Any]]",
+) -> None:
+    """An old event about an old email: its offset is acked when the status is durable, which must still come."""
+    known, done = a_table(sent), Mock()
+    known.put(a_status(Status.DELIVERED, 1), HOME, done)
+
+    assert not known.forget(ID, HOME)
+    sent[0].set_result(None)
+    await turns()
+    assert known.forget(ID, HOME)
+
+    done.assert_called_once_with()
+    assert known.get_status(ID) is None
+
+
 # -- more statuses than memory has room for ------------------------------------------------------------------------
 
 
@@ -94,6 +110,7 @@ def a_full_table(cold: ColdStatuses) -> "tuple[StatusTable, list[Any]]":
 
     def post(topic: str, value: bytes, then: Callable[[Any], None], **members: Any) -> None:
         send(topic, value, **members)
+        then(None)
 
     made.set_up(Mock(send=send, post=post), "email.status", PARTITIONS, cold, most_hot=4)
     made.gain(HOME)

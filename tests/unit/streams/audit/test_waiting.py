@@ -182,6 +182,24 @@ def test_a_cancel_that_was_passed_and_did_not_stop_the_call_is_a_finding() -> No
     assert verified(scene, passed=ALL).found == {Kind.LOST: 1}
 
 
+def test_a_control_whose_claim_won_is_decided_though_no_status_says_so_yet() -> None:
+    """The claim is in the log, so the record is acked: killed before the status is written, the next owner folds it."""
+    scene = Scene()
+    id_ = scene.ask(at=1)
+    cancel = say(scene, id_, ControlKind.CANCEL, at=2)
+    queued = scene.known[id_]
+    scene.end(id_, Instead.CANCELLED, at=3, control=cancel.offset, by="ops")
+    scene.records = [r for r in scene.records if r.topic != topics.STATUS.name]
+    scene.publish(queued, at=4)
+
+    waits = verified(scene, passed=ALL._replace(attempts=0))
+    owed = verified(scene, passed=ALL)
+
+    assert waits.holds, waits.findings
+    assert waits.behind == 1
+    assert owed.found == {Kind.NOT_THE_FOLD: 1}
+
+
 def test_a_control_that_came_when_all_was_over_and_stands_nowhere_is_no_loss() -> None:
     scene, id_ = sent()
     say(scene, id_, ControlKind.CANCEL, at=30)

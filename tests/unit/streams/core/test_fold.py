@@ -340,6 +340,28 @@ def test_an_email_that_was_born_from_a_repeat_keeps_the_claims_of_its_first_requ
     assert folded([a_claim(order=7), an_outcome()], claimed).status is Status.SENT
 
 
+def test_an_email_that_was_claimed_had_been_taken_though_its_record_would_be_refused_now() -> None:
+    """A template or an allowed sender is gone since: made anew, the email may not be shown as never sent."""
+    status = fold.rejected(
+        email_id=ID,
+        recipient=ID[3:11],
+        place=Coordinates(HOME, 7),
+        at=NOW,
+        reason="TEMPLATE_FAILED",
+        detail="there is no such template",
+        writer="w",
+    )
+    for record, shown in (
+        (a_claim(order=7), Status.PROCESSING),
+        (a_hold(), Status.HELD),
+        (an_outcome(), Status.SENT),
+    ):
+        status = fold.attempted(fold.reborn(status, record), record)[1]
+        assert status.status is shown
+
+    assert status.provider == Provider(an_outcome().message_id, an_outcome().code, an_outcome().reason)
+
+
 @given(lives(), st.data())
 def test_reading_a_log_again_from_any_checkpoint_changes_nothing(life: Life, data: st.DataObject) -> None:
     """A new owner loads the status after k records and reads from the j-th on."""
