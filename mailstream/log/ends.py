@@ -77,7 +77,9 @@ class LogEnds:
             try:
                 asked = asyncio.gather(*(asyncio.wrap_future(answer) for answer in question().values()))
                 asked.add_done_callback(_seen)
-                return await asyncio.wait_for(asyncio.shield(asked), max(0.1, deadline - loop.time()))
+                # not wait_for: Python 3.11's swallows a cancellation that comes together with the answer
+                async with asyncio.timeout(max(0.1, deadline - loop.time())):
+                    return await asyncio.shield(asked)
             except TimeoutError:
                 raise NotCaughtUp("the brokers do not answer in time") from None
             except KafkaException as error:
