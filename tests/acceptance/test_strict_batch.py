@@ -122,6 +122,7 @@ async def test_the_last_item_of_a_batch_is_cancelled_at_once_while_a_worker_unfo
     assert reasons(system.settings) == {}
 
 
+@pytest.mark.long  # of the normal run's time; the parts of it are in tests/integration/api and tests/unit
 async def test_another_body_under_the_key_is_refused_after_all_was_sent_and_all_was_restarted(
     system: MailSystem, programs: Programs
 ) -> None:
@@ -155,6 +156,7 @@ async def test_another_body_under_the_key_is_refused_after_all_was_sent_and_all_
     assert reasons(system.settings) == {}
 
 
+@pytest.mark.long  # of the normal run's time; the parts of it are in tests/integration/api and tests/unit
 @pytest.mark.timeout(240)
 async def test_a_batch_that_is_refused_half_way_is_told_to_its_caller_and_can_be_asked_for_again(
     system: MailSystem, tmp_path: Path
