@@ -228,7 +228,7 @@ class Dispatch:
         before = self._table.get_status(email.id)
         attempt = before.attempt if before is not None and before.status is Status.HELD else None
         try:
-            await self._sending.send(email, started)
+            await self._sending.send(email, started, is_barred=self.is_barred)
         except (NotPublished, NotCaughtUp) as error:
             log.warning("not claimed, tried again", email=email.id, error=str(error))
             await self._clock.sleep(AGAIN_SECONDS)

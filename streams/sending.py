@@ -63,17 +63,20 @@ class Sending:
         self._recalled: set[str] = set()  #: of these, the ones that a cancel wants back
         self._dice = random.SystemRandom()
 
-    async def send(self, email: Waiting, started: Callable[[], None]) -> None:
+    async def send(self, email: Waiting, started: Callable[[], None], *, is_barred: Callable[[str], bool]) -> None:
         """Bring one email that is due as far as it goes now; ``started`` is called when its call starts.
 
-        Raises NotPublished, NotCaughtUp: nothing was called.
+        ``is_barred`` is asked right before the claim: its body may have been long in coming, and a control record or a
+        rebalance may have come meanwhile. Raises NotPublished, NotCaughtUp: nothing was called.
         """
         status = self._table.get_status(email.id)
         if status is None or status.status not in (Status.QUEUED, Status.RETRYING, Status.HELD):
             return
         mail, ending = await self._wanted(status)
+        if is_barred(email.id):
+            return
         if ending is not None:
-            # a HELD email that was to be resent may have been sent: nothing may say that it was not (amendment 3)
+            # a HELD email that was to be resent may have been sent: nothing may say that it was not
             instead = Instead.UNCONFIRMED if status.status is Status.HELD else ending[0]
             await self._claim_log.claim(status, email.partition, instead=instead, reason=ending[1])
             return

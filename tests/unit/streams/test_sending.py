@@ -59,7 +59,7 @@ async def test_a_marked_resend_is_not_called_when_evidence_of_the_first_call_com
     desk, line, provider = Desk(), Line(), Provider()
     status = desk.knows(structs.replace(a_status(Status.HELD, 1), held_at=NOW))
     sending = _sending(desk, line, provider)
-    under_way = asyncio.ensure_future(sending.send(waiting(status, HOME), lambda: None))
+    under_way = asyncio.ensure_future(sending.send(waiting(status, HOME), lambda: None, is_barred=lambda _: False))
     await turns()
     (claim,) = desk.records()
     desk.acknowledge(ATTEMPTS)
@@ -86,17 +86,39 @@ async def test_a_marked_resend_is_not_called_when_evidence_of_the_first_call_com
     assert _known(desk, status.id).status is Status.DELIVERED, "the release changes nothing"
 
 
+async def test_an_email_that_is_barred_while_its_body_is_read_is_not_claimed() -> None:
+    """A partition that is silent for long: the rebalance, or the cancel, comes while its body is waited for."""
+    desk, body, barred = Desk(), asyncio.Event(), set[str]()
+    status = desk.knows(a_status(Status.QUEUED))
+
+    async def read(_: object) -> bytes:
+        await body.wait()
+        return codec.encode(a_request())
+
+    sending = _sending(desk, Line(), Provider(), read=read)
+    under_way = asyncio.ensure_future(
+        sending.send(waiting(status, HOME), lambda: None, is_barred=lambda email_id: email_id in barred)
+    )
+    await turns()
+    barred.add(status.id)
+    body.set()
+
+    await asyncio.wait_for(under_way, 1)
+
+    assert desk.records() == []
+
+
 def _known(desk: Desk, id_: str) -> EmailStatus:
     status = desk.table.get_status(id_)
     assert status is not None
     return status
 
 
-def _sending(desk: Desk, line: Line, provider: Provider) -> Sending:
+def _sending(desk: Desk, line: Line, provider: Provider, *, read: Any = None) -> Sending:
     return Sending(
         some_settings("nobody:1"),
         table=desk.table,
-        bodies=Mock(get=AsyncMock(return_value=codec.encode(a_request()))),
+        bodies=Mock(get=read or AsyncMock(return_value=codec.encode(a_request()))),
         rendering=Mock(rendered=lambda request: request),
         suppressions=Mock(reason=lambda *_: None),
         groups=Mock(parts_of=lambda _: ()),
