@@ -90,9 +90,8 @@ class Accept:
         self._publisher, self._table, self._projection = publisher, table, projection
         self._bodies, self._rendering, self._controls = bodies, rendering, controls
         self._groups, self._clock, self._spawn = groups, clock, spawn
-        self._named: dict[
-            str, int
-        ] = {}  #: emails in a batch, not born yet, and the first control record that names them
+        #: Emails of batches that have no status yet, and the first control record that names each.
+        self._named: dict[str, int] = {}
 
     def settle(self, record: Received, done: Done) -> None:
         """Begin what the record asks for. Never raises for anything that the record holds."""
