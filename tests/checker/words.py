@@ -84,13 +84,16 @@ def _time_of(change: Attempt) -> float:
 def _of_record(history: History, id_: str, life: Life, record: Record, control: Control) -> Said:
     """Each control record ends as a winning claim that names it, or as a fact on the timeline that does."""
     won = [a for a in life.won if a.claim.instead in _CLAIMED[control.kind] and _names(a, record)]
+    if control.to == "RESEND" and any(a.is_behind_doubt and a.at >= record.at for a in life.calls):
+        # it came; how the email ended after it was not the operator's word, unless a claim says so
+        won = [a for a in won if a.claim.control == record.offset]
+        if not won:
+            return
     shown = history.final.get(id_)
     facts = [] if shown is None else [fact for fact in shown.timeline if fact.control == record.offset]
     refusals = [fact for fact in facts if fact.what is not None]
     if won:
         yield from _carried_out(id_, control, won[0])
-    elif control.to == "RESEND" and any(a.is_behind_doubt and a.at >= record.at for a in life.calls):
-        return
     elif shown is None:
         yield Unjudged("I14", id_, "a word about an email that has no status")
     elif refusals:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from mailstream.attempt import Instead
+from mailstream.attempt import Instead, Outcome
 from mailstream.clock import moment
 from mailstream.request import Batch, ControlKind
 from tests.support.histories import GAP, START, Scene, a_clean_scene
@@ -41,6 +41,18 @@ def an_operator_orders_a_resend() -> History:
     id_ = held(scene)
     scene.refuse(scene.control(id_, ControlKind.RESOLVE, at=50, to="RESEND"), "resend_ordered", at=51)
     scene.send(id_, at=52, possible_duplicate=True)
+    return scene.history()
+
+
+@fair(20, 900)
+def a_resend_that_was_ordered_and_stayed_in_doubt_too(seconds: float) -> History:
+    scene = Scene(Run(gap_seconds=GAP, hold_timeout_seconds=seconds))
+    id_ = held(scene)
+    scene.refuse(scene.control(id_, ControlKind.RESOLVE, at=50, to="RESEND"), "resend_ordered", at=51)
+    claim = scene.claim(id_, at=52, possible_duplicate=True)
+    scene.call(claim, at=52.1, accepted=False, answer="503")
+    scene.outcome(claim, Outcome.UNKNOWN, started=52.1, at=52.4)
+    scene.end(id_, Instead.UNCONFIRMED, at=52.5 + seconds)
     return scene.history()
 
 

@@ -6,12 +6,12 @@ from typing import Any
 from msgspec import structs
 
 from mailstream import email_id
-from mailstream.attempt import Instead
+from mailstream.attempt import Instead, Outcome
 from mailstream.clock import moment
 from mailstream.request import Batch, ControlKind, OnAmbiguous
 from mailstream.status import Status, rank_of
-from tests.support.histories import START, Scene, a_clean_scene
-from tests.support.history import History
+from tests.support.histories import GAP, START, Scene, a_clean_scene
+from tests.support.history import History, Run
 from tests.support.history_logs import Ask, FaultKind, Result, Word
 from tests.unit.support.planting import planted
 
@@ -110,6 +110,19 @@ def a_resend_that_was_ordered_and_never_came() -> History:
     id_ = held(scene)
     scene.refuse(scene.control(id_, ControlKind.RESOLVE, at=50, to="RESEND"), "resend_ordered", at=51)
     scene.end(id_, Instead.UNCONFIRMED, at=60)
+    return scene.history()
+
+
+@planted("I14")
+def a_resend_that_came_and_was_given_up_in_its_name() -> History:
+    scene = Scene(Run(gap_seconds=GAP, hold_timeout_seconds=900))
+    id_ = held(scene)
+    control = scene.control(id_, ControlKind.RESOLVE, at=50, to="RESEND")
+    scene.refuse(control, "resend_ordered", at=51)
+    claim = scene.claim(id_, at=52, possible_duplicate=True)
+    scene.call(claim, at=52.1, accepted=False, answer="503")
+    scene.outcome(claim, Outcome.UNKNOWN, started=52.1, at=52.4)
+    scene.end(id_, Instead.UNCONFIRMED, at=1200, control=control.offset)
     return scene.history()
 
 
