@@ -13,6 +13,7 @@ from cli.main import main
 from mailstream.attempt import OutcomeRecord
 from mailstream.status import EmailStatus
 from streams.claim_log import ClaimLog, Won
+from streams.sending import Sending
 
 claim, outcome, release = ClaimLog.claim, ClaimLog.outcome, ClaimLog.release
 unclaimed: dict[str, tuple[EmailStatus, int, dict[str, Any]]] = {}
@@ -42,6 +43,12 @@ async def forget(self: ClaimLog, won: Won, reason: str) -> None:
         await release(self, won, reason)
 
 
+def stands(self: Sending, won: Won) -> bool:
+    """The call is meant, whatever the log says: it has no claim yet."""
+    return True
+
+
 if __name__ == "__main__":
+    Sending._stands = stands  # type: ignore[method-assign]
     ClaimLog.claim, ClaimLog.outcome, ClaimLog.release = win_at_once, claim_then_tell, forget  # type: ignore[method-assign]
     main()
