@@ -13,6 +13,7 @@ from mode import CrashingSupervisor
 from mailstream import topics
 from mailstream.clock import Clock, SystemClock
 from mailstream.errors import LogLost, OffsetGap
+from mailstream.log.kafka import Kafka
 from mailstream.settings import Settings
 from mailstream.templates import Templates
 from mailstream.topics import GROUP_WORKER, Naming
@@ -36,6 +37,7 @@ class MailApp(GuardedApp):
     """The worker. Its parts are made in ``on_start``, inside the running loop."""
 
     clock: Clock
+    kafka: Kafka
     status_table: StatusTable
     request_retention: float  #: seconds that the broker keeps a record of email.requested
     rendering: Rendering
@@ -46,6 +48,7 @@ class MailApp(GuardedApp):
         """Make the parts, then let Faust join the group."""
         self.parts = Parts(
             self,
+            self.kafka,
             clock=self.clock,
             table=self.status_table,
             rendering=self.rendering,
@@ -94,14 +97,16 @@ class MailApp(GuardedApp):
             await asyncio.sleep(0.002)
 
 
-def create_app(settings: Settings, clock: Clock | None = None, *, request_retention: float = math.inf) -> MailApp:
+def create_app(
+    settings: Settings, clock: Clock | None = None, *, kafka: Kafka | None = None, request_retention: float = math.inf
+) -> MailApp:
     """The app with its topics, table and agents, not started.
 
     Raises TemplateError, WrongRules, WrongSettings with one line per mistake.
     """
     naming = Naming(settings.topic_prefix)
     app = make_app(settings, GROUP_WORKER, MailApp)
-    app.clock = clock or SystemClock()
+    app.clock, app.kafka = clock or SystemClock(), kafka or Kafka(settings)
     app.request_retention = request_retention
     app.rendering = Rendering(settings)
     app.rules = trigger_files.load(settings)

@@ -20,8 +20,8 @@ from faust.types import TP
 from mailstream import codec, topics
 from mailstream.email_id import is_email_id
 from mailstream.log.ends import LogEnds
-from mailstream.log.read import Reader, Span, total
-from mailstream.settings import Settings
+from mailstream.log.kafka import Kafka
+from mailstream.log.read import Span, total
 from mailstream.topics import GROUP_WORKER, Naming
 from streams.table import StatusTable
 
@@ -37,7 +37,7 @@ class Barrier:
 
     def __init__(
         self,
-        settings: Settings,
+        kafka: Kafka,
         table: StatusTable,
         ends: LogEnds,
         *,
@@ -45,11 +45,10 @@ class Barrier:
         unbar: Callable[[str], None],
         head: Callable[[TP], int | None],
     ) -> None:
-        naming = Naming(settings.topic_prefix)
-        self._settings, self._table, self._ends = settings, table, ends
+        self._kafka, self._table, self._ends = kafka, table, ends
         self._bar, self._unbar, self._head = bar, unbar, head
-        self._requested, self._events = naming.of(topics.REQUESTED), naming.of(topics.EVENTS)
-        self._group = naming.of(GROUP_WORKER)
+        self._requested, self._events = kafka.name_of(topics.REQUESTED), kafka.name_of(topics.EVENTS)
+        self._group = Naming(kafka.settings.topic_prefix).of(GROUP_WORKER)
         self._looked_to: dict[TP, int] = {}  #: of each owned partition: behind what was looked at
         self._unread: dict[TP, deque[tuple[int, str]]] = {}  #: offset and email, in log order
         self._left = 0  #: records that are still to be looked at
@@ -69,7 +68,7 @@ class Barrier:
         if not count:
             return
         self._left = count
-        with Reader(self._settings) as reader:
+        with self._kafka.reader() as reader:
             named = self._named(reader.records(*spans))
             while batch := await asyncio.to_thread(lambda: list(islice(named, AT_ONCE))):
                 self._left -= len(batch)

@@ -8,10 +8,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
+from mailstream import topics
 from mailstream.errors import NotCaughtUp
-from mailstream.settings import Settings
+from mailstream.log.body_reader import Found
+from mailstream.log.kafka import Kafka
 from mailstream.status import Coordinates
-from streams.body_reader import BodyReader, Found
 
 OVERHEAD_BYTES = 200  #: what Python needs around a body
 
@@ -19,15 +20,15 @@ OVERHEAD_BYTES = 200  #: what Python needs around a body
 class Bodies:
     """Values of request records by their coordinates."""
 
-    def __init__(self, settings: Settings, topic: str) -> None:
-        self._limit = settings.bodies_bytes
+    def __init__(self, kafka: Kafka) -> None:
+        self._limit = kafka.settings.bodies_bytes
         self._kept: OrderedDict[Coordinates, bytes] = OrderedDict()
         self._size = 0
-        self._reader = BodyReader(settings, topic, self._limit / 4)
+        self._reader = kafka.bodies(topics.REQUESTED, self._limit / 4)
         self._reading = asyncio.Lock()
         self._asked: set[Coordinates] = set()  #: emails that wait for their body
         self._silent: set[int] = set()  #: partitions that did not answer
-        self._reader_of_silent = BodyReader(settings, topic, self._limit / 4)
+        self._reader_of_silent = kafka.bodies(topics.REQUESTED, self._limit / 4)
         self._asking_silent = asyncio.Lock()
         self.due_next: Callable[[], Iterable[Coordinates]] = tuple  #: what will be asked for soon
 

@@ -13,12 +13,13 @@ import msgspec
 import structlog
 from confluent_kafka import Message
 
+from mailstream import topics
 from mailstream.email_id import partition_in
 from mailstream.errors import LogLost, NotCaughtUp
 from mailstream.log import tail
 from mailstream.log.ends import LogEnds
-from mailstream.log.tail import End, Tail
-from mailstream.settings import Settings
+from mailstream.log.kafka import Kafka
+from mailstream.log.tail import End
 from mailstream.status import EmailStatus
 from mailstream.topics import GROUP_CHECKPOINTS, Naming
 from streams.barrier import Barrier
@@ -43,10 +44,8 @@ class Ownership:
 
     def __init__(
         self,
-        settings: Settings,
+        kafka: Kafka,
         *,
-        attempts: str,
-        status: str,
         table: StatusTable,
         projection: Projection,
         rebuild: Rebuild,
@@ -56,8 +55,8 @@ class Ownership:
         lost: Callable[[set[int]], None],
         failed: Callable[[Exception], None],
     ) -> None:
-        self._attempts, self._status = attempts, status
-        self._group = Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS)
+        self._attempts, self._status = kafka.name_of(topics.ATTEMPTS), kafka.name_of(topics.STATUS)
+        self._group = Naming(kafka.settings.topic_prefix).of(GROUP_CHECKPOINTS)
         self._table, self._projection, self._rebuild = table, projection, rebuild
         self._ends, self._barrier = ends, barrier
         self._gained, self._lost = gained, lost
@@ -68,10 +67,10 @@ class Ownership:
         self._lowered: set[tuple[str, int]] = set()  #: while loading: emails whose last record is not their highest
         self._suspects: set[tuple[str, int]] = set()  #: while loading: last record foreign and behind the checkpoint
         self._marks: dict[int, Checkpoint] = {}
-        self._checkpoints = Checkpoints(settings, attempts)
+        self._checkpoints = Checkpoints(kafka)
         self._newest = 0  #: entries in the newest batch of the tail
-        self._tail = Tail(
-            settings, self._take, name="ownership", failed=failed, patience=self._patience, **tail.LITTLE_AHEAD
+        self._tail = kafka.tail(
+            self._take, name="ownership", failed=failed, patience=self._patience, **tail.LITTLE_AHEAD
         )
 
     async def warm_up(self) -> None:

@@ -13,8 +13,7 @@ from mailstream import topics
 from mailstream.clock import Clock
 from mailstream.email_id import partition_in
 from mailstream.log.brokers_clock import BrokersClock
-from mailstream.log.ends import LogEnds
-from mailstream.log.publish import Publisher
+from mailstream.log.kafka import Kafka
 from mailstream.status import Coordinates, EmailStatus, Status
 from mailstream.templates import Templates
 from mailstream.topics import Naming
@@ -72,6 +71,7 @@ class Parts:
     def __init__(
         self,
         app: GuardedApp,
+        kafka: Kafka,
         *,
         clock: Clock,
         table: StatusTable,
@@ -89,12 +89,11 @@ class Parts:
         self._change: asyncio.Future[None] | None = None  #: of the partitions, while one is under way
         self._is_closing = False
         self._partitions: frozenset[int] = frozenset()
-        self.topics_watch = TopicsWatch(settings, clock)
+        self.topics_watch = TopicsWatch(kafka, clock)
         self._generation = 0
         self._had_some = False  #: whether it owned partitions in that generation
         self.table = table
-        self.publisher = Publisher(
-            settings,
+        self.publisher = kafka.producer(
             failed=app.fail,
             message_seconds=min(10.0, settings.session_timeout / 3),
             # a claim may take a millisecond more; a request to the broker then holds several records
@@ -122,10 +121,10 @@ class Parts:
         )
         self.pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
         self.trouble, self.webhook_health = Trouble(), WebhookHealth()
-        self.bodies = Bodies(settings, naming.of(topics.REQUESTED))
+        self.bodies = Bodies(kafka)
         self.bodies.due_next = self._due_next
         self.groups = Groups()
-        self.suppressions = Suppressions(settings, naming.of(topics.SUPPRESSIONS), app.fail)
+        self.suppressions = Suppressions(kafka, app.fail)
         assert settings.sendgrid_api_key is not None
         assert settings.sender is not None
         self.provider: Provider = SendGrid(settings.sendgrid_url, settings.sendgrid_api_key, sender=settings.sender)
@@ -158,9 +157,9 @@ class Parts:
             closed=self.closed,
             failed=app.fail,
         )
-        ends = LogEnds(settings, seconds=STUCK_SECONDS)
+        ends = kafka.ends(seconds=STUCK_SECONDS)
         self.barrier = Barrier(
-            settings, self.table, ends, bar=self.dispatch.bar, unbar=self.dispatch.unbar, head=app.acks.head
+            kafka, self.table, ends, bar=self.dispatch.bar, unbar=self.dispatch.unbar, head=app.acks.head
         )
         self.holds = Holds(
             settings,
@@ -184,7 +183,7 @@ class Parts:
             groups=self.groups,
         )
         self.accept = Accept(
-            settings,
+            kafka,
             publisher=self.publisher,
             table=self.table,
             projection=self.projection,
@@ -209,7 +208,7 @@ class Parts:
             request_retention=request_retention,
         )
         rebuild = Rebuild(
-            settings,
+            kafka,
             table=self.table,
             accept=self.accept,
             feedback=self.feedback,
@@ -217,9 +216,7 @@ class Parts:
             clock=clock,
         )
         self.ownership = Ownership(
-            settings,
-            attempts=naming.of(topics.ATTEMPTS),
-            status=naming.of(topics.STATUS),
+            kafka,
             table=self.table,
             projection=self.projection,
             rebuild=rebuild,

@@ -10,6 +10,7 @@ import faust
 from mailstream import codec
 from mailstream.clock import SystemClock
 from mailstream.errors import NotPublished
+from mailstream.log.kafka import Kafka
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 from streams.accept import Accept
@@ -100,7 +101,7 @@ def accept_at(desk: Desk, tasks: list["asyncio.Future[None]"]) -> Accept:
         give_back=Mock(return_value=False), resend=Mock(), bar=Mock(), unbar=Mock(), groups=groups,
     )  # fmt: skip
     return Accept(
-        Settings(partitions=PARTITIONS, _env_file=None),
+        Kafka(Settings(partitions=PARTITIONS, _env_file=None)),
         publisher=desk,  # type: ignore[arg-type]
         table=desk.table,
         projection=desk.projection,

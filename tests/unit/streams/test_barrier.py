@@ -7,6 +7,7 @@ import pytest
 from faust.types import TP
 
 from mailstream import codec
+from mailstream.log.kafka import Kafka
 from mailstream.request import Batch, ControlKind
 from mailstream.topics import EVENTS, REQUESTED
 from streams import barrier as barrier_module
@@ -22,7 +23,7 @@ LIVE = {ID, OTHER}
 class Log:
     """Both topics, from what is committed to their ends, and a barrier before them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.records: dict[TP, list[Any]] = {self.tp(topic): [] for topic in (REQUESTED, EVENTS)}
         self.committed: dict[TP, int] = {}
         self.heads: dict[TP, int] = {}
@@ -39,9 +40,10 @@ class Log:
             last=lambda topic, _: ends_of(topic, lambda tp: len(self.records[tp])),
         )
         reader = Mock(__enter__=Mock(return_value=Mock(records=self._read)), __exit__=Mock())
-        monkeypatch.setattr(barrier_module, "Reader", Mock(return_value=reader))
+        kafka = Kafka(settings)
+        kafka.reader = lambda: reader  # type: ignore[method-assign]
         self.barrier = Barrier(
-            settings,
+            kafka,
             Mock(is_live=lambda email_id: email_id in LIVE),
             ends,
             bar=self.barred.append,
@@ -81,8 +83,8 @@ class Log:
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Log:
-    return Log(monkeypatch)
+def log() -> Log:
+    return Log()
 
 
 async def test_an_email_that_an_unread_control_names_is_barred_until_that_is_settled(log: Log) -> None:
