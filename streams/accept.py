@@ -176,7 +176,9 @@ class Accept:
         if asked.is_carried:  # its first record is gone, and with it the body there
             status = self._with_copy(status, record)
         if record.partition in self._table.owned():
-            self._groups.changed(status)  # at once: the next record may belong to the same window
+            self._groups.changed(
+                None, status, record.partition
+            )  # at once: the next record may belong to the same window
         return status
 
     def _queue(self, asked: Asked, done: Done) -> None:

@@ -1,4 +1,4 @@
-"""The Faust app of the worker: its agents and its table. What stands behind them is in ``parts.py``."""
+"""The Faust app of the worker: its agents and its table. What stands behind them is in ``wiring.py``."""
 
 import asyncio
 import math
@@ -23,9 +23,9 @@ from streams.core.acks import Slot
 from streams.core.intake import Received
 from streams.core.rules import Rules
 from streams.guards import GuardedApp, make_app
-from streams.parts import Parts
 from streams.rendering import Rendering
 from streams.table import StatusTable
+from streams.wiring import Wiring
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ RECORDS_A_TURN = 8  #: that an agent settles before others get the loop: under a
 
 
 class MailApp(GuardedApp):
-    """The worker. Its parts are made in ``on_start``, inside the running loop."""
+    """The worker. Its parts are made when it starts, inside the running loop."""
 
     clock: Clock
     kafka: Kafka
@@ -42,11 +42,11 @@ class MailApp(GuardedApp):
     request_retention: float  #: seconds that the broker keeps a record of email.requested
     rendering: Rendering
     rules: tuple[Rules, Templates] | None
-    parts: Parts
+    wiring: Wiring
 
     async def on_start(self) -> None:
-        """Make the parts, then let Faust join the group."""
-        self.parts = Parts(
+        """Make the parts and load what they need, then let Faust join the group."""
+        self.wiring = Wiring(
             self,
             self.kafka,
             clock=self.clock,
@@ -55,18 +55,16 @@ class MailApp(GuardedApp):
             rules=self.rules,
             request_retention=self.request_retention,
         )
-        if self.parts.triggers is not None:
-            self.add_dependency(self.parts.triggers)
-        await self.parts.start()
+        if self.wiring.triggers is not None:
+            self.add_dependency(self.wiring.triggers)
+        await self.add_runtime_dependency(self.wiring)
         await super().on_start()
 
     async def on_stop(self) -> None:
-        """Let triggers and Faust leave their groups, then close the parts."""
-        if hasattr(self, "parts") and self.parts.triggers is not None:
-            await self.parts.triggers.stop()
+        """Let triggers and Faust leave their groups; then mode stops the parts."""
+        if hasattr(self, "wiring") and self.wiring.triggers is not None:  # a start that failed early made none
+            await self.wiring.triggers.stop()
         await super().on_stop()
-        if hasattr(self, "parts"):  # a start that failed early made none
-            await self.parts.close()
 
     async def take(self, stream: Any, settle: Callable[[Received, Done], None]) -> None:
         """Read a stream for an agent: register, wait for room, settle; ack in log order when it is durable."""
@@ -134,11 +132,11 @@ def create_app(
     @app.agent(requested, name="accept", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def accept(stream: Any) -> None:
         """Settle every request; an offset is acked when its status or dead letter is durable, in log order."""
-        await app.take(stream, lambda record, done: app.parts.accept.settle(record, done))
+        await app.take(stream, lambda record, done: app.wiring.accept.settle(record, done))
 
     @app.agent(events, name="feedback", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def feedback(stream: Any) -> None:
         """Apply every provider event."""
-        await app.take(stream, lambda record, done: app.parts.feedback.settle(record, done))
+        await app.take(stream, lambda record, done: app.wiring.feedback.settle(record, done))
 
     return app

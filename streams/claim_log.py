@@ -21,7 +21,7 @@ from mailstream.errors import NotPublished, PartitionLost
 from mailstream.log.publish import Publisher
 from mailstream.status import EmailStatus
 from streams.failpoints import failpoint, failpoint_soon
-from streams.projection import Projection
+from streams.own_claims import OwnClaims
 
 log = structlog.get_logger(__name__)
 
@@ -42,9 +42,9 @@ class ClaimLog:
     """Writes ``email.attempts``; the projection reads it back."""
 
     def __init__(
-        self, publisher: Publisher, topic: str, projection: Projection, clock: Clock, *, worker: str, boot: str
+        self, publisher: Publisher, topic: str, own_claims: OwnClaims, clock: Clock, *, worker: str, boot: str
     ) -> None:
-        self._publisher, self._topic, self._projection, self._clock = publisher, topic, projection, clock
+        self._publisher, self._topic, self._own_claims, self._clock = publisher, topic, own_claims, clock
         self._worker, self._boot = worker, boot
         self._count = itertools.count(1)
         self._releases: set[asyncio.Task[None]] = set()
@@ -93,7 +93,7 @@ class ClaimLog:
             control=control,
             into=into,
         )
-        verdict = self._projection.expect(nonce, partition)
+        verdict = self._own_claims.expect(nonce, partition)
         self._alive.add(nonce)
         begun = self._clock.monotonic()
         try:

@@ -17,6 +17,7 @@ from streams.core import fold
 from streams.core.claims import is_open
 from streams.core.groups import Groups
 from streams.projection import Projection
+from streams.queue import Queue
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -45,18 +46,13 @@ class Controls:
         clock: Clock,
         *,
         give_back: Callable[[str], bool],
-        resend: Callable[[EmailStatus, int], None],
-        bar: Callable[[str], None],
-        unbar: Callable[[str], None],
+        queue: Queue,
         groups: Groups,
     ) -> None:
-        """``give_back`` asks the sender to release a claim that is not past its gate; False when it is too late.
-
-        Between ``bar`` and ``unbar`` nobody claims the email for a call.
-        """
+        """``give_back`` asks the sender to release a claim that is not past its gate; False when it is too late."""
         self._table, self._projection, self._claim_log, self._clock = table, projection, claim_log, clock
         self._groups = groups
-        self._give_back, self._resend, self._bar, self._unbar = give_back, resend, bar, unbar
+        self._give_back, self._queue = give_back, queue
         self._lines: dict[str, _Line] = {}  #: emails with undecided records; first come, first decided
 
     async def decide(
@@ -77,7 +73,7 @@ class Controls:
         """
         if (line := self._lines.get(control.id)) is None:
             line = self._lines[control.id] = _Line()
-            self._bar(control.id)
+            self._queue.bar(control.id)
         line.length += 1
         try:
             async with line.lock:
@@ -93,7 +89,7 @@ class Controls:
             line.length -= 1
             if not line.length:
                 del self._lines[control.id]
-                self._unbar(control.id)
+                self._queue.unbar(control.id)
 
     async def _decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> None:
         while True:
@@ -118,7 +114,7 @@ class Controls:
                 ordered = self._decided(status, control, offset, "resend_ordered", None)
                 ordered = structs.replace(ordered, on_ambiguous=OnAmbiguous.RESEND)  # so that a crash does not lose it
                 self._projection.put(ordered, partition, then)
-                self._resend(ordered, partition)
+                self._queue.resend(ordered, partition)
                 return
             won = await self._claim_log.claim(
                 status,

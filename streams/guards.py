@@ -145,6 +145,8 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.has_failed = False  #: the process ends: nothing new is started again, also when partitions come
         self.drains = 0  #: how many there were: a record that was read before one is not worked on after it
         self.heard_at = 0.0  #: boot time at which the group certainly knew this member (``membership.note``)
+        #: Awaited at each assignment, with the generation of the group, before the agents start.
+        self.on_load: list[Callable[[set[TP], int], Awaitable[None]]] = []
         self.on_drain: list[Callable[[], Awaitable[None]]] = []  #: awaited on revoke and stop, within DRAIN_SECONDS
         self._committed: dict[TP, int] = {}
         self._commits: asyncio.Task[None] | None = None
@@ -256,15 +258,16 @@ class GuardedApp(faust.App):  # type: ignore[misc]
 
         Everything is crash-safe: nothing is lost.
         """
-        log.error("the worker ends", error=str(error) or repr(error), exc_info=error)
-        self._start_nothing()
+        self._end(error)
         self.add_future(self.crash(error))
 
     def _crash(self, reason: BaseException) -> None:
-        self._start_nothing()  # a crash of any part of Faust
+        if not self.has_failed:  # a part of Faust or of ours has crashed
+            self._end(reason)
         super()._crash(reason)
 
-    def _start_nothing(self) -> None:
+    def _end(self, error: BaseException) -> None:
+        log.error("the worker ends", error=str(error) or repr(error), exc_info=error)
         self.has_failed = self.is_draining = True
 
     def end_on_error(self, task: "asyncio.Task[Any]") -> None:

@@ -38,7 +38,7 @@ _REASONS = frozenset(Reason)
 
 
 class Rebuild:
-    """One step per method, in the order in which ``ownership.py`` takes them."""
+    """One step per method, in the order in which ``assignment.py`` takes them."""
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import structlog
+from pydantic import SecretStr
 
 from mailstream import codec
 from mailstream.attempt import Instead, Outcome, OutcomeRecord
@@ -103,6 +104,11 @@ class Sending:
             return False
         self._recalled.add(email_id)
         return True
+
+    def use_key(self, key: SecretStr) -> None:
+        """Call with this key from now on. Raises WrongSettings: it is not one."""
+        self._provider.use_key(key)
+        self._trouble.change_key(self._clock.monotonic())
 
     # -- before the claim ---------------------------------------------------------------------------------
 

@@ -44,13 +44,7 @@ def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
     kafka = Kafka(settings)
     kafka.require_topics()
     app = create_app(settings, clock, kafka=kafka, request_retention=kafka.retention_seconds(topics.REQUESTED))
-    health = Health(
-        app,
-        host=settings.worker_host,
-        port=settings.worker_port,
-        report=lambda: app.parts.report() if hasattr(app, "parts") else {"not_ready": ["starting"]},
-        measure=lambda: app.parts.measure() if hasattr(app, "parts") else None,
-    )
+    health = Health(app, host=settings.worker_host, port=settings.worker_port)
     worker = faust.Worker(
         app, health, override_logging=False, redirect_stdouts=False, quiet=True, loglevel=settings.log_level
     )

@@ -17,6 +17,7 @@ from streams.accept import Accept
 from streams.claim_log import ClaimLog
 from streams.controls import Controls
 from streams.core.groups import Groups
+from streams.own_claims import OwnClaims
 from streams.projection import Projection
 from streams.table import StatusTable
 from tests.support.builders import HOME, PARTITIONS
@@ -39,18 +40,23 @@ class Desk:
             partitions=PARTITIONS,
         )
         self.table.set_up(self, STATUS, PARTITIONS)  # type: ignore[arg-type]
-        self.table.gain(HOME)
-        self.projection = Projection(self.table, "worker/1", lambda _, after, __: self.announced.append(after))
+        self.table.gained({HOME})
+        self.own_claims = OwnClaims()
+        self.projection = Projection(self.table, "worker/1", self.own_claims, (self,))
         self.projection.begin(HOME, 0)
         self.log = ClaimLog(
             self,  # type: ignore[arg-type]
             ATTEMPTS,
-            self.projection,
+            self.own_claims,
             SystemClock(),
             worker="worker/1",
             boot="boot",
         )
         self._offset = 0
+
+    def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
+        """As the projection tells its followers."""
+        self.announced.append(after)
 
     def send(self, topic: str, value: bytes, **_: Any) -> "asyncio.Future[Any]":
         """As the publisher does."""
@@ -98,7 +104,7 @@ def accept_at(desk: Desk, tasks: list["asyncio.Future[None]"]) -> Accept:
     groups, clock = Groups(), SystemClock()
     controls = Controls(
         desk.table, desk.projection, desk.log, clock,
-        give_back=Mock(return_value=False), resend=Mock(), bar=Mock(), unbar=Mock(), groups=groups,
+        give_back=Mock(return_value=False), queue=Mock(), groups=groups,
     )  # fmt: skip
     return Accept(
         Kafka(Settings(partitions=PARTITIONS, _env_file=None)),

@@ -1,7 +1,7 @@
 """Whose email the unread rest of the log speaks of is left alone until that is read."""
 
 from typing import Any
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import Mock
 
 import pytest
 from faust.types import TP
@@ -10,7 +10,6 @@ from mailstream import codec
 from mailstream.log.kafka import Kafka
 from mailstream.request import Batch, ControlKind
 from mailstream.topics import EVENTS, REQUESTED
-from streams import barrier as barrier_module
 from streams.barrier import Barrier
 from tests.support.builders import HOME, ID, a_control, a_request, an_event
 from tests.support.system import some_settings
@@ -46,8 +45,7 @@ class Log:
             kafka,
             Mock(is_live=lambda email_id: email_id in LIVE),
             ends,
-            bar=self.barred.append,
-            unbar=self.barred.remove,
+            Mock(bar=self.barred.append, unbar=self.barred.remove),
             head=self.heads.get,
         )
 
@@ -74,11 +72,7 @@ class Log:
     async def settled(self, topic: Any, head: int) -> list[str]:
         """All below this offset is settled now. Returns who is barred after the next look."""
         self.heads[self.tp(topic)] = head
-        sleep = AsyncMock(side_effect=[None, StopAsyncIteration])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(barrier_module.asyncio, "sleep", sleep)
-            with pytest.raises((StopAsyncIteration, RuntimeError)):
-                await self.barrier.run()
+        await self.barrier.let_go()
         return self.barred
 
 
@@ -133,7 +127,7 @@ async def test_a_partition_that_goes_bars_nobody_and_is_looked_at_again_when_it_
     log.append(REQUESTED, a_control())
     await log.barrier.look({HOME})
 
-    log.barrier.lose({HOME})
+    log.barrier.lost({HOME})
     assert log.barred == []
     assert not log.barrier.unread()
 
