@@ -7,6 +7,7 @@ email and builds a task each time cost as much as the claim.)
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -49,7 +50,7 @@ class Dispatch:
     failed: Callable[[BaseException], None]
     _loop: asyncio.AbstractEventLoop = field(init=False, default_factory=asyncio.get_running_loop)
     _work: set[asyncio.Task[None]] = field(init=False, default_factory=set)
-    _lining_up: int = field(init=False, default=0)  #: emails between schedule and call
+    _lined_up: set[str] = field(init=False, default_factory=set)  #: emails between schedule and call
     _is_woken: bool = field(init=False, default=False)
     _is_stopped: bool = field(init=False, default=False)
     _timer: asyncio.TimerHandle | None = field(init=False, default=None)
@@ -73,7 +74,7 @@ class Dispatch:
 
     async def drain(self, *, calls_too: bool) -> None:
         """Wait until nothing is in work; at a revoke that is no stop, until nobody lines up for a call."""
-        while self._work and (calls_too or self._lining_up):
+        while self._work and (calls_too or self._lined_up):
             await asyncio.wait(self._work, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
 
     def in_work(self) -> int:
@@ -103,12 +104,12 @@ class Dispatch:
             return LOOK_SECONDS
         now = self.clock.now()
         for email in self.queue.schedule.expired(now, at_most=100):
-            self._spawn(self._one(email, lambda: None))
+            self._spawn(self._send(email, is_due=False))
         while len(self._work) < self.limit:
             seconds = self._until_claim()
             if seconds <= 0 and (due := self.queue.schedule.next(now)) is not None:
-                self._lining_up += 1
-                self._spawn(self._paced(due))
+                self._lined_up.add(due.id)
+                self._spawn(self._send(due, is_due=True))
                 continue
             if (at := self.queue.schedule.wakes_at(now)) is None:
                 return None
@@ -137,7 +138,7 @@ class Dispatch:
         if self.pace.mode is Mode.UNPACED:
             return start - now.monotonic
         lead = min(max(LEAST_LEAD_SECONDS, 2 * self.claim_log.slow_seconds()), max(self.pace.gap / 2, 0.001))
-        return start + self._lining_up * self.pace.seconds_per_start() - lead - now.monotonic
+        return start + len(self._lined_up) * self.pace.seconds_per_start() - lead - now.monotonic
 
     # -- work ---------------------------------------------------------------------------------------------
 
@@ -152,28 +153,25 @@ class Dispatch:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failed(error)
 
-    async def _paced(self, email: Waiting) -> None:
-        is_lining_up = True
-
-        def started() -> None:
-            nonlocal is_lining_up
-            if is_lining_up:
-                is_lining_up = False
-                self._lining_up -= 1
-                self.wake()
-
+    async def _send(self, email: Waiting, *, is_due: bool) -> None:
+        """Bring an email as far as it goes now; it waits again if it is still to be sent."""
+        status = self.table.get_status(email.id)
+        resend_of = status.attempt if status is not None and status.status is Status.HELD else None
         try:
-            await self._one(email, started)
-        finally:
-            started()
-            self.queue.schedule.done(email.recipient, self.clock.now())
-
-    async def _one(self, email: Waiting, started: Callable[[], None]) -> None:
-        before = self.table.get_status(email.id)
-        attempt = before.attempt if before is not None and before.status is Status.HELD else None
-        try:
-            await self.sending.send(email, started, is_barred=self.queue.is_barred)
+            if status is not None:
+                await self.sending.send(
+                    status, email.partition, partial(self._started, email.id), is_barred=self.queue.is_barred
+                )
         except (NotPublished, NotCaughtUp) as error:
             log.warning("not claimed, tried again", email=email.id, error=str(error))
             await self.clock.sleep(AGAIN_SECONDS)
-        self.queue.wait_again(email.id, email.partition, resend_of=attempt)
+        finally:
+            if is_due:
+                self._started(email.id)
+                self.queue.schedule.done(email.recipient, self.clock.now())
+        self.queue.wait_again(email.id, email.partition, resend_of=resend_of)
+
+    def _started(self, email_id: str) -> None:
+        if email_id in self._lined_up:
+            self._lined_up.discard(email_id)
+            self.wake()

@@ -112,8 +112,7 @@ class Wiring(Service):  # type: ignore[misc]
         )  # fmt: skip
         projection = Projection(table, writer, own_claims, (groups, queue, self.holds, bodies))
         self.sending = Sending(
-            settings,
-            table=table, bodies=bodies, rendering=rendering, suppressions=self.suppressions, groups=groups,
+            settings=settings, table=table, bodies=bodies, rendering=rendering, suppressions=self.suppressions, groups=groups,
             digests=Digests(groups, table, bodies, rendering, claim_log, schedule, clock), claim_log=claim_log,
             pace=pace, gate=Gate(pace, clearance.why_not), provider=self.provider, trouble=trouble, clock=clock,
         )  # fmt: skip
