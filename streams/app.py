@@ -15,13 +15,11 @@ from mailstream.clock import Clock, SystemClock
 from mailstream.errors import LogLost, OffsetGap
 from mailstream.log.kafka import Kafka
 from mailstream.settings import Settings
-from mailstream.templates import Templates
 from mailstream.topics import GROUP_WORKER, Naming
 from streams import trigger_files
 from streams.accept import Done, received
 from streams.core.acks import Slot
 from streams.core.intake import Received
-from streams.core.rules import Rules
 from streams.guards import GuardedApp, make_app
 from streams.rendering import Rendering
 from streams.table import StatusTable
@@ -34,27 +32,14 @@ RECORDS_A_TURN = 8  #: that an agent settles before others get the loop: under a
 
 
 class MailApp(GuardedApp):
-    """The worker. Its parts are made when it starts, inside the running loop."""
+    """The worker. ``wire`` makes its parts when it starts, inside the running loop."""
 
-    clock: Clock
-    kafka: Kafka
-    status_table: StatusTable
-    request_retention: float  #: seconds that the broker keeps a record of email.requested
-    rendering: Rendering
-    rules: tuple[Rules, Templates] | None
+    wire: Callable[[], Wiring]
     wiring: Wiring
 
     async def on_start(self) -> None:
         """Make the parts and load what they need, then let Faust join the group."""
-        self.wiring = Wiring(
-            self,
-            self.kafka,
-            clock=self.clock,
-            table=self.status_table,
-            rendering=self.rendering,
-            rules=self.rules,
-            request_retention=self.request_retention,
-        )
+        self.wiring = self.wire()
         if self.wiring.triggers is not None:
             self.add_dependency(self.wiring.triggers)
         await self.add_runtime_dependency(self.wiring)
@@ -100,14 +85,11 @@ def create_app(
 ) -> MailApp:
     """The app with its topics, table and agents, not started.
 
-    Raises TemplateError, WrongRules, WrongSettings with one line per mistake.
+    ``request_retention``: seconds that a broker keeps a record of ``email.requested``. Raises TemplateError, WrongRules,
+    WrongSettings with one line per mistake.
     """
     naming = Naming(settings.topic_prefix)
     app = make_app(settings, GROUP_WORKER, MailApp)
-    app.clock, app.kafka = clock or SystemClock(), kafka or Kafka(settings)
-    app.request_retention = request_retention
-    app.rendering = Rendering(settings)
-    app.rules = trigger_files.load(settings)
     raw: dict[str, Any] = {
         "key_type": bytes,
         "value_type": bytes,
@@ -119,7 +101,7 @@ def create_app(
     requested = app.topic(naming.of(topics.REQUESTED), **raw)
     events = app.topic(naming.of(topics.EVENTS), **raw)
     changelog = app.topic(naming.of(topics.STATUS), compacting=True, acks=False, internal=True, **raw)
-    app.status_table = StatusTable(
+    table = StatusTable(
         app,
         name="status",
         key_type=bytes,
@@ -127,7 +109,17 @@ def create_app(
         partitions=settings.partitions,
         changelog_topic=changelog,
     )
-    app.tables.add(app.status_table)
+    app.tables.add(table)
+    app.wire = partial(
+        Wiring,
+        app,
+        kafka or Kafka(settings),
+        clock=clock or SystemClock(),
+        table=table,
+        rendering=Rendering(settings),
+        rules=trigger_files.load(settings),
+        request_retention=request_retention,
+    )
 
     @app.agent(requested, name="accept", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def accept(stream: Any) -> None:

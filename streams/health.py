@@ -106,7 +106,7 @@ class Health(Service):  # type: ignore[misc]
         """Set the gauges that are true only for the moment: they are about to be read."""
         wiring.queue.measure()
         LAG.clear()
-        topic = self._app.kafka.name_of(topics.REQUESTED)
+        topic = wiring.kafka.name_of(topics.REQUESTED)
         for partition in wiring.clearance.partitions:
             LAG.labels(str(partition)).set(self._app.lag(TP(topic, partition)))
 

@@ -75,7 +75,7 @@ class Wiring(Service):  # type: ignore[misc]
     ) -> None:
         """Make it inside the running loop. ``request_retention``: seconds that a broker keeps ``email.requested``."""
         super().__init__()
-        settings = self.settings = kafka.settings
+        self.kafka, settings = kafka, kafka.settings
         boot = uuid.uuid4().hex[:16]
         writer = f"{settings.worker_id}/{boot}"
         self.table = table
@@ -89,17 +89,19 @@ class Wiring(Service):  # type: ignore[misc]
         status = kafka.name_of(topics.STATUS)
         table.set_up(publisher, status, settings.partitions, ColdStatuses(self.scratch), most_hot=HOT_STATUSES)
         cold = ColdWaiting(self.scratch)
-        schedule = Schedule(recipient_gap=settings.recipient_gap, cold=cold, most_hot=HOT_EMAILS)
-        self.queue = queue = Queue(schedule, table, clock)
+        self.queue = queue = Queue(
+            Schedule(recipient_gap=settings.recipient_gap, cold=cold, most_hot=HOT_EMAILS), table, clock
+        )
         self.pace = pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
-        trouble, health, groups, own_claims = Trouble(), WebhookHealth(), Groups(), OwnClaims()
+        trouble, health, groups = Trouble(), WebhookHealth(), Groups()
+        self.own_claims = own_claims = OwnClaims()
         self.bodies = bodies = Bodies(kafka, queue.bodies_due_next)
         self.suppressions = Suppressions(kafka, app.fail)
         assert settings.sendgrid_api_key is not None
         assert settings.sender is not None
         self.provider: Provider = SendGrid(settings.sendgrid_url, settings.sendgrid_api_key, sender=settings.sender)
         attempts = kafka.name_of(topics.ATTEMPTS)
-        claim_log = ClaimLog(publisher, attempts, own_claims, clock, worker=writer, boot=boot)
+        self.claim_log = claim_log = ClaimLog(publisher, attempts, own_claims, clock, worker=writer, boot=boot)
         self.topics_watch, ends = TopicsWatch(kafka), kafka.ends(seconds=STUCK_SECONDS)
         self.barrier = Barrier(kafka, table, ends, queue, head=app.acks.head)
         self.clearance = clearance = Clearance(
@@ -113,7 +115,7 @@ class Wiring(Service):  # type: ignore[misc]
         projection = Projection(table, writer, own_claims, (groups, queue, self.holds, bodies))
         self.sending = Sending(
             settings=settings, table=table, bodies=bodies, rendering=rendering, suppressions=self.suppressions, groups=groups,
-            digests=Digests(groups, table, bodies, rendering, claim_log, schedule, clock), claim_log=claim_log,
+            digests=Digests(groups, table, bodies, rendering, claim_log, queue.schedule, clock), claim_log=claim_log,
             pace=pace, gate=Gate(pace, clearance.why_not), provider=self.provider, trouble=trouble, clock=clock,
         )  # fmt: skip
         self.dispatch = Dispatch(
@@ -121,8 +123,9 @@ class Wiring(Service):  # type: ignore[misc]
             trouble=trouble, clock=clock, clearance=clearance, failed=app.fail,
         )  # fmt: skip
         controls = Controls(
-            table, projection, claim_log, clock, give_back=self.sending.give_back, queue=queue, groups=groups
-        )
+            table=table, projection=projection, claim_log=claim_log, clock=clock, queue=queue, groups=groups,
+            give_back=self.sending.give_back,
+        )  # fmt: skip
         self.accept = Accept(
             kafka, publisher=publisher, table=table, projection=projection, bodies=bodies, rendering=rendering,
             controls=controls, groups=groups, clock=clock, spawn=self.add_future,
@@ -147,7 +150,7 @@ class Wiring(Service):  # type: ignore[misc]
         await asyncio.gather(self.suppressions.load(), self.assignment.warm_up(), self.clock.measure())
         for work in (
             self.clock.run(),
-            sendgrid_key.follow(self.settings, self.sending.use_key),
+            sendgrid_key.follow(self.kafka.settings, self.sending.use_key),
             _every(topics_watch.LOOK_SECONDS, self.topics_watch.look),
             _every(barrier.LOOK_SECONDS, self.barrier.let_go),
             _every(holds.LOOK_SECONDS, self.holds.look),

@@ -103,7 +103,7 @@ def accept_at(desk: Desk, tasks: list["asyncio.Future[None]"]) -> Accept:
     """What takes requests and controls at this desk; its work goes into ``tasks``. No sender is there to ask."""
     groups, clock = Groups(), SystemClock()
     controls = Controls(
-        desk.table, desk.projection, desk.log, clock,
+        table=desk.table, projection=desk.projection, claim_log=desk.log, clock=clock,
         give_back=Mock(return_value=False), queue=Mock(), groups=groups,
     )  # fmt: skip
     return Accept(
