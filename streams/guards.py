@@ -149,7 +149,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.on_load: list[Callable[[set[TP], int], Awaitable[None]]] = []
         self.on_drain: list[Callable[[], Awaitable[None]]] = []  #: awaited on revoke and stop, within DRAIN_SECONDS
         self._committed: dict[TP, int] = {}
-        self._commits: asyncio.Task[None] | None = None
+        self._commits: asyncio.Future[None] | None = None
         self.on_rebalance_complete.connect(self._hold_flow)
 
     def _new_transport(self) -> Transport:
@@ -249,8 +249,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.lost_logs.clear()  # what is still so is found out again
         self.is_draining = self.has_failed
         if self._commits is None:
-            self._commits = asyncio.create_task(self._commit_regularly())
-            self._commits.add_done_callback(self.end_on_error)
+            self._commits = self.add_future(self._commit_regularly())
         await super()._on_partitions_assigned(assigned, generation_id)
 
     def fail(self, error: BaseException) -> None:
@@ -270,11 +269,6 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         log.error("the worker ends", error=str(error) or repr(error), exc_info=error)
         self.has_failed = self.is_draining = True
 
-    def end_on_error(self, task: "asyncio.Task[Any]") -> None:
-        """Done callback of work whose failure must end the process (exit 1): never swallow and go on."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.fail(error)
-
     async def on_stop(self) -> None:
         """Stop within STOP_SECONDS: Faust and aiokafka wait for an absent broker without limit."""
         if self.in_worker:
@@ -282,8 +276,6 @@ class GuardedApp(faust.App):  # type: ignore[misc]
             timer.daemon = True
             timer.start()
         await super().on_stop()
-        if self._commits:
-            self._commits.cancel()
 
     def membership_age(self) -> float:
         """Seconds since the group coordinator last confirmed this member, time asleep included."""

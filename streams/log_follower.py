@@ -27,8 +27,7 @@ class _Followed:
     """One ownership of a partition: how far its logs were taken, and while it is loaded, which statuses are in doubt."""
 
     mark: Checkpoint | None
-    status_end: int = -1  #: of ``email.status``: the next offset; -1: nothing came yet, not even the end
-    attempts_end: int = -1
+    ends: dict[str, int] = field(default_factory=dict)  #: of each topic, behind what was taken
     lowered: set[str] = field(default_factory=set)  #: emails whose last record is not their highest
     suspects: set[str] = field(default_factory=set)  #: emails whose last record is foreign and behind the checkpoint
 
@@ -94,7 +93,7 @@ class LogFollower:
     def status_end(self, partition: int) -> int:
         """The first offset of ``email.status`` that was not taken."""
         followed = self._followed.get(partition)
-        return 0 if followed is None else max(0, followed.status_end)
+        return 0 if followed is None else followed.ends.get(self._status, 0)
 
     async def close(self) -> None:
         """Follow nothing any more."""
@@ -109,22 +108,19 @@ class LogFollower:
         self._newest = len(batch)
         for entry in batch:
             if isinstance(entry, End):
-                topic, partition, end = entry
-                if (followed := self._followed.get(partition)) is None:
-                    continue
+                topic, partition, offset = entry
             else:
                 topic, partition, offset = entry.topic() or "", entry.partition() or 0, entry.offset() or 0
-                if (followed := self._followed.get(partition)) is None:
-                    continue  # it was on its way when the partition was lost
-                end = offset + 1
-                if topic == self._attempts:
-                    self._projection.attempt(partition, offset, entry.value())
-                else:
-                    self._take_status(followed, partition, offset, entry.key(), entry.value())
+            if (followed := self._followed.get(partition)) is None:
+                continue  # it was on its way when the partition was lost
+            if isinstance(entry, End):
+                followed.ends[topic] = offset
+                continue
             if topic == self._attempts:
-                followed.attempts_end = end
+                self._projection.attempt(partition, offset, entry.value())
             else:
-                followed.status_end = end
+                self._take_status(followed, partition, offset, entry.key(), entry.value())
+            followed.ends[topic] = offset + 1
         self._has_moved.set()
 
     def _take_status(
@@ -149,14 +145,10 @@ class LogFollower:
         if not partitions:
             return
         ends = await self._ends.last(topic, partitions)
-        while any(self._end_of(topic, partition) < ends[topic, partition] for partition in partitions):
+        while any(self._followed[p].ends.get(topic, -1) < ends[topic, p] for p in partitions):
             self._has_moved.clear()
             try:
                 async with asyncio.timeout(STUCK_SECONDS):
                     await self._has_moved.wait()
             except TimeoutError:
                 raise NotCaughtUp(f"{topic} did not move for {STUCK_SECONDS:.0f} s while loading") from None
-
-    def _end_of(self, topic: str, partition: int) -> int:
-        followed = self._followed[partition]
-        return followed.attempts_end if topic == self._attempts else followed.status_end

@@ -19,12 +19,12 @@ from mailstream import codec
 from mailstream.attempt import AttemptRecord, ClaimRecord
 from mailstream.email_id import partition_in
 from mailstream.status import EmailStatus, Status, order_of_merge
+from streams.claim_log import ClaimLog
 from streams.core import fold
 from streams.core.acks import Acks, Slot
 from streams.core.claims import Verdict
 from streams.failpoints import failpoint
 from streams.metrics import EMAILS_IN, VERDICTS
-from streams.own_claims import OwnClaims
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -50,11 +50,11 @@ class Follower(Protocol):
 class Projection:
     """``followers`` are told of each change of a status; while its partition is loaded, of none."""
 
-    def __init__(self, table: StatusTable, writer: str, own_claims: OwnClaims, followers: Sequence[Follower]) -> None:
+    def __init__(self, table: StatusTable, writer: str, claim_log: ClaimLog, followers: Sequence[Follower]) -> None:
         self.writer = writer
         self.loading: set[int] = set()  #: partitions that are not whole yet
         self._own_prefix = b'{"writer":' + msgspec.json.encode(writer)
-        self._table, self._own_claims, self._followers = table, own_claims, followers
+        self._table, self._claim_log, self._followers = table, claim_log, followers
         self._settled: Acks[int] = Acks()  #: which records of ``email.attempts`` need never be read again
         self._open: dict[str, Slot[int]] = {}  #: the claim of each email whose attempt is not closed
         #: New emails whose first status is not durable, and their partition: nothing may be claimed for them.
@@ -83,7 +83,7 @@ class Projection:
         before = self._table.get_status(record.id)
         if before is None:  # older than the statuses that are kept
             self._settled.done(slot)
-            self._own_claims.read_back(record.nonce, has_won=False)
+            self._claim_log.read_back(record.nonce, has_won=False)
             return
         if self._table.is_silent(partition):
             before = fold.reborn(before, record)
@@ -99,7 +99,7 @@ class Projection:
                 Status.PROCESSING,
                 record.nonce,
             )
-            self._own_claims.read_back(record.nonce, has_won=verdict is Verdict.WON or is_known_winner)
+            self._claim_log.read_back(record.nonce, has_won=verdict is Verdict.WON or is_known_winner)
 
     def _write(
         self, before: EmailStatus, after: EmailStatus, record: AttemptRecord, partition: int, slot: Slot[int]

@@ -35,7 +35,6 @@ from streams.gate import Gate
 from streams.guards import GuardedApp
 from streams.holds import Holds
 from streams.log_follower import STUCK_SECONDS, LogFollower
-from streams.own_claims import OwnClaims
 from streams.projection import Projection
 from streams.provider.port import Provider
 from streams.provider.sendgrid import SendGrid
@@ -94,14 +93,13 @@ class Wiring(Service):  # type: ignore[misc]
         )
         self.pace = pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
         trouble, health, groups = Trouble(), WebhookHealth(), Groups()
-        self.own_claims = own_claims = OwnClaims()
         self.bodies = bodies = Bodies(kafka, queue.bodies_due_next)
         self.suppressions = Suppressions(kafka, app.fail)
         assert settings.sendgrid_api_key is not None
         assert settings.sender is not None
         self.provider: Provider = SendGrid(settings.sendgrid_url, settings.sendgrid_api_key, sender=settings.sender)
         attempts = kafka.name_of(topics.ATTEMPTS)
-        self.claim_log = claim_log = ClaimLog(publisher, attempts, own_claims, clock, worker=writer, boot=boot)
+        self.claim_log = claim_log = ClaimLog(publisher, attempts, clock, worker=writer, boot=boot)
         self.topics_watch, ends = TopicsWatch(kafka), kafka.ends(seconds=STUCK_SECONDS)
         self.barrier = Barrier(kafka, table, ends, queue, head=app.acks.head)
         self.clearance = clearance = Clearance(
@@ -112,7 +110,7 @@ class Wiring(Service):  # type: ignore[misc]
             settings=settings, table=table, claim_log=claim_log, clock=clock,
             health=health, queue=queue, clearance=clearance,
         )  # fmt: skip
-        projection = Projection(table, writer, own_claims, (groups, queue, self.holds, bodies))
+        projection = Projection(table, writer, claim_log, (groups, queue, self.holds, bodies))
         self.sending = Sending(
             settings=settings, table=table, bodies=bodies, rendering=rendering, suppressions=self.suppressions, groups=groups,
             digests=Digests(groups, table, bodies, rendering, claim_log, queue.schedule, clock), claim_log=claim_log,
@@ -140,7 +138,7 @@ class Wiring(Service):  # type: ignore[misc]
                 kafka, table=table, accept=self.accept, feedback=self.feedback, publisher=publisher, clock=clock
             ),
             barrier=self.barrier, topics_watch=self.topics_watch, pace=pace, dispatch=self.dispatch, clearance=clearance,
-            residents=(projection, own_claims, self.barrier, queue, self.holds, groups, table),
+            residents=(projection, claim_log, self.barrier, queue, self.holds, groups, table),
         )  # fmt: skip
         app.on_load.append(self.assignment.assigned)
         app.on_drain.append(self.assignment.drain)

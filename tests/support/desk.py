@@ -17,7 +17,6 @@ from streams.accept import Accept
 from streams.claim_log import ClaimLog
 from streams.controls import Controls
 from streams.core.groups import Groups
-from streams.own_claims import OwnClaims
 from streams.projection import Projection
 from streams.table import StatusTable
 from tests.support.builders import HOME, PARTITIONS
@@ -41,17 +40,15 @@ class Desk:
         )
         self.table.set_up(self, STATUS, PARTITIONS)  # type: ignore[arg-type]
         self.table.gained({HOME})
-        self.own_claims = OwnClaims()
-        self.projection = Projection(self.table, "worker/1", self.own_claims, (self,))
-        self.projection.begin(HOME, 0)
         self.log = ClaimLog(
             self,  # type: ignore[arg-type]
             ATTEMPTS,
-            self.own_claims,
             SystemClock(),
             worker="worker/1",
             boot="boot",
         )
+        self.projection = Projection(self.table, "worker/1", self.log, (self,))
+        self.projection.begin(HOME, 0)
         self._offset = 0
 
     def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
