@@ -82,9 +82,11 @@ class LogFollower:
     def write_over(self, partitions: Iterable[int]) -> None:
         """All is known of these partitions now: write over each record that lowers an email."""
         for partition in partitions:
-            for email_id in self._followed[partition].lowered:
+            followed = self._followed[partition]
+            for email_id in followed.lowered:
                 self._table.rewrite(email_id, partition)
-            self._followed[partition].lowered.clear()
+            followed.lowered.clear()
+            followed.suspects.clear()
 
     def is_suspect(self, partition: int) -> bool:
         """Whether foreign records behind the checkpoint may hide a higher status."""
