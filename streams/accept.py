@@ -15,9 +15,9 @@ from mailstream.clock import Clock, moment
 from mailstream.dead_letter import Reason
 from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished, TemplateError
+from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Position, Publisher
 from mailstream.request import OnAmbiguous
-from mailstream.settings import Settings
 from mailstream.status import Coordinates, EmailStatus
 from mailstream.topics import REJECTED, REQUESTED, Naming
 from streams.batches import Batches
@@ -70,7 +70,7 @@ class Accept:
 
     def __init__(
         self,
-        settings: Settings,
+        kafka: Kafka,
         *,
         publisher: Publisher,
         table: StatusTable,
@@ -82,8 +82,9 @@ class Accept:
         clock: Clock,
         spawn: Callable[[Any], None],
     ) -> None:
+        settings = kafka.settings
         self._rules = Rules(settings.partitions, settings.max_event_age, sender.of_account(settings))
-        self._batches = Batches(settings, Naming(settings.topic_prefix).of(REQUESTED), self._rules, clock)
+        self._batches = Batches(kafka, self._rules, clock)
         self._naming = Naming(settings.topic_prefix)
         self._partitions = settings.partitions
         self._on_ambiguous = OnAmbiguous(settings.on_ambiguous)
@@ -175,7 +176,9 @@ class Accept:
         if asked.is_carried:  # its first record is gone, and with it the body there
             status = self._with_copy(status, record)
         if record.partition in self._table.owned():
-            self._groups.changed(status)  # at once: the next record may belong to the same window
+            self._groups.changed(
+                None, status, record.partition
+            )  # at once: the next record may belong to the same window
         return status
 
     def _queue(self, asked: Asked, done: Done) -> None:

@@ -1,4 +1,4 @@
-"""The Faust app of the worker: its agents and its table. What stands behind them is in ``parts.py``."""
+"""The Faust app of the worker: its agents and its table. What stands behind them is in ``wiring.py``."""
 
 import asyncio
 import math
@@ -13,18 +13,17 @@ from mode import CrashingSupervisor
 from mailstream import topics
 from mailstream.clock import Clock, SystemClock
 from mailstream.errors import LogLost, OffsetGap
+from mailstream.log.kafka import Kafka
 from mailstream.settings import Settings
-from mailstream.templates import Templates
 from mailstream.topics import GROUP_WORKER, Naming
 from streams import trigger_files
 from streams.accept import Done, received
 from streams.core.acks import Slot
 from streams.core.intake import Received
-from streams.core.rules import Rules
 from streams.guards import GuardedApp, make_app
-from streams.parts import Parts
 from streams.rendering import Rendering
 from streams.table import StatusTable
+from streams.wiring import Wiring
 
 log = structlog.get_logger(__name__)
 
@@ -33,37 +32,24 @@ RECORDS_A_TURN = 8  #: that an agent settles before others get the loop: under a
 
 
 class MailApp(GuardedApp):
-    """The worker. Its parts are made in ``on_start``, inside the running loop."""
+    """The worker. ``wire`` makes its parts when it starts, inside the running loop."""
 
-    clock: Clock
-    status_table: StatusTable
-    request_retention: float  #: seconds that the broker keeps a record of email.requested
-    rendering: Rendering
-    rules: tuple[Rules, Templates] | None
-    parts: Parts
+    wire: Callable[[], Wiring]
+    wiring: Wiring
 
     async def on_start(self) -> None:
-        """Make the parts, then let Faust join the group."""
-        self.parts = Parts(
-            self,
-            clock=self.clock,
-            table=self.status_table,
-            rendering=self.rendering,
-            rules=self.rules,
-            request_retention=self.request_retention,
-        )
-        if self.parts.triggers is not None:
-            self.add_dependency(self.parts.triggers)
-        await self.parts.start()
+        """Make the parts and load what they need, then let Faust join the group."""
+        self.wiring = self.wire()
+        if self.wiring.triggers is not None:
+            self.add_dependency(self.wiring.triggers)
+        await self.add_runtime_dependency(self.wiring)
         await super().on_start()
 
     async def on_stop(self) -> None:
-        """Let triggers and Faust leave their groups, then close the parts."""
-        if hasattr(self, "parts") and self.parts.triggers is not None:
-            await self.parts.triggers.stop()
+        """Let triggers and Faust leave their groups; then mode stops the parts."""
+        if hasattr(self, "wiring") and self.wiring.triggers is not None:  # a start that failed early made none
+            await self.wiring.triggers.stop()
         await super().on_stop()
-        if hasattr(self, "parts"):  # a start that failed early made none
-            await self.parts.close()
 
     async def take(self, stream: Any, settle: Callable[[Received, Done], None]) -> None:
         """Read a stream for an agent: register, wait for room, settle; ack in log order when it is durable."""
@@ -94,17 +80,16 @@ class MailApp(GuardedApp):
             await asyncio.sleep(0.002)
 
 
-def create_app(settings: Settings, clock: Clock | None = None, *, request_retention: float = math.inf) -> MailApp:
+def create_app(
+    settings: Settings, clock: Clock | None = None, *, kafka: Kafka | None = None, request_retention: float = math.inf
+) -> MailApp:
     """The app with its topics, table and agents, not started.
 
-    Raises TemplateError, WrongRules, WrongSettings with one line per mistake.
+    ``request_retention``: seconds that a broker keeps a record of ``email.requested``. Raises TemplateError, WrongRules,
+    WrongSettings with one line per mistake.
     """
     naming = Naming(settings.topic_prefix)
     app = make_app(settings, GROUP_WORKER, MailApp)
-    app.clock = clock or SystemClock()
-    app.request_retention = request_retention
-    app.rendering = Rendering(settings)
-    app.rules = trigger_files.load(settings)
     raw: dict[str, Any] = {
         "key_type": bytes,
         "value_type": bytes,
@@ -116,7 +101,7 @@ def create_app(settings: Settings, clock: Clock | None = None, *, request_retent
     requested = app.topic(naming.of(topics.REQUESTED), **raw)
     events = app.topic(naming.of(topics.EVENTS), **raw)
     changelog = app.topic(naming.of(topics.STATUS), compacting=True, acks=False, internal=True, **raw)
-    app.status_table = StatusTable(
+    table = StatusTable(
         app,
         name="status",
         key_type=bytes,
@@ -124,16 +109,26 @@ def create_app(settings: Settings, clock: Clock | None = None, *, request_retent
         partitions=settings.partitions,
         changelog_topic=changelog,
     )
-    app.tables.add(app.status_table)
+    app.tables.add(table)
+    app.wire = partial(
+        Wiring,
+        app,
+        kafka or Kafka(settings),
+        clock=clock or SystemClock(),
+        table=table,
+        rendering=Rendering(settings),
+        rules=trigger_files.load(settings),
+        request_retention=request_retention,
+    )
 
     @app.agent(requested, name="accept", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def accept(stream: Any) -> None:
         """Settle every request; an offset is acked when its status or dead letter is durable, in log order."""
-        await app.take(stream, lambda record, done: app.parts.accept.settle(record, done))
+        await app.take(stream, lambda record, done: app.wiring.accept.settle(record, done))
 
     @app.agent(events, name="feedback", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def feedback(stream: Any) -> None:
         """Apply every provider event."""
-        await app.take(stream, lambda record, done: app.parts.feedback.settle(record, done))
+        await app.take(stream, lambda record, done: app.wiring.feedback.settle(record, done))
 
     return app

@@ -10,7 +10,7 @@ million requests stops no mail for longer than it takes to look through it (docs
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from itertools import islice
 
 import structlog
@@ -20,9 +20,10 @@ from faust.types import TP
 from mailstream import codec, topics
 from mailstream.email_id import is_email_id
 from mailstream.log.ends import LogEnds
-from mailstream.log.read import Reader, Span, total
-from mailstream.settings import Settings
+from mailstream.log.kafka import Kafka
+from mailstream.log.read import Span, total
 from mailstream.topics import GROUP_WORKER, Naming
+from streams.queue import Queue
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -33,23 +34,21 @@ TELL_SECONDS = 5.0  #: between two lines of the log while much is looked through
 
 
 class Barrier:
-    """``bar`` and ``unbar`` are called once for each record that names an email; ``head`` tells how far all is settled."""
+    """Bars an email once for each record that names it; ``head`` tells how far all is settled."""
 
     def __init__(
         self,
-        settings: Settings,
+        kafka: Kafka,
         table: StatusTable,
         ends: LogEnds,
+        queue: Queue,
         *,
-        bar: Callable[[str], None],
-        unbar: Callable[[str], None],
         head: Callable[[TP], int | None],
     ) -> None:
-        naming = Naming(settings.topic_prefix)
-        self._settings, self._table, self._ends = settings, table, ends
-        self._bar, self._unbar, self._head = bar, unbar, head
-        self._requested, self._events = naming.of(topics.REQUESTED), naming.of(topics.EVENTS)
-        self._group = naming.of(GROUP_WORKER)
+        self._kafka, self._table, self._ends = kafka, table, ends
+        self._queue, self._head = queue, head
+        self._requested, self._events = kafka.name_of(topics.REQUESTED), kafka.name_of(topics.EVENTS)
+        self._group = Naming(kafka.settings.topic_prefix).of(GROUP_WORKER)
         self._looked_to: dict[TP, int] = {}  #: of each owned partition: behind what was looked at
         self._unread: dict[TP, deque[tuple[int, str]]] = {}  #: offset and email, in log order
         self._left = 0  #: records that are still to be looked at
@@ -69,14 +68,14 @@ class Barrier:
         if not count:
             return
         self._left = count
-        with Reader(self._settings) as reader:
+        with self._kafka.reader() as reader:
             named = self._named(reader.records(*spans))
             while batch := await asyncio.to_thread(lambda: list(islice(named, AT_ONCE))):
                 self._left -= len(batch)
                 for tp, offset, email_id in batch:
                     if email_id is not None and self._is_concerned(tp, email_id):
                         self._unread.setdefault(tp, deque()).append((offset, email_id))
-                        self._bar(email_id)
+                        self._queue.bar(email_id)
                 if time.monotonic() - told > TELL_SECONDS:
                     told = time.monotonic()
                     log.info("unread requests and events are looked through", left=self._left)
@@ -89,26 +88,23 @@ class Barrier:
         """An event decides nothing about an email that has ended; a control may be about one that is still to come."""
         return is_email_id(email_id) if tp.topic == self._requested else self._table.is_live(email_id)
 
-    def lose(self, partitions: Iterable[int]) -> None:
+    def lost(self, partitions: Set[int]) -> None:
         """Forget partitions that belong to others now."""
-        lost = set(partitions)
-        for tp in [tp for tp in self._looked_to if tp.partition in lost]:
+        for tp in [tp for tp in self._looked_to if tp.partition in partitions]:
             del self._looked_to[tp]
             self._settled(tp, None)
 
-    async def run(self) -> None:
-        """Let go of emails as the records about them are settled, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            for tp in list(self._unread):
-                if (head := self._head(tp)) is not None:
-                    self._settled(tp, head)
+    async def let_go(self) -> None:
+        """Let go of the emails whose records are settled by now."""
+        for tp in list(self._unread):
+            if (head := self._head(tp)) is not None:
+                self._settled(tp, head)
 
     def _settled(self, tp: TP, head: int | None) -> None:
         """All records of the partition below ``head`` are settled; None: all of them are another worker's now."""
         unread = self._unread.get(tp, deque())
         while unread and (head is None or unread[0][0] < head):
-            self._unbar(unread.popleft()[1])
+            self._queue.unbar(unread.popleft()[1])
         if not unread:
             self._unread.pop(tp, None)
 

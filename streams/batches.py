@@ -8,12 +8,11 @@ import asyncio
 import structlog
 from confluent_kafka import Message
 
-from mailstream import codec
+from mailstream import codec, topics
 from mailstream.clock import Clock
 from mailstream.errors import NoKafka
-from mailstream.log.read import Reader
+from mailstream.log.kafka import Kafka
 from mailstream.request import Coordinates
-from mailstream.settings import Settings
 from streams.core import intake
 from streams.core.intake import Astray, Rules
 from streams.core.unfold import Item, Unfold
@@ -27,8 +26,9 @@ AGAIN_SECONDS = 1.0
 class Batches:
     """Reads one record at a time, and remembers the last batch: its controls come together."""
 
-    def __init__(self, settings: Settings, topic: str, rules: Rules, clock: Clock) -> None:
-        self._settings, self._topic, self._rules, self._clock = settings, topic, rules, clock
+    def __init__(self, kafka: Kafka, rules: Rules, clock: Clock) -> None:
+        self._kafka, self._rules, self._clock = kafka, rules, clock
+        self._topic = kafka.name_of(topics.REQUESTED)
         self._reading = asyncio.Lock()
         self._last: Unfold | None = None
 
@@ -42,7 +42,7 @@ class Batches:
         return next(((self._last, item) for item in self._last.items if item.id == email_id), None)
 
     async def _unfolded(self, place: Coordinates) -> Unfold | None:
-        if not 0 <= place.partition < self._settings.partitions or place.offset < 0:
+        if not 0 <= place.partition < self._kafka.settings.partitions or place.offset < 0:
             return None
         while True:
             try:
@@ -62,5 +62,5 @@ class Batches:
 
     def _read(self, place: Coordinates) -> Message | None:
         """The record, if it is there. Raises NoKafka. Runs on a thread."""
-        with Reader(self._settings) as reader:
+        with self._kafka.reader() as reader:
             return reader.record(self._topic, place.partition, place.offset)

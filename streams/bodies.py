@@ -8,10 +8,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
+from mailstream import topics
 from mailstream.errors import NotCaughtUp
-from mailstream.settings import Settings
-from mailstream.status import Coordinates
-from streams.body_reader import BodyReader, Found
+from mailstream.log.body_reader import Found
+from mailstream.log.kafka import Kafka
+from mailstream.status import Coordinates, EmailStatus
 
 OVERHEAD_BYTES = 200  #: what Python needs around a body
 
@@ -19,17 +20,18 @@ OVERHEAD_BYTES = 200  #: what Python needs around a body
 class Bodies:
     """Values of request records by their coordinates."""
 
-    def __init__(self, settings: Settings, topic: str) -> None:
-        self._limit = settings.bodies_bytes
+    def __init__(self, kafka: Kafka, due_next: Callable[[], Iterable[Coordinates]]) -> None:
+        """``due_next`` says which bodies will be asked for soon."""
+        self._limit = kafka.settings.bodies_bytes
+        self._due_next = due_next
         self._kept: OrderedDict[Coordinates, bytes] = OrderedDict()
         self._size = 0
-        self._reader = BodyReader(settings, topic, self._limit / 4)
+        self._reader = kafka.bodies(topics.REQUESTED, self._limit / 4)
         self._reading = asyncio.Lock()
         self._asked: set[Coordinates] = set()  #: emails that wait for their body
         self._silent: set[int] = set()  #: partitions that did not answer
-        self._reader_of_silent = BodyReader(settings, topic, self._limit / 4)
+        self._reader_of_silent = kafka.bodies(topics.REQUESTED, self._limit / 4)
         self._asking_silent = asyncio.Lock()
-        self.due_next: Callable[[], Iterable[Coordinates]] = tuple  #: what will be asked for soon
 
     def keep(self, place: Coordinates, value: bytes) -> None:
         """Remember a body; when there is no room, the oldest ones are forgotten and read again in their turn."""
@@ -45,9 +47,9 @@ class Bodies:
         """Whether the body is in memory."""
         return place in self._kept
 
-    def forget(self, place: Coordinates | None) -> None:
-        """The email needs its body no more."""
-        if place is not None and place in self._kept:
+    def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
+        """Forget the body of an email that has ended: it is needed no more."""
+        if after.final and (place := after.request) is not None and place in self._kept:
             self._drop(place)
 
     async def get(self, place: Coordinates) -> bytes | None:
@@ -63,7 +65,7 @@ class Bodies:
                 async with self._reading:  # who waited here has probably been read with the others
                     if (value := self._kept.get(place)) is not None:
                         return value
-                    found = await self._read([*self._asked, *self.due_next()])
+                    found = await self._read([*self._asked, *self._due_next()])
                     if place not in found:  # very large bodies, or a silent partition before it: not all were read
                         found = await self._read([place])
                 if place.partition not in self._silent:

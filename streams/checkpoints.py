@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from confluent_kafka import TopicPartition
 
+from mailstream import topics
 from mailstream.errors import NotCaughtUp
-from mailstream.log.group_offsets import GroupOffsets
-from mailstream.settings import Settings
-from mailstream.topics import GROUP_CHECKPOINTS, Naming
+from mailstream.log.kafka import Kafka
+from mailstream.topics import GROUP_CHECKPOINTS
 
 SECONDS = 30.0  #: without an answer of the coordinator before a load fails and the process ends
 #: Behind any end of ``email.status``: its records are gone, and being made anew. Until that is done, whoever owns the
@@ -41,9 +41,9 @@ def checkpoint_of(committed: TopicPartition) -> Checkpoint | None:
 class Checkpoints:
     """Read and written as offsets of a group without members."""
 
-    def __init__(self, settings: Settings, topic: str) -> None:
-        self._topic = topic
-        self._offsets = GroupOffsets(settings, Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS))
+    def __init__(self, kafka: Kafka) -> None:
+        self._topic = kafka.name_of(topics.ATTEMPTS)
+        self._offsets = kafka.offsets(GROUP_CHECKPOINTS)
 
     async def read(self, partitions: set[int]) -> dict[int, Checkpoint]:
         """The checkpoints that exist. A missing one means: from the beginning. Raises NotCaughtUp."""

@@ -6,7 +6,7 @@ Claims go out and come back in batches, so they cost latency (about a millisecon
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,7 +21,6 @@ from mailstream.errors import NotPublished, PartitionLost
 from mailstream.log.publish import Publisher
 from mailstream.status import EmailStatus
 from streams.failpoints import failpoint, failpoint_soon
-from streams.projection import Projection
 
 log = structlog.get_logger(__name__)
 
@@ -41,13 +40,13 @@ class Won:
 class ClaimLog:
     """Writes ``email.attempts``; the projection reads it back."""
 
-    def __init__(
-        self, publisher: Publisher, topic: str, projection: Projection, clock: Clock, *, worker: str, boot: str
-    ) -> None:
-        self._publisher, self._topic, self._projection, self._clock = publisher, topic, projection, clock
+    def __init__(self, publisher: Publisher, topic: str, clock: Clock, *, worker: str, boot: str) -> None:
+        self._publisher, self._topic, self._clock = publisher, topic, clock
         self._worker, self._boot = worker, boot
         self._count = itertools.count(1)
         self._releases: set[asyncio.Task[None]] = set()
+        #: Who waits for the verdict on a claim that was not read back, by nonce, and in which partition.
+        self._verdicts: dict[str, tuple[int, asyncio.Future[bool]]] = {}
         self._alive: set[str] = set()  #: nonces of claims that somebody in this process acts on
         self._seconds: deque[float] = deque(maxlen=100)  #: how long the newest claims took
 
@@ -93,7 +92,7 @@ class ClaimLog:
             control=control,
             into=into,
         )
-        verdict = self._projection.expect(nonce, partition)
+        verdict = self._expect(nonce, partition)
         self._alive.add(nonce)
         begun = self._clock.monotonic()
         try:
@@ -112,6 +111,26 @@ class ClaimLog:
         if not has_won or instead is not None:  # an ending needs nobody to act on it
             self._alive.discard(nonce)
         return won if has_won else None
+
+    def _expect(self, nonce: str, partition: int) -> "asyncio.Future[bool]":
+        """A future for the verdict on a claim: has it won? Raises PartitionLost when nobody will read it back here."""
+        verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._verdicts[nonce] = partition, verdict
+        return verdict
+
+    def read_back(self, nonce: str, *, has_won: bool) -> None:
+        """The log has brought the claim with this nonce; told by the projection of every claim, ours or not."""
+        _, verdict = self._verdicts.pop(nonce, (0, None))
+        if verdict is not None and not verdict.done():
+            verdict.set_result(has_won)
+
+    def lost(self, partitions: Set[int]) -> None:
+        """Tell those who wait for a verdict in partitions that belong to others now."""
+        for nonce, (partition, verdict) in list(self._verdicts.items()):
+            if partition in partitions:
+                del self._verdicts[nonce]
+                if not verdict.done():
+                    verdict.set_exception(PartitionLost("the partition was lost before the claim was read back"))
 
     def _give_back_if_won(self, won: Won, done: "asyncio.Future[bool]", *, is_ending: bool) -> None:
         """Release a claim that was given up, once it comes back as winner; an ending simply holds.

@@ -17,6 +17,7 @@ from streams.core import fold
 from streams.core.claims import is_open
 from streams.core.groups import Groups
 from streams.projection import Projection
+from streams.queue import Queue
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -34,30 +35,21 @@ class _Line:
     length: int = 0  #: with the one whose turn it is
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Controls:
     """Carries out control records. Each ends decided: won, or refused and shown on the timeline."""
 
-    def __init__(
-        self,
-        table: StatusTable,
-        projection: Projection,
-        claim_log: ClaimLog,
-        clock: Clock,
-        *,
-        give_back: Callable[[str], bool],
-        resend: Callable[[EmailStatus, int], None],
-        bar: Callable[[str], None],
-        unbar: Callable[[str], None],
-        groups: Groups,
-    ) -> None:
-        """``give_back`` asks the sender to release a claim that is not past its gate; False when it is too late.
-
-        Between ``bar`` and ``unbar`` nobody claims the email for a call.
-        """
-        self._table, self._projection, self._claim_log, self._clock = table, projection, claim_log, clock
-        self._groups = groups
-        self._give_back, self._resend, self._bar, self._unbar = give_back, resend, bar, unbar
-        self._lines: dict[str, _Line] = {}  #: emails with undecided records; first come, first decided
+    table: StatusTable
+    projection: Projection
+    claim_log: ClaimLog
+    clock: Clock
+    queue: Queue
+    groups: Groups
+    give_back: Callable[
+        [str], bool
+    ]  #: asks for the release of a claim that is not past its gate; False: it is too late
+    #: Emails with undecided records; first come, first decided.
+    _lines: dict[str, _Line] = field(init=False, default_factory=dict)
 
     async def decide(
         self,
@@ -77,50 +69,50 @@ class Controls:
         """
         if (line := self._lines.get(control.id)) is None:
             line = self._lines[control.id] = _Line()
-            self._bar(control.id)
+            self.queue.bar(control.id)
         line.length += 1
         try:
             async with line.lock:
-                while partition in self._table.owned():
+                while partition in self.table.owned():
                     try:
                         if first is not None and not await first():
                             return None
                         return await self._decide(control, partition, offset, then)
                     except NotPublished as error:
                         log.warning("not decided yet, tried again", email=control.id, error=str(error))
-                        await self._clock.sleep(AGAIN_SECONDS)
+                        await self.clock.sleep(AGAIN_SECONDS)
         finally:
             line.length -= 1
             if not line.length:
                 del self._lines[control.id]
-                self._unbar(control.id)
+                self.queue.unbar(control.id)
 
     async def _decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> None:
         while True:
-            while self._projection.is_unborn(control.id):
-                await self._clock.sleep(LOOK_SECONDS)
-            status = self._table.get_status(control.id)
-            if partition not in self._table.owned():
+            while self.projection.is_unborn(control.id):
+                await self.clock.sleep(LOOK_SECONDS)
+            status = self.table.get_status(control.id)
+            if partition not in self.table.owned():
                 return  # the partition is another worker's now, and so is the record
             if status is None:
                 then()  # forgotten meanwhile: it was final for long
                 return
             if offset <= status.control:  # decided before, read again
-                self._table.when_durable(status.id, then)
+                self.table.when_durable(status.id, then)
                 return
             if (why := self._refusal(control, status)) is not None:
                 if why == "already_sending" and await self._was_given_back(status):
                     continue
                 decided = self._decided(status, control, offset, f"{control.kind.value}_refused", why)
-                self._projection.put(decided, partition, then)
+                self.projection.put(decided, partition, then)
                 return
             if control.kind is ControlKind.RESOLVE and control.to == "RESEND":
                 ordered = self._decided(status, control, offset, "resend_ordered", None)
                 ordered = structs.replace(ordered, on_ambiguous=OnAmbiguous.RESEND)  # so that a crash does not lose it
-                self._projection.put(ordered, partition, then)
-                self._resend(ordered, partition)
+                self.projection.put(ordered, partition, then)
+                self.queue.resend(ordered, partition)
                 return
-            won = await self._claim_log.claim(
+            won = await self.claim_log.claim(
                 status,
                 partition,
                 instead=self._instead(control),
@@ -151,22 +143,22 @@ class Controls:
             return "already_resent" if control.to == "RESEND" and status.doubt else None
         if status.status is Status.HELD or status.doubt is not None:
             return "in_doubt"  # it may have been sent: nothing may say that it was not (amendment 3)
-        if control.kind is ControlKind.CANCEL and self._groups.parts_of(status.id):
+        if control.kind is ControlKind.CANCEL and self.groups.parts_of(status.id):
             return "already_digested"  # others ended in its favour: their events would be told nowhere
         return "already_sending" if is_open(status) else None
 
     async def _was_given_back(self, status: EmailStatus) -> bool:
         """Whether our own claim, not at its gate yet, was released for this (amendment 28)."""
-        if not self._claim_log.is_alive(status.nonce) or not self._give_back(status.id):
+        if not self.claim_log.is_alive(status.nonce) or not self.give_back(status.id):
             return False
         for _ in range(LOOKS):
-            await self._clock.sleep(LOOK_SECONDS)
-            now = self._table.get_status(status.id)
+            await self.clock.sleep(LOOK_SECONDS)
+            now = self.table.get_status(status.id)
             if now is None or not is_open(now):
                 return now is not None
         return False
 
     def _decided(self, status: EmailStatus, control: Control, offset: int, what: str, why: str | None) -> EmailStatus:
         return fold.noted_control(
-            status, control=offset, what=what, why=why, by=control.by, at=moment(self._clock.now())
+            status, control=offset, what=what, why=why, by=control.by, at=moment(self.clock.now())
         )

@@ -43,21 +43,17 @@ class Mail:
     joining: tuple[EmailStatus, ...] = ()
 
 
+@dataclass(slots=True, eq=False)
 class Digests:
     """Finds, renders and ends what becomes one mail."""
 
-    def __init__(
-        self,
-        groups: Groups,
-        table: StatusTable,
-        bodies: Bodies,
-        rendering: Rendering,
-        claim_log: ClaimLog,
-        schedule: Schedule,
-        clock: Clock,
-    ) -> None:
-        self._groups, self._table, self._bodies, self._rendering = groups, table, bodies, rendering
-        self._claim_log, self._schedule, self._clock = claim_log, schedule, clock
+    groups: Groups
+    table: StatusTable
+    bodies: Bodies
+    rendering: Rendering
+    claim_log: ClaimLog
+    schedule: Schedule
+    clock: Clock
 
     async def mail(self, status: EmailStatus, request: EmailRequest) -> Mail:
         """The mail that an email becomes now: alone as it is, else a digest with those that are due.
@@ -79,7 +75,7 @@ class Digests:
         Raises NotPublished, NotCaughtUp, BodyGone, TemplateError: nothing may be called for now.
         """
         claims = [
-            self._claim_log.claim(
+            self.claim_log.claim(
                 other, won.partition, instead=Instead.SUPPRESSED, into=won.id, reason=f"digested into {won.id}"
             )
             for other in mail.joining
@@ -95,14 +91,14 @@ class Digests:
         if status.status is not Status.QUEUED:
             return ()  # a repeated call is for the same mail
         found: list[EmailStatus] = []
-        now = self._clock.now()
-        room = MOST_EVENTS - 1 - len(self._groups.parts_of(status.id))
-        for email_id in self._groups.due_with(status, now):
+        now = self.clock.now()
+        room = MOST_EVENTS - 1 - len(self.groups.parts_of(status.id))
+        for email_id in self.groups.due_with(status, now):
             if len(found) >= room:
                 break
-            other = self._table.get_status(email_id)
+            other = self.table.get_status(email_id)
             # in the schedule: its first status is durable, and no control record is being decided about it
-            if other is None or email_id not in self._schedule:
+            if other is None or email_id not in self.schedule:
                 continue
             if other.expires_at is None or other.expires_at.timestamp() > now:
                 found.append(other)
@@ -111,18 +107,18 @@ class Digests:
     async def _rendered(
         self, status: EmailStatus, request: EmailRequest, joining: Sequence[EmailStatus]
     ) -> EmailRequest:
-        parts = [self._table.get_status(email_id) for email_id in self._groups.parts_of(status.id)]
+        parts = [self.table.get_status(email_id) for email_id in self.groups.parts_of(status.id)]
         several = [status, *(other for other in (*parts, *joining) if other is not None)]
         if len(several) == 1:
-            return self._rendering.rendered(request)
+            return self.rendering.rendered(request)
         events = []
         for one in sorted(several, key=lambda one: one.order):
             events.append(request.data if one is status else await self._data(one))
-        return self._rendering.digest(request, events)
+        return self.rendering.digest(request, events)
 
     async def _data(self, status: EmailStatus) -> dict[str, Any]:
         assert status.request is not None
-        value = await self._bodies.get(status.request)
+        value = await self.bodies.get(status.request)
         if value is None:
             raise BodyGone("the log does not hold an event of this digest any more")
         body = codec.decode_requested(value)

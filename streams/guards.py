@@ -145,9 +145,11 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.has_failed = False  #: the process ends: nothing new is started again, also when partitions come
         self.drains = 0  #: how many there were: a record that was read before one is not worked on after it
         self.heard_at = 0.0  #: boot time at which the group certainly knew this member (``membership.note``)
+        #: Awaited at each assignment, with the generation of the group, before the agents start.
+        self.on_load: list[Callable[[set[TP], int], Awaitable[None]]] = []
         self.on_drain: list[Callable[[], Awaitable[None]]] = []  #: awaited on revoke and stop, within DRAIN_SECONDS
         self._committed: dict[TP, int] = {}
-        self._commits: asyncio.Task[None] | None = None
+        self._commits: asyncio.Future[None] | None = None
         self.on_rebalance_complete.connect(self._hold_flow)
 
     def _new_transport(self) -> Transport:
@@ -247,8 +249,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         self.lost_logs.clear()  # what is still so is found out again
         self.is_draining = self.has_failed
         if self._commits is None:
-            self._commits = asyncio.create_task(self._commit_regularly())
-            self._commits.add_done_callback(self.end_on_error)
+            self._commits = self.add_future(self._commit_regularly())
         await super()._on_partitions_assigned(assigned, generation_id)
 
     def fail(self, error: BaseException) -> None:
@@ -256,21 +257,17 @@ class GuardedApp(faust.App):  # type: ignore[misc]
 
         Everything is crash-safe: nothing is lost.
         """
-        log.error("the worker ends", error=str(error) or repr(error), exc_info=error)
-        self._start_nothing()
+        self._end(error)
         self.add_future(self.crash(error))
 
     def _crash(self, reason: BaseException) -> None:
-        self._start_nothing()  # a crash of any part of Faust
+        if not self.has_failed:  # a part of Faust or of ours has crashed
+            self._end(reason)
         super()._crash(reason)
 
-    def _start_nothing(self) -> None:
+    def _end(self, error: BaseException) -> None:
+        log.error("the worker ends", error=str(error) or repr(error), exc_info=error)
         self.has_failed = self.is_draining = True
-
-    def end_on_error(self, task: "asyncio.Task[Any]") -> None:
-        """Done callback of work whose failure must end the process (exit 1): never swallow and go on."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.fail(error)
 
     async def on_stop(self) -> None:
         """Stop within STOP_SECONDS: Faust and aiokafka wait for an absent broker without limit."""
@@ -279,8 +276,6 @@ class GuardedApp(faust.App):  # type: ignore[misc]
             timer.daemon = True
             timer.start()
         await super().on_stop()
-        if self._commits:
-            self._commits.cancel()
 
     def membership_age(self) -> float:
         """Seconds since the group coordinator last confirmed this member, time asleep included."""

@@ -1,19 +1,22 @@
 """Probes that say why, and metrics; served before and independently of the app, so they answer during a load.
 
-They see what Faust hides (faust.md §9): a dead or failed group coordinator, a worker that left its group for good, a
+They see what Faust hides: a dead or failed group coordinator, a worker that left its group for good, a
 consumer that stopped polling, a crash, an unfinished load, and no progress though there is work.
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from faust.types import TP
 from mode import Service
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from streams.guards import GuardedApp
+from mailstream import topics
+from streams.app import MailApp
+from streams.metrics import LAG
+from streams.wiring import Wiring
 
 REJOIN_SECONDS = 180.0  #: without group membership, or in one rebalance, before a worker counts as dead
 PROGRESS_SECONDS = 300.0  #: with work to do and nothing done, before a worker is not ready
@@ -22,19 +25,9 @@ PROGRESS_SECONDS = 300.0  #: with work to do and nothing done, before a worker i
 class Health(Service):  # type: ignore[misc]
     """``/healthz`` (and ``/livez``): restart me or not. ``/readyz``: am I working. ``/metrics``: Prometheus."""
 
-    def __init__(
-        self,
-        app: GuardedApp,
-        *,
-        host: str,
-        port: int,
-        report: Callable[[], dict[str, Any]],
-        measure: Callable[[], None],
-    ) -> None:
-        """``report``: what the sending side has to say; ``not_ready`` in it lists reasons. ``measure`` sets gauges."""
+    def __init__(self, app: MailApp, *, host: str, port: int) -> None:
         super().__init__()
-        self._app, self._host, self._port, self._report = app, host, port, report
-        self._measure = measure
+        self._app, self._host, self._port = app, host, port
         self._settled_at = time.monotonic()
         self._runner: web.AppRunner | None = None
 
@@ -60,8 +53,8 @@ class Health(Service):  # type: ignore[misc]
             dead.append(f"no poll for {idle:.0f} s")
         if now - self._settled_at > REJOIN_SECONDS:
             dead.append(f"not a settled group member for {now - self._settled_at:.0f} s")
-        report = self._report()
-        not_ready = list(report.pop("not_ready", []))
+        wiring: Wiring | None = getattr(app, "wiring", None)
+        not_ready = wiring.clearance.reasons() if wiring else ["starting"]
         if not app.started or generation <= 0 or app.rebalancing:
             not_ready.append("joining the group or loading partitions")
         elif not app._assignment:
@@ -72,7 +65,7 @@ class Health(Service):  # type: ignore[misc]
             "reasons": dead + not_ready,
             "generation": generation,
             "rebalancing": app.rebalancing,
-            **report,
+            **(_report(wiring) if wiring else {}),
         }
 
     async def on_start(self) -> None:
@@ -105,5 +98,25 @@ class Health(Service):  # type: ignore[misc]
         return web.json_response(state, status=200 if state[what] else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        self._measure()
+        if hasattr(self._app, "wiring"):
+            self._measure(self._app.wiring)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    def _measure(self, wiring: Wiring) -> None:
+        """Set the gauges that are true only for the moment: they are about to be read."""
+        wiring.queue.measure()
+        LAG.clear()
+        topic = wiring.kafka.name_of(topics.REQUESTED)
+        for partition in wiring.clearance.partitions:
+            LAG.labels(str(partition)).set(self._app.lag(TP(topic, partition)))
+
+
+def _report(wiring: Wiring) -> dict[str, Any]:
+    return {
+        "partitions": len(wiring.clearance.partitions),
+        "pace": wiring.pace.mode.value,
+        "unreadable_topics": wiring.triggers.unreadable if wiring.triggers else {},
+        "waiting": len(wiring.queue.schedule),
+        "in_work": wiring.dispatch.in_work(),
+        "barred": wiring.barrier.unread(),
+    }

@@ -67,6 +67,12 @@ EMAILS_IN = {status: EMAILS.labels(status.value) for status in Status}
 VERDICTS = {verdict: ATTEMPTS.labels(verdict.value) for verdict in Verdict}
 
 
+def clock_looked(seconds: float, why: str | None) -> None:
+    """This machine's clock was held against the brokers': its proven error, and why nothing is sent because of it."""
+    CLOCK_ERROR.set(seconds)
+    PAUSED.labels("clock").set(0 if why is None else 1)
+
+
 @cache
 def seconds_of(code: str) -> Histogram:
     """The child of PROVIDER_SECONDS for a code, looked up once."""

@@ -6,9 +6,10 @@ stands in the log, and a late record of a paused former owner is just one more r
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from enum import Enum
 from functools import partial
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -16,8 +17,9 @@ from msgspec import structs
 
 from mailstream import codec
 from mailstream.attempt import AttemptRecord, ClaimRecord
-from mailstream.errors import PartitionLost
+from mailstream.email_id import partition_in
 from mailstream.status import EmailStatus, Status, order_of_merge
+from streams.claim_log import ClaimLog
 from streams.core import fold
 from streams.core.acks import Acks, Slot
 from streams.core.claims import Verdict
@@ -26,6 +28,8 @@ from streams.metrics import EMAILS_IN, VERDICTS
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
+
+AT_ONCE = 500  #: statuses of new partitions that are told between two turns of the loop
 
 
 class Foreign(Enum):
@@ -36,32 +40,25 @@ class Foreign(Enum):
     LOWERS = "lowers"  #: lower than what is known, or unreadable
 
 
-class Projection:
-    """``changed(before, after, partition)`` is called after each change of a status, whoever made it."""
+class Follower(Protocol):
+    """Keeps something that follows from the statuses of the owned partitions."""
 
-    def __init__(
-        self, table: StatusTable, writer: str, changed: Callable[[EmailStatus | None, EmailStatus, int], None]
-    ) -> None:
+    def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
+        """A status is now ``after``, whoever made it so; ``before`` is None when it was not known here."""
+
+
+class Projection:
+    """``followers`` are told of each change of a status; while its partition is loaded, of none."""
+
+    def __init__(self, table: StatusTable, writer: str, claim_log: ClaimLog, followers: Sequence[Follower]) -> None:
         self.writer = writer
+        self.loading: set[int] = set()  #: partitions that are not whole yet
         self._own_prefix = b'{"writer":' + msgspec.json.encode(writer)
-        self._table, self._changed = table, changed
+        self._table, self._claim_log, self._followers = table, claim_log, followers
         self._settled: Acks[int] = Acks()  #: which records of ``email.attempts`` need never be read again
         self._open: dict[str, Slot[int]] = {}  #: the claim of each email whose attempt is not closed
-        self._mine: dict[str, tuple[int, asyncio.Future[bool]]] = {}  #: our claims that were not read back, by nonce
-        self._unborn: dict[
-            str, int
-        ] = {}  #: new emails whose first status is not durable: nothing may be claimed for them
-
-    # -- our own claims -----------------------------------------------------------------------------------
-
-    def expect(self, nonce: str, partition: int) -> "asyncio.Future[bool]":
-        """A future for the verdict on a claim that is about to be appended: has it won?
-
-        It raises PartitionLost when the partition goes before the claim was read back.
-        """
-        verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._mine[nonce] = partition, verdict
-        return verdict
+        #: New emails whose first status is not durable, and their partition: nothing may be claimed for them.
+        self._unborn: dict[str, int] = {}
 
     # -- the log ------------------------------------------------------------------------------------------
 
@@ -86,7 +83,7 @@ class Projection:
         before = self._table.get_status(record.id)
         if before is None:  # older than the statuses that are kept
             self._settled.done(slot)
-            self._tell(record, has_won=False)
+            self._claim_log.read_back(record.nonce, has_won=False)
             return
         if self._table.is_silent(partition):
             before = fold.reborn(before, record)
@@ -102,7 +99,7 @@ class Projection:
                 Status.PROCESSING,
                 record.nonce,
             )
-            self._tell(record, has_won=verdict is Verdict.WON or is_known_winner)
+            self._claim_log.read_back(record.nonce, has_won=verdict is Verdict.WON or is_known_winner)
 
     def _write(
         self, before: EmailStatus, after: EmailStatus, record: AttemptRecord, partition: int, slot: Slot[int]
@@ -124,10 +121,10 @@ class Projection:
         if claim is not None:
             self._settled.done(claim)
 
-    def _tell(self, record: AttemptRecord, *, has_won: bool) -> None:
-        _, verdict = self._mine.pop(record.nonce, (0, None))
-        if verdict is not None and not verdict.done():
-            verdict.set_result(has_won)
+    def _changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
+        if partition not in self.loading:
+            for follower in self._followers:
+                follower.changed(before, after, partition)
 
     # -- other sources ------------------------------------------------------------------------------------
 
@@ -173,9 +170,7 @@ class Projection:
         if then is not None:
             then()
 
-    def foreign(
-        self, partition: int, offset: int, key: bytes | None, value: bytes | None, *, is_loading: bool
-    ) -> "Foreign":
+    def foreign(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> "Foreign":
         """Take a record of ``email.status`` that this worker tails.
 
         One that raises an email (of the former owner, just before it lost the partition) is adopted. One that lowers
@@ -184,6 +179,7 @@ class Projection:
         """
         if key is None:
             return Foreign.NONE
+        is_loading = partition in self.loading
         if value is None:
             if is_loading:
                 self._table.drop(key)
@@ -207,6 +203,18 @@ class Projection:
 
     # -- partitions ---------------------------------------------------------------------------------------
 
+    def gained(self, partitions: Set[int]) -> None:
+        """These are loaded from now on, until they are ``whole``."""
+        self.loading |= partitions
+
+    async def whole(self, partitions: Set[int]) -> None:
+        """All is known of these partitions now: tell the followers."""
+        self.loading -= partitions
+        for count, status in enumerate(self._table.statuses(partitions)):
+            if count % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            self._changed(None, status, partition_in(status.id, self._table.partition_count))
+
     def begin(self, partition: int, offset: int) -> None:
         """The next record of this partition of ``email.attempts`` will be the one at ``offset``."""
         self._settled.begin(partition, offset)
@@ -215,16 +223,12 @@ class Projection:
         """The offset of ``email.attempts`` below which nothing needs to be read again; None when nothing was read."""
         return self._settled.committable().get(partition)
 
-    def lose(self, partitions: set[int]) -> None:
+    def lost(self, partitions: Set[int]) -> None:
         """Forget partitions that belong to others now."""
+        self.loading -= partitions
         for partition in partitions:
             self._settled.forget_one(partition)
         for email_id, slot in list(self._open.items()):
             if slot.place in partitions:
                 del self._open[email_id]
         self._unborn = {email_id: home for email_id, home in self._unborn.items() if home not in partitions}
-        for nonce, (partition, verdict) in list(self._mine.items()):
-            if partition in partitions:
-                del self._mine[nonce]
-                if not verdict.done():
-                    verdict.set_exception(PartitionLost("the partition was lost before the claim was read back"))

@@ -18,12 +18,11 @@ from mailstream import topics
 from mailstream.clock import Clock
 from mailstream.dead_letter import Reason
 from mailstream.errors import NotCaughtUp
-from mailstream.log import check, client
+from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Publisher
 from mailstream.log.read import Reader, Span
-from mailstream.settings import Settings
 from mailstream.status import EmailStatus
-from mailstream.topics import Naming, Topic
+from mailstream.topics import Topic
 from streams.accept import Accept
 from streams.core.faults import Fault
 from streams.core.intake import Received
@@ -39,11 +38,11 @@ _REASONS = frozenset(Reason)
 
 
 class Rebuild:
-    """One step per method, in the order in which ``ownership.py`` takes them."""
+    """One step per method, in the order in which ``assignment.py`` takes them."""
 
     def __init__(
         self,
-        settings: Settings,
+        kafka: Kafka,
         *,
         table: StatusTable,
         accept: Accept,
@@ -51,7 +50,7 @@ class Rebuild:
         publisher: Publisher,
         clock: Clock,
     ) -> None:
-        self._settings, self._naming, self._clock = settings, Naming(settings.topic_prefix), clock
+        self._kafka, self._clock = kafka, clock
         self._table, self._accept, self._feedback, self._publisher = table, accept, feedback, publisher
         self._begins: dict[int, float] = {}  #: by partition: since when email.attempts is whole, in seconds since 1970
 
@@ -108,7 +107,7 @@ class Rebuild:
 
     async def _refused(self, partition: int) -> dict[int, Fault]:
         """Offsets of the requests that became dead letters, and why."""
-        topic = self._naming.of(topics.REQUESTED).encode()
+        topic = self._kafka.name_of(topics.REQUESTED).encode()
         found: dict[int, Fault] = {}
 
         def take(letter: Received) -> None:
@@ -125,7 +124,7 @@ class Rebuild:
 
     def _retention(self) -> float:
         try:
-            return check.retention_seconds(client.admin(self._settings), self._settings, topics.ATTEMPTS)
+            return self._kafka.retention_seconds(topics.ATTEMPTS)
         except (KafkaException, TimeoutError):
             raise NotCaughtUp("the brokers do not say how long they keep email.attempts; nothing was sent") from None
 
@@ -133,17 +132,17 @@ class Rebuild:
         """The time of the oldest kept record; infinite: all were deleted; 0: none ever was."""
 
         def look(reader: Reader) -> float:
-            span = reader.span(self._naming.of(topics.ATTEMPTS), partition)
+            span = reader.span(self._kafka.name_of(topics.ATTEMPTS), partition)
             if span.start == 0:
                 return 0.0
             return next((record.timestamp()[1] / 1000 for record in reader.records(span)), math.inf)
 
-        with Reader(self._settings) as reader:
+        with self._kafka.reader() as reader:
             return await asyncio.to_thread(look, reader)
 
     async def _read(self, topic: Topic, partition: int, take: Callable[[Received], None]) -> None:
-        with Reader(self._settings) as reader:
-            span: Span = await asyncio.to_thread(reader.span, self._naming.of(topic), partition)
+        with self._kafka.reader() as reader:
+            span: Span = await asyncio.to_thread(reader.span, self._kafka.name_of(topic), partition)
             records = reader.records(span)
             while batch := await asyncio.to_thread(lambda: list(islice(records, AT_ONCE))):
                 for record in batch:

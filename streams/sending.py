@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
+from pydantic import SecretStr
 
 from mailstream import codec
 from mailstream.attempt import Instead, Outcome, OutcomeRecord
@@ -20,7 +22,6 @@ from streams.core.groups import Groups
 from streams.core.outcome import Answer, NeverLeft, Responded, Withheld, classify, pause_seconds
 from streams.core.pace import Now, Pace
 from streams.core.trouble import Trouble
-from streams.core.waiting import Waiting
 from streams.digests import BodyGone, Digests, Mail
 from streams.failpoints import failpoint
 from streams.gate import Gate
@@ -33,63 +34,56 @@ from streams.table import StatusTable
 log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Sending:
     """Everything that happens to one email between the schedule and the log."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        table: StatusTable,
-        bodies: Bodies,
-        rendering: Rendering,
-        suppressions: Suppressions,
-        groups: Groups,
-        digests: Digests,
-        claim_log: ClaimLog,
-        pace: Pace,
-        gate: Gate,
-        provider: Provider,
-        trouble: Trouble,
-        clock: Clock,
-    ) -> None:
-        self._delays, self._sender = settings.retry_delays, settings.sender
-        self._table, self._bodies, self._rendering, self._suppressions = table, bodies, rendering, suppressions
-        self._groups, self._digests = groups, digests
-        self._claim_log, self._pace, self._gate, self._provider = claim_log, pace, gate, provider
-        self._trouble, self._clock = trouble, clock
-        self._too_many_in_a_row = 0
-        self._at_gate: set[str] = set()  #: emails that are claimed and not called
-        self._recalled: set[str] = set()  #: of these, the ones that a cancel wants back
-        self._dice = random.SystemRandom()
+    settings: Settings
+    table: StatusTable
+    bodies: Bodies
+    rendering: Rendering
+    suppressions: Suppressions
+    groups: Groups
+    digests: Digests
+    claim_log: ClaimLog
+    pace: Pace
+    gate: Gate
+    provider: Provider
+    trouble: Trouble
+    clock: Clock
+    _too_many_in_a_row: int = field(init=False, default=0)
+    _at_gate: set[str] = field(init=False, default_factory=set)  #: emails that are claimed and not called
+    _recalled: set[str] = field(init=False, default_factory=set)  #: of these, the ones that a cancel wants back
+    _dice: random.Random = field(init=False, default_factory=random.SystemRandom)
 
-    async def send(self, email: Waiting, started: Callable[[], None], *, is_barred: Callable[[str], bool]) -> None:
+    async def send(
+        self, status: EmailStatus, partition: int, started: Callable[[], None], *, is_barred: Callable[[str], bool]
+    ) -> None:
         """Bring one email that is due as far as it goes now; ``started`` is called when its call starts.
 
         ``is_barred`` is asked right before the claim: its body may have been long in coming, and a control record or a
         rebalance may have come meanwhile. Raises NotPublished, NotCaughtUp: nothing was called.
         """
-        status = self._table.get_status(email.id)
-        if status is None or status.status not in (Status.QUEUED, Status.RETRYING, Status.HELD):
+        if status.status not in (Status.QUEUED, Status.RETRYING, Status.HELD):
             return
         mail, ending = await self._wanted(status)
-        if is_barred(email.id):
+        if is_barred(status.id):
             return
         if ending is not None:
             # a HELD email that was to be resent may have been sent: nothing may say that it was not
             instead = Instead.UNCONFIRMED if status.status is Status.HELD else ending[0]
-            await self._claim_log.claim(status, email.partition, instead=instead, reason=ending[1])
+            await self.claim_log.claim(status, partition, instead=instead, reason=ending[1])
             return
         assert mail is not None
         is_resend = status.status is Status.HELD or status.possible_duplicate
-        won = await self._claim_log.claim(status, email.partition, possible_duplicate=is_resend)
+        won = await self.claim_log.claim(status, partition, possible_duplicate=is_resend)
         if won is None:
             return
         failpoint("C5", won.id)
         request = await self._joined(won, status, mail)
         if request is None:
             return
-        if not self._groups.parts_of(won.id):  # else a cancel would lose the events of others
+        if not self.groups.parts_of(won.id):  # else a cancel would lose the events of others
             self._at_gate.add(won.id)
         try:
             await self._call(won, request, started)
@@ -104,36 +98,41 @@ class Sending:
         self._recalled.add(email_id)
         return True
 
+    def use_key(self, key: SecretStr) -> None:
+        """Call with this key from now on. Raises WrongSettings: it is not one."""
+        self.provider.use_key(key)
+        self.trouble.change_key(self.clock.monotonic())
+
     # -- before the claim ---------------------------------------------------------------------------------
 
     async def _wanted(self, status: EmailStatus) -> tuple[Mail | None, tuple[Instead, str | None] | None]:
         """The mail to send, or how the email ends without a call (K8)."""
-        now = self._clock.now()
+        now = self.clock.now()
         if status.expires_at is not None and status.expires_at.timestamp() <= now:
             return None, (Instead.EXPIRED, "its expires_at passed before its turn came")
         if status.status is Status.RETRYING and status.due_at is None:
             reason = status.provider.reason if status.provider else None
             return None, (Instead.FAILED, f"retries_exhausted: {reason}" if reason else "retries_exhausted")
         assert status.request is not None
-        value = await self._bodies.get(status.request)
+        value = await self.bodies.get(status.request)
         if value is None:
             return None, (Instead.FAILED, "body_gone: the log does not hold the request any more")
         request = codec.decode_requested(value)
         assert isinstance(request, EmailRequest)
-        if (why := self._suppressions.reason(status.tenant, request)) is not None:
+        if (why := self.suppressions.reason(status.tenant, request)) is not None:
             return None, (Instead.SUPPRESSED, why)
         if (
             (cap := request.cap) is not None
             and status.status is not Status.HELD
-            and not self._groups.parts_of(status.id)
+            and not self.groups.parts_of(status.id)
         ):
-            sent = self._groups.called_since(status, now - cap.seconds)
+            sent = self.groups.called_since(status, now - cap.seconds)
             if sent >= cap.count:
                 return None, (Instead.SUPPRESSED, f"frequency_cap: {sent} mails in {cap.seconds} s, key {cap.key}")
         try:
             if request.digest is not None:
-                return await self._digests.mail(status, request), None
-            return Mail(request, self._rendering.rendered(request)), None
+                return await self.digests.mail(status, request), None
+            return Mail(request, self.rendering.rendered(request)), None
         except BodyGone:
             return None, (Instead.FAILED, "body_gone: the log does not hold an event of this digest any more")
         except TemplateError as error:
@@ -144,49 +143,49 @@ class Sending:
         if not mail.joining:
             return mail.request
         try:
-            return await self._digests.join(won, status, mail)
+            return await self.digests.join(won, status, mail)
         except (NotPublished, NotCaughtUp, BodyGone, TemplateError) as error:
-            await self._claim_log.release(won, "its digest was not complete")
+            await self.claim_log.release(won, "its digest was not complete")
             log.warning("a digest is tried again", email=won.id, error=str(error))
             return None
 
     # -- the call -----------------------------------------------------------------------------------------
 
     async def _call(self, won: Won, request: EmailRequest, started: Callable[[], None]) -> None:
-        mail = self._provider.prepare(request, email_id=won.id, attempt=won.attempt, nonce=won.nonce)
+        mail = self.provider.prepare(request, email_id=won.id, attempt=won.attempt, nonce=won.nonce)
         start: Now | None = None
 
         async def may_start() -> bool:
             nonlocal start
-            start = await self._gate.passed(lambda: won.id in self._recalled or not self._stands(won))
+            start = await self.gate.passed(lambda: won.id in self._recalled or not self._stands(won))
             if start is not None:
                 self._at_gate.discard(won.id)  # from here on it is too late to give it back
             started()
             failpoint("C6", won.id)
             return start is not None
 
-        answer = await self._provider.send(mail, may_start)
+        answer = await self.provider.send(mail, may_start)
         if isinstance(answer, Withheld):
             why = (
                 "the worker stopped, lost the partition, or is paused"
                 if self._stands(won)
                 else "it was settled meanwhile"
             )
-            await self._claim_log.release(won, why)
+            await self.claim_log.release(won, why)
             return
-        ended_at = self._clock.now()
+        ended_at = self.clock.now()
         started_at = start.wall_ns / 1e9 if start is not None else ended_at
         failpoint("C8", won.id)
         code = answer.http_status if isinstance(answer, Responded) else None
         seconds_of(str(code) if code else type(answer).__name__).observe(max(0.0, ended_at - started_at))
         outcome, reason = await self._proof(answer, request)
         retry_at, counts = self._next_attempt(outcome, answer, won.id, ended_at)
-        await self._claim_log.outcome(
+        await self.claim_log.outcome(
             OutcomeRecord(
                 id=won.id,
                 attempt=won.attempt,
                 nonce=won.nonce,
-                worker=self._claim_log.worker,
+                worker=self.claim_log.worker,
                 at=moment(ended_at),
                 result=outcome,
                 code=code,
@@ -206,7 +205,7 @@ class Sending:
 
     def _stands(self, won: Won) -> bool:
         """Whether the claim still means a call: evidence of an earlier call may come while a marked resend waits."""
-        status = self._table.get_status(won.id)
+        status = self.table.get_status(won.id)
         return status is not None and (status.status, status.nonce) == (Status.PROCESSING, won.nonce)
 
     # -- after the call -----------------------------------------------------------------------------------
@@ -215,7 +214,7 @@ class Sending:
         """What the answer proves; a 403 that only concerns this mail's own sender is a refusal."""
         outcome, reason = classify(answer), None if isinstance(answer, Withheld) else answer.reason
         is_forbidden = isinstance(answer, Responded) and answer.http_status == 403
-        is_from_other = request.from_ is not None and request.from_.email != self._sender
+        is_from_other = request.from_ is not None and request.from_.email != self.settings.sender
         if is_forbidden and is_from_other and classify(await self._probed()) is Outcome.ACCEPTED:
             return Outcome.REFUSED, "sender_refused"
         return outcome, reason
@@ -224,14 +223,14 @@ class Sending:
         self, outcome: Outcome, answer: Answer, email_id: str, now: float
     ) -> tuple[datetime | None, bool]:
         """When the next attempt is due, and whether this one is paid from the retry budget."""
-        before = self._trouble.reason
-        self._trouble.learn(outcome, getattr(answer, "reason", None), self._clock.monotonic())
-        if self._trouble.reason is not before:
-            log.error("nothing is sent until a probe passes", reason=self._trouble.reason, detail=self._trouble.detail)
+        before = self.trouble.reason
+        self.trouble.learn(outcome, getattr(answer, "reason", None), self.clock.monotonic())
+        if self.trouble.reason is not before:
+            log.error("nothing is sent until a probe passes", reason=self.trouble.reason, detail=self.trouble.detail)
         if isinstance(answer, Responded) and answer.http_status == 429:
             seconds = pause_seconds(answer, now, earlier=self._too_many_in_a_row, jitter=self._dice.random())
             self._too_many_in_a_row += 1
-            self._pace.pause_until(self._clock.monotonic() + seconds)
+            self.pace.pause_until(self.clock.monotonic() + seconds)
             log.warning("the provider says: too many requests", seconds=round(seconds, 1))
             return moment(now + seconds), False
         if not isinstance(answer, NeverLeft):
@@ -240,11 +239,11 @@ class Sending:
             return moment(now), False
         if outcome is not Outcome.NOT_ACCEPTED:
             return None, False
-        status = self._table.get_status(email_id)
+        status = self.table.get_status(email_id)
         used = status.retries_used if status is not None else 0
-        if used >= len(self._delays):
+        if used >= len(self.settings.retry_delays):
             return None, True
-        seconds = back_off_seconds(used + 1, delays=self._delays, jitter=self._dice.random())
+        seconds = back_off_seconds(used + 1, delays=self.settings.retry_delays, jitter=self._dice.random())
         return moment(now + seconds), True
 
     async def probe(self) -> None:
@@ -253,13 +252,13 @@ class Sending:
         if isinstance(answer, Withheld):
             return
         is_well = classify(answer) is Outcome.ACCEPTED
-        self._trouble.probed(is_well=is_well, now=self._clock.monotonic())
+        self.trouble.probed(is_well=is_well, now=self.clock.monotonic())
         log.info("probed the provider", is_well=is_well)
 
     async def _probed(self) -> Answer:
         """What a probe gives. It takes a turn as a mail does: connected first, past the gate right before its first byte."""
 
         async def may_start() -> bool:
-            return await self._gate.passed(lambda: False) is not None
+            return await self.gate.passed(lambda: False) is not None
 
-        return await self._provider.probe(may_start) if await self._gate.is_near() else Withheld()
+        return await self.provider.probe(may_start) if await self.gate.is_near() else Withheld()

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Message
 
+from mailstream import topics
 from mailstream.errors import BadAddress, NotCaughtUp
-from mailstream.log.tail import End, Tail
+from mailstream.log.kafka import Kafka
+from mailstream.log.tail import End
 from mailstream.recipient import canonical
 from mailstream.request import EmailRequest
-from mailstream.settings import Settings
 from mailstream.suppression import key_of
 
 LOAD_SECONDS = 60.0
@@ -21,12 +22,16 @@ class Suppressions:
     ``failed`` is told once when the topic can be followed no more: what is suppressed from then on is unknown.
     """
 
-    def __init__(self, settings: Settings, topic: str, failed: Callable[[Exception], None]) -> None:
-        self._topic, self._partitions, self._failed = topic, settings.partitions, failed
+    def __init__(self, kafka: Kafka, failed: Callable[[Exception], None]) -> None:
+        self._topic, self._partitions, self._failed = (
+            kafka.name_of(topics.SUPPRESSIONS),
+            kafka.settings.partitions,
+            failed,
+        )
         self._keys: set[bytes] = set()
-        self._loading = set(range(settings.partitions))
+        self._loading = set(range(self._partitions))
         self._loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tail = Tail(settings, self._take, name="suppressions", failed=self._fail)
+        self._tail = kafka.tail(self._take, name="suppressions", failed=self._fail)
 
     async def load(self) -> None:
         """Return when all that was suppressed before is known. Raises NotCaughtUp."""

@@ -2,12 +2,12 @@
 
 A partitioned Faust table with ``email.status`` as its changelog; what memory has no room for is in the scratch file.
 Faust's own writes are queued out of sight and its recovery is slow (faust.md §7), so writes go through the one
-publisher and loading is done by ``ownership.py``.
+publisher and loading is done by ``assignment.py``.
 """
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -74,7 +74,6 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         self._silent: set[int] = set()  #: partitions that are made anew: nothing is written until all is known
         self._unwritten: dict[str, _Unwritten] = {}  #: by email id
         self._refused = 0  #: of these, how many the broker has refused
-        self.rebalanced: Callable[[set[TP], int], Any] | None = None  #: awaited at each assignment
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -250,9 +249,10 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     # -- partitions ---------------------------------------------------------------------------------------
 
-    def gain(self, partition: int) -> None:
-        """A partition is being loaded."""
-        self._owned.setdefault(partition, _Owned())
+    def gained(self, partitions: Set[int]) -> None:
+        """These partitions are being loaded."""
+        for partition in partitions:
+            self._owned.setdefault(partition, _Owned())
 
     def silent(self, partition: int) -> None:
         """Write nothing of this partition until ``loud``, or until it is lost: its statuses are being made anew."""
@@ -271,20 +271,19 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         if (owned := self._owned.get(partition)) is not None:
             owned.next_offset = max(owned.next_offset, next_offset)
 
-    def lose(self, partitions: Iterable[int]) -> None:
+    def lost(self, partitions: Set[int]) -> None:
         """Drop what belongs to others now."""
-        lost = set(partitions)
-        for partition in lost:
+        for partition in partitions:
             self._owned.pop(partition, None)
             self._silent.discard(partition)
         emails: dict[str, Any]
         for emails in (self._kept, self._in_work):
-            for email_id in [id_ for id_ in emails if partition_in(id_, self.partition_count) in lost]:
+            for email_id in [id_ for id_ in emails if partition_in(id_, self.partition_count) in partitions]:
                 del emails[email_id]
-        for email_id in [id_ for id_ in self._unwritten if partition_in(id_, self.partition_count) in lost]:
+        for email_id in [id_ for id_ in self._unwritten if partition_in(id_, self.partition_count) in partitions]:
             self._forget_unwritten(email_id)
         if self._cold:
-            self._cold.lose(lost)
+            self._cold.lose(partitions)
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Tell Faust's recovery what is in memory, so that it reads only what follows."""
@@ -298,8 +297,8 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         """Load what came, drop what went; agents start after it."""
-        if self.rebalanced is not None:
-            await self.rebalanced(assigned, generation_id)
+        for load in self.app.on_load:
+            await load(assigned, generation_id)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Nothing is left to do: stock drops keys here by a map that this table does not keep."""

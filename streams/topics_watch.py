@@ -1,14 +1,11 @@
-"""Are the topics still what emails were made for? They may be changed under a running worker (guarantees §7, rows 29, 30)."""
+"""Are the topics still what emails were made for? They may be changed under a running worker."""
 
 import asyncio
 
 import structlog
 
-from mailstream.clock import Clock
 from mailstream.errors import NoKafka, TopicsDiffer
-from mailstream.log import check
-from mailstream.log.client import admin
-from mailstream.settings import Settings
+from mailstream.log.kafka import Kafka
 from streams.metrics import PAUSED
 
 log = structlog.get_logger(__name__)
@@ -19,20 +16,14 @@ LOOK_SECONDS = 5.0
 class TopicsWatch:
     """Asks the brokers now and then. What differs stops all claims until it is as it was."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._settings, self._clock, self._admin = settings, clock, admin(settings)
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
         self.difference: str | None = None  #: for people: what differs and what to do
-
-    async def run(self) -> None:
-        """Look for ever."""
-        while True:
-            await self._clock.sleep(LOOK_SECONDS)
-            await self.look()
 
     async def look(self) -> None:
         """Look once. Brokers that do not answer say nothing about topics."""
         try:
-            await asyncio.to_thread(check.require, self._admin, self._settings)
+            await asyncio.to_thread(self._kafka.require_topics)
         except NoKafka:
             return
         except TopicsDiffer as error:

@@ -48,13 +48,7 @@ class Upkeep:
         self._topic = Naming(settings.topic_prefix).of(topics.REQUESTED)
         self._retention = settings.status_retention
         self._carry_after = request_retention / 2
-        self._round_seconds = min(ROUND_SECONDS, self._carry_after / 10, self._retention / 10)
-
-    async def run(self) -> None:
-        """Go round for ever."""
-        while True:
-            await self._clock.sleep(self._round_seconds)
-            await self.go_round()
+        self.round_seconds = min(ROUND_SECONDS, self._carry_after / 10, self._retention / 10)
 
     async def go_round(self) -> None:
         """Look at every status once."""

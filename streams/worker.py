@@ -10,8 +10,7 @@ import uvloop
 from mailstream import logs, topics
 from mailstream.clock import Clock
 from mailstream.errors import WrongSettings
-from mailstream.log import check
-from mailstream.log.client import admin
+from mailstream.log.kafka import Kafka
 from mailstream.settings import PREFIX, Settings, load
 from streams import scratch
 from streams.app import create_app
@@ -42,16 +41,10 @@ def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # a tenth less CPU per mail than asyncio's own loop
     gc.set_threshold(50_000, 20, 100)  # futures and records die young by reference counting; the rest lives long
     scratch.try_out(settings)
-    brokers = admin(settings)
-    check.require(brokers, settings)
-    app = create_app(settings, clock, request_retention=check.retention_seconds(brokers, settings, topics.REQUESTED))
-    health = Health(
-        app,
-        host=settings.worker_host,
-        port=settings.worker_port,
-        report=lambda: app.parts.report() if hasattr(app, "parts") else {"not_ready": ["starting"]},
-        measure=lambda: app.parts.measure() if hasattr(app, "parts") else None,
-    )
+    kafka = Kafka(settings)
+    kafka.require_topics()
+    app = create_app(settings, clock, kafka=kafka, request_retention=kafka.retention_seconds(topics.REQUESTED))
+    health = Health(app, host=settings.worker_host, port=settings.worker_port)
     worker = faust.Worker(
         app, health, override_logging=False, redirect_stdouts=False, quiet=True, loglevel=settings.log_level
     )

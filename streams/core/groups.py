@@ -5,7 +5,7 @@ would have. All emails of a group are of one recipient, hence in one partition, 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,11 +43,12 @@ class Groups:
         self._called: dict[str, dict[str, float]] = {}  #: cap group → email → when its newest call was claimed
         self._waiting: dict[str, dict[str, tuple[int, datetime | None]]] = {}  #: digest group → email → order, due
         self._parts: dict[str, dict[str, int]] = {}  #: email → those that are told in its mail → order
-        self._places: dict[str, tuple[str | None, str | None, str | None]] = {}  #: email → its keys in these three
+        #: Email → its keys in these three, and its partition.
+        self._places: dict[str, tuple[str | None, str | None, str | None, int]] = {}
 
     # -- what is known ------------------------------------------------------------------------------------
 
-    def changed(self, status: EmailStatus) -> None:
+    def changed(self, before: EmailStatus | None, status: EmailStatus, partition: int) -> None:
         """Take the newest status of an email."""
         if status.cap_group is None and status.digest_group is None:
             return
@@ -62,18 +63,18 @@ class Groups:
         if status.digested_into is not None:
             into = status.digested_into
             self._parts.setdefault(into, {})[status.id] = status.order
-        self._places[status.id] = cap, digest, into
+        self._places[status.id] = cap, digest, into, partition
 
     def forget(self, email_id: str) -> None:
         """The email is known no more."""
-        cap, digest, into = self._places.pop(email_id, (None, None, None))
+        cap, digest, into, _ = self._places.pop(email_id, (None, None, None, 0))
         _drop(self._called, cap, email_id)
         _drop(self._waiting, digest, email_id)
         _drop(self._parts, into, email_id)
 
-    def lose(self, is_lost: Callable[[str], bool]) -> None:
+    def lost(self, partitions: Set[int]) -> None:
         """Forget the emails of partitions that belong to others now."""
-        for email_id in [email_id for email_id in self._places if is_lost(email_id)]:
+        for email_id in [email_id for email_id, place in self._places.items() if place[3] in partitions]:
             self.forget(email_id)
 
     # -- what follows -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from mailstream import topics
 from mailstream.log import client
+from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Publisher
 from mailstream.log.read import Reader
 from mailstream.recipient import canonical, partition_of, recipient_hash
@@ -111,7 +112,7 @@ async def test_a_worker_whose_claims_end_before_its_checkpoint_says_what_was_fou
         await system.accepted(1, within_seconds=20)
         worker.send(signal.SIGTERM)
         assert await asyncio.to_thread(worker.wait, 40) == 0
-        end, checkpoints = _end_of(settings, attempts), Checkpoints(settings, attempts)
+        end, checkpoints = _end_of(settings, attempts), Checkpoints(Kafka(settings))
         made = await checkpoints.read({PARTITION})
         await checkpoints.write_surely({PARTITION: replace(made[PARTITION], offset=end + 5)})
         await checkpoints.close()

@@ -10,6 +10,7 @@ from confluent_kafka import Message, TopicPartition
 
 from mailstream import codec, topics
 from mailstream.log import client
+from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Publisher
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.settings import Settings
@@ -152,7 +153,7 @@ def _delete_statuses(settings: Settings) -> None:
 async def _begin_and_die(settings: Settings, older: Message) -> None:
     """Leave what a worker leaves that dies in the middle: its mark, and a status that is not the newest."""
     naming, publisher = Naming(settings.topic_prefix), Publisher(settings)
-    checkpoints = Checkpoints(settings, naming.of(topics.ATTEMPTS))
+    checkpoints = Checkpoints(Kafka(settings))
     await checkpoints.write_surely({p: Checkpoint(0, "dead", IN_REBUILD) for p in range(settings.partitions)})
     await checkpoints.close()
     key, partition = older.key(), older.partition() or 0

@@ -8,6 +8,7 @@ from confluent_kafka.admin import NewPartitions
 from mailstream import topics
 from mailstream.errors import NotCaughtUp
 from mailstream.log import client
+from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
 from mailstream.status import Coordinates
@@ -25,14 +26,14 @@ async def test_all_who_wait_for_a_body_are_served_by_two_reads(settings: Setting
         *(publisher.publish(topic, v, key=b"key", partition=n % settings.partitions) for n, v in enumerate(values))
     )
     places = [Coordinates(position.partition, position.offset) for position in positions]
-    bodies, reads = Bodies(settings, topic), 0
+    reads = 0
 
     def due_next() -> tuple[Coordinates, ...]:
         nonlocal reads
         reads += 1
         return ()
 
-    bodies.due_next = due_next
+    bodies = Bodies(Kafka(settings), due_next)
     found = await asyncio.gather(*(bodies.get(place) for place in places))
 
     assert found == values
@@ -46,8 +47,7 @@ async def test_a_partition_that_cannot_be_read_holds_up_its_own_emails_only(sett
     positions = [await publisher.publish(topic, b"body", key=b"key", partition=p) for p in range(settings.partitions)]
     good = [Coordinates(position.partition, position.offset) for position in positions]
     silent = Coordinates(settings.partitions, 0)  # it comes later
-    bodies = Bodies(settings, topic)
-    bodies.due_next = lambda: [silent]  # it is read along with the others
+    bodies = Bodies(Kafka(settings), lambda: [silent])  # it is read along with the others
 
     wanted = [good[0], silent, silent, *good[1:]]
     found = await asyncio.gather(*(bodies.get(place) for place in wanted), return_exceptions=True)

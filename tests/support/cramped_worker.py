@@ -4,11 +4,11 @@ It is the real worker; nearly all of a backlog is in its scratch file, as of a r
 """
 
 from cli.main import main
-from streams import parts, scratch
+from streams import scratch, wiring
 
 MOST_HOT, CACHE_KIB = 100, 256
 
 if __name__ == "__main__":
-    parts.HOT_STATUSES = parts.HOT_EMAILS = MOST_HOT
+    wiring.HOT_STATUSES = wiring.HOT_EMAILS = MOST_HOT
     scratch.CACHE_KIB = CACHE_KIB
     main()

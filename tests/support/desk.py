@@ -10,6 +10,7 @@ import faust
 from mailstream import codec
 from mailstream.clock import SystemClock
 from mailstream.errors import NotPublished
+from mailstream.log.kafka import Kafka
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 from streams.accept import Accept
@@ -38,18 +39,21 @@ class Desk:
             partitions=PARTITIONS,
         )
         self.table.set_up(self, STATUS, PARTITIONS)  # type: ignore[arg-type]
-        self.table.gain(HOME)
-        self.projection = Projection(self.table, "worker/1", lambda _, after, __: self.announced.append(after))
-        self.projection.begin(HOME, 0)
+        self.table.gained({HOME})
         self.log = ClaimLog(
             self,  # type: ignore[arg-type]
             ATTEMPTS,
-            self.projection,
             SystemClock(),
             worker="worker/1",
             boot="boot",
         )
+        self.projection = Projection(self.table, "worker/1", self.log, (self,))
+        self.projection.begin(HOME, 0)
         self._offset = 0
+
+    def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
+        """As the projection tells its followers."""
+        self.announced.append(after)
 
     def send(self, topic: str, value: bytes, **_: Any) -> "asyncio.Future[Any]":
         """As the publisher does."""
@@ -96,11 +100,11 @@ def accept_at(desk: Desk, tasks: list["asyncio.Future[None]"]) -> Accept:
     """What takes requests and controls at this desk; its work goes into ``tasks``. No sender is there to ask."""
     groups, clock = Groups(), SystemClock()
     controls = Controls(
-        desk.table, desk.projection, desk.log, clock,
-        give_back=Mock(return_value=False), resend=Mock(), bar=Mock(), unbar=Mock(), groups=groups,
+        table=desk.table, projection=desk.projection, claim_log=desk.log, clock=clock,
+        give_back=Mock(return_value=False), queue=Mock(), groups=groups,
     )  # fmt: skip
     return Accept(
-        Settings(partitions=PARTITIONS, _env_file=None),
+        Kafka(Settings(partitions=PARTITIONS, _env_file=None)),
         publisher=desk,  # type: ignore[arg-type]
         table=desk.table,
         projection=desk.projection,

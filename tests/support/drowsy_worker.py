@@ -19,13 +19,12 @@ from mailstream.status import EmailStatus
 from streams.claim_log import ClaimLog, Won
 from streams.core.pace import Now
 from streams.gate import Gate, look
-from streams.projection import Projection
 
 #: Claims for a call between two sleeps.
 AWAKE = 40
 RUSH_SECONDS = 0.5
 
-claim, expect, passed = ClaimLog.claim, Projection.expect, Gate.passed
+claim, expect, passed = ClaimLog.claim, ClaimLog._expect, Gate.passed
 numbers = itertools.count(1)
 is_for_call, woke_at = False, 0.0
 
@@ -40,7 +39,7 @@ async def claim_after_a_sleep(self: ClaimLog, status: EmailStatus, partition: in
     return await claim(self, status, partition, **more)
 
 
-def win_when_written(self: Projection, nonce: str, partition: int) -> "asyncio.Future[bool]":
+def win_when_written(self: ClaimLog, nonce: str, partition: int) -> "asyncio.Future[bool]":
     """A claim for a call has won as soon as the broker has it; endings are decided by the log as ever."""
     verdict = expect(self, nonce, partition)
     if is_for_call and not verdict.done():
@@ -56,6 +55,6 @@ async def pass_when_slept(self: Gate, is_recalled: Callable[[], bool]) -> Now | 
 if __name__ == "__main__":
     ClaimLog.claim, Gate.passed = claim_after_a_sleep, pass_when_slept  # type: ignore[method-assign]
     if "intent" in sys.argv:
-        Projection.expect = win_when_written  # type: ignore[method-assign]
+        ClaimLog._expect = win_when_written  # type: ignore[method-assign]
     sys.argv[1:] = ["worker"]
     main()

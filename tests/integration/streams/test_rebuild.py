@@ -12,6 +12,7 @@ from mailstream import topics
 from mailstream.clock import moment
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.log import client
+from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Headers, Publisher
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
@@ -73,7 +74,7 @@ async def test_who_cannot_have_lost_an_attempt_to_retention_is_born_again(
 
     table = Mock(statuses=lambda _: list(statuses.values()), unwritten=lambda: 0)
     rebuild = Rebuild(
-        settings,
+        Kafka(settings),
         table=table,
         accept=Mock(bear_again=bear_again),
         feedback=Mock(),
@@ -100,7 +101,7 @@ async def test_what_had_become_a_dead_letter_is_told_so(settings: Settings) -> N
     accept = Mock(bear_again=lambda record, refused: told.append((record.value, refused)) or True)
 
     await Rebuild(
-        settings, table=Mock(), accept=accept, feedback=Mock(), publisher=Mock(), clock=Mock(now=time.time)
+        Kafka(settings), table=Mock(), accept=accept, feedback=Mock(), publisher=Mock(), clock=Mock(now=time.time)
     ).requests([PARTITION])
 
     assert told == [(BEFORE, None), (AFTER, (Reason.EVENT_TOO_OLD, "it was late"))]

@@ -1,15 +1,15 @@
 """Whose email the unread rest of the log speaks of is left alone until that is read."""
 
 from typing import Any
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import Mock
 
 import pytest
 from faust.types import TP
 
 from mailstream import codec
+from mailstream.log.kafka import Kafka
 from mailstream.request import Batch, ControlKind
 from mailstream.topics import EVENTS, REQUESTED
-from streams import barrier as barrier_module
 from streams.barrier import Barrier
 from tests.support.builders import HOME, ID, a_control, a_request, an_event
 from tests.support.system import some_settings
@@ -22,7 +22,7 @@ LIVE = {ID, OTHER}
 class Log:
     """Both topics, from what is committed to their ends, and a barrier before them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.records: dict[TP, list[Any]] = {self.tp(topic): [] for topic in (REQUESTED, EVENTS)}
         self.committed: dict[TP, int] = {}
         self.heads: dict[TP, int] = {}
@@ -39,13 +39,13 @@ class Log:
             last=lambda topic, _: ends_of(topic, lambda tp: len(self.records[tp])),
         )
         reader = Mock(__enter__=Mock(return_value=Mock(records=self._read)), __exit__=Mock())
-        monkeypatch.setattr(barrier_module, "Reader", Mock(return_value=reader))
+        kafka = Kafka(settings)
+        kafka.reader = lambda: reader  # type: ignore[method-assign]
         self.barrier = Barrier(
-            settings,
+            kafka,
             Mock(is_live=lambda email_id: email_id in LIVE),
             ends,
-            bar=self.barred.append,
-            unbar=self.barred.remove,
+            Mock(bar=self.barred.append, unbar=self.barred.remove),
             head=self.heads.get,
         )
 
@@ -72,17 +72,13 @@ class Log:
     async def settled(self, topic: Any, head: int) -> list[str]:
         """All below this offset is settled now. Returns who is barred after the next look."""
         self.heads[self.tp(topic)] = head
-        sleep = AsyncMock(side_effect=[None, StopAsyncIteration])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(barrier_module.asyncio, "sleep", sleep)
-            with pytest.raises((StopAsyncIteration, RuntimeError)):
-                await self.barrier.run()
+        await self.barrier.let_go()
         return self.barred
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Log:
-    return Log(monkeypatch)
+def log() -> Log:
+    return Log()
 
 
 async def test_an_email_that_an_unread_control_names_is_barred_until_that_is_settled(log: Log) -> None:
@@ -131,7 +127,7 @@ async def test_a_partition_that_goes_bars_nobody_and_is_looked_at_again_when_it_
     log.append(REQUESTED, a_control())
     await log.barrier.look({HOME})
 
-    log.barrier.lose({HOME})
+    log.barrier.lost({HOME})
     assert log.barred == []
     assert not log.barrier.unread()
 

@@ -8,6 +8,7 @@ from unittest.mock import AsyncMock, Mock
 from api.unread import UnreadRequests
 from mailstream import codec, email_id
 from mailstream.clock import SystemClock
+from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Position
 from mailstream.request import Batch, Control, ControlKind, Coordinates, EmailRequest
 from mailstream.settings import Settings
@@ -178,9 +179,7 @@ async def test_a_request_in_a_wrong_partition_is_found_as_a_batch_is() -> None:
     assert unread.apply(astray) == [email_id_.encode()]
     named = unread.batch_of(email_id_.encode())
     assert named == Coordinates(wrong, 3)
-    worker.accept._batches = Batches(
-        Settings(partitions=PARTITIONS, _env_file=None), REQUESTED.name, RULES, SystemClock()
-    )
+    worker.accept._batches = Batches(Kafka(Settings(partitions=PARTITIONS, _env_file=None)), RULES, SystemClock())
     worker.accept._batches._read = Mock(return_value=astray)  # type: ignore[method-assign]
 
     await worker.read(a_control(id=email_id_, batch=named), 7)

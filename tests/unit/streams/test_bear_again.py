@@ -8,6 +8,7 @@ import pytest
 
 from mailstream.clock import SystemClock
 from mailstream.dead_letter import Reason
+from mailstream.log.kafka import Kafka
 from mailstream.settings import Settings
 from mailstream.status import Status
 from streams.accept import Accept
@@ -31,7 +32,7 @@ def test_what_was_refused_stays_refused(refused: Fault | None, status: Status | 
     desk = Desk()
     desk.table.silent(HOME)
     accept = Accept(
-        Settings(partitions=PARTITIONS, _env_file=None),
+        Kafka(Settings(partitions=PARTITIONS, _env_file=None)),
         publisher=Mock(),
         table=desk.table,
         projection=desk.projection,

@@ -90,7 +90,7 @@ async def test_a_claim_whose_partition_goes_is_released_and_an_ending_stands(des
     desk.acknowledge(ATTEMPTS)
     await turns()
 
-    desk.projection.lose({HOME})
+    desk.log.lost({HOME})
 
     for waiting in (call, ending):
         with pytest.raises(PartitionLost):
@@ -112,7 +112,7 @@ async def test_a_claim_that_was_given_up_is_released_when_its_partition_goes_bef
         with pytest.raises(NotPublished):
             await waiting
 
-    desk.projection.lose({HOME})
+    desk.log.lost({HOME})
     await turns()
 
     released = [record for record in desk.records() if isinstance(record, ReleasedRecord)]

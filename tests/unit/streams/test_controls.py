@@ -24,7 +24,7 @@ async def decided(*others: EmailStatus) -> tuple[list[EmailStatus], Any]:
     """What a cancel of Ada's waiting email writes as its decision, and what it claims."""
     leader, groups = a_status(request=WISH), Groups()
     for status in (leader, *others):
-        groups.changed(status)
+        groups.changed(None, status, HOME)
     written: list[EmailStatus] = []
 
     def put(status: EmailStatus, partition: int, then: Callable[[], None]) -> None:
@@ -35,8 +35,7 @@ async def decided(*others: EmailStatus) -> tuple[list[EmailStatus], Any]:
     projection = Mock(is_unborn=Mock(return_value=False), put=put)
     claim_log = Mock(claim=AsyncMock(return_value=object()))
     controls = Controls(
-        table, projection, claim_log, SystemClock(), give_back=Mock(), resend=Mock(), bar=Mock(), unbar=Mock(),
-        groups=groups,
+        table=table, projection=projection, claim_log=claim_log, clock=SystemClock(), give_back=Mock(), queue=Mock(), groups=groups,
     )  # fmt: skip
     done = Mock()
     await controls.decide(a_control(), HOME, 9, done)
@@ -84,14 +83,12 @@ async def test_a_control_that_cannot_be_decided_now_keeps_its_place_before_a_lat
 
     barred: list[str] = []
     controls = Controls(
-        Mock(get_status=lambda _: known, owned=Mock(return_value={HOME})),
-        Mock(is_unborn=Mock(return_value=False)),
-        Mock(claim=claim),
-        SystemClock(),
+        table=Mock(get_status=lambda _: known, owned=Mock(return_value={HOME})),
+        projection=Mock(is_unborn=Mock(return_value=False)),
+        claim_log=Mock(claim=claim),
+        clock=SystemClock(),
         give_back=Mock(),
-        resend=Mock(),
-        bar=lambda _: barred.append("bar"),
-        unbar=lambda *_: barred.append("unbar"),
+        queue=Mock(bar=lambda _: barred.append("bar"), unbar=lambda *_: barred.append("unbar")),
         groups=Groups(),
     )
     reschedules = [a_control(ControlKind.RESCHEDULE, send_at=later(60 * offset)) for offset in (9, 10, 11)]

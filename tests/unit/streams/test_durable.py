@@ -141,7 +141,7 @@ async def test_what_waits_for_a_partition_that_goes_is_never_acknowledged() -> N
     worker.rebalance()
     await worker.read(a_request(id=ID))
 
-    worker.desk.table.lose([HOME])
+    worker.desk.table.lost({HOME})
     worker.desk.acknowledge(STATUS)
     await turns()
 

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError
 
 from mailstream.errors import NotCaughtUp
 from mailstream.log import tail
+from mailstream.log.kafka import Kafka
 from mailstream.settings import Settings
 from streams.core.pace import Pace
 from streams.gate import Gate, look
@@ -103,7 +104,7 @@ async def test_a_worker_that_cannot_follow_the_suppressions_starts_no_call_any_m
 ) -> None:
     app, crashes = an_app(tmp_path, monkeypatch)
     gate = a_gate(lambda: "draining" if app.is_draining else None)
-    suppressions = Suppressions(Settings(_env_file=None, partitions=4), TOPIC, app.fail)
+    suppressions = Suppressions(Kafka(Settings(_env_file=None, partitions=4)), app.fail)
     await asyncio.wait_for(suppressions.load(), 5)
     assert await gate.passed(lambda: False) is not None
 
@@ -124,7 +125,7 @@ async def test_a_worker_that_cannot_load_the_suppressions_does_not_wait_for_them
 ) -> None:
     app, crashes = an_app(tmp_path, monkeypatch)
     brokers.incremental_assign = lambda _: brokers.says.append(Word(KafkaError.TOPIC_AUTHORIZATION_FAILED))  # type: ignore[method-assign]
-    suppressions = Suppressions(Settings(_env_file=None, partitions=4), TOPIC, app.fail)
+    suppressions = Suppressions(Kafka(Settings(_env_file=None, partitions=4)), app.fail)
 
     with pytest.raises(NotCaughtUp, match="TOPIC_AUTHORIZATION_FAILED"):
         await asyncio.wait_for(suppressions.load(), 5)
@@ -137,7 +138,7 @@ async def test_what_passes_by_itself_ends_nothing(
     brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, crashes = an_app(tmp_path, monkeypatch)
-    suppressions = Suppressions(Settings(_env_file=None, partitions=4), TOPIC, app.fail)
+    suppressions = Suppressions(Kafka(Settings(_env_file=None, partitions=4)), app.fail)
     brokers.says += [Word(code) for code in tail.PASSING]
 
     await asyncio.wait_for(suppressions.load(), 5)

@@ -45,7 +45,7 @@ class Scene:
         self.trouble = Trouble()
         self.trouble.learn(Outcome.ACCOUNT_FAULT, "a key that was taken back", 0.0)
         self.sending = Sending(
-            Settings(_env_file=None, sender=SENDER),
+            settings=Settings(_env_file=None, sender=SENDER),
             **parts,
             trouble=self.trouble,
             pace=pace,

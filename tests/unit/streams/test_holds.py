@@ -1,7 +1,5 @@
 """When an unknown outcome is called HELD, and how a HELD email ends when no evidence comes (guarantees §3)."""
 
-import asyncio
-from contextlib import suppress
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
@@ -34,20 +32,19 @@ class Watch:
         self.resend = Mock()
         self._seconds = 0.0
         clock = Mock(now=lambda: NOW.timestamp() + self._seconds, monotonic=lambda: self._seconds)
-        clock.sleep = AsyncMock(side_effect=[None, asyncio.CancelledError])
         settings = some_settings("nobody:1", hold_timeout=TIMEOUT, sendgrid_webhook_keys=("key",))
         table: Any = Mock(get_status=Mock(return_value=status), owned=Mock(return_value={HOME}))
         health = Mock(is_healthy=Mock(return_value=is_healthy))
         self._holds = Holds(
-            settings, table, self.claim_log, clock, health, self.resend,
-            is_assigned=lambda: is_assigned, is_barred=lambda _: is_barred,
+            settings=settings, table=table, claim_log=self.claim_log, clock=clock, health=health,
+            queue=Mock(resend=self.resend, is_barred=lambda _: is_barred),
+            clearance=Mock(partitions={HOME} if is_assigned else set()),
         )  # fmt: skip
-        self._holds.changed(status, HOME)
+        self._holds.changed(None, status, HOME)
 
     async def after(self, seconds: float) -> "Watch":
         self._seconds = seconds
-        with suppress(asyncio.CancelledError):
-            await self._holds.run()
+        await self._holds.look()
         return self
 
 

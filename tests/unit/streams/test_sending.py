@@ -14,7 +14,6 @@ from mailstream.clock import SystemClock
 from mailstream.status import EmailStatus, Status
 from streams.core import fold
 from streams.core.outcome import Withheld
-from streams.core.waiting import waiting
 from streams.gate import look
 from streams.sending import Sending
 from tests.support.builders import HOME, NOW, a_request, a_status, an_event
@@ -59,7 +58,7 @@ async def test_a_marked_resend_is_not_called_when_evidence_of_the_first_call_com
     desk, line, provider = Desk(), Line(), Provider()
     status = desk.knows(structs.replace(a_status(Status.HELD, 1), held_at=NOW))
     sending = _sending(desk, line, provider)
-    under_way = asyncio.ensure_future(sending.send(waiting(status, HOME), lambda: None, is_barred=lambda _: False))
+    under_way = asyncio.ensure_future(sending.send(status, HOME, lambda: None, is_barred=lambda _: False))
     await turns()
     (claim,) = desk.records()
     desk.acknowledge(ATTEMPTS)
@@ -97,7 +96,7 @@ async def test_an_email_that_is_barred_while_its_body_is_read_is_not_claimed() -
 
     sending = _sending(desk, Line(), Provider(), read=read)
     under_way = asyncio.ensure_future(
-        sending.send(waiting(status, HOME), lambda: None, is_barred=lambda email_id: email_id in barred)
+        sending.send(status, HOME, lambda: None, is_barred=lambda email_id: email_id in barred)
     )
     await turns()
     barred.add(status.id)
@@ -116,7 +115,7 @@ def _known(desk: Desk, id_: str) -> EmailStatus:
 
 def _sending(desk: Desk, line: Line, provider: Provider, *, read: Any = None) -> Sending:
     return Sending(
-        some_settings("nobody:1"),
+        settings=some_settings("nobody:1"),
         table=desk.table,
         bodies=Mock(get=read or AsyncMock(return_value=codec.encode(a_request()))),
         rendering=Mock(rendered=lambda request: request),

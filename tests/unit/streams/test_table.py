@@ -39,7 +39,7 @@ def a_table(sent: "list[asyncio.Future[Any]]") -> StatusTable:
         send().add_done_callback(lambda done: then(done.exception()))
 
     made.set_up(Mock(send=send, post=post), "email.status", PARTITIONS)
-    made.gain(HOME)
+    made.gained({HOME})
     return made
 
 
@@ -60,8 +60,8 @@ async def test_a_status_that_was_not_taken_is_written_again(sent: "list[asyncio.
 async def test_but_not_after_the_partition_went_and_came_back(sent: "list[asyncio.Future[Any]]") -> None:
     known = a_table(sent)
     known.put(a_status(Status.QUEUED), HOME)
-    known.lose([HOME])
-    known.gain(HOME)
+    known.lost({HOME})
+    known.gained({HOME})
     known.remember(a_status(Status.QUEUED), b"what was read so far of a log that says SENT at its end")
 
     sent[0].set_exception(NotPublished("too late"))
@@ -113,7 +113,7 @@ def a_full_table(cold: ColdStatuses) -> "tuple[StatusTable, list[Any]]":
         then(None)
 
     made.set_up(Mock(send=send, post=post), "email.status", PARTITIONS, cold, most_hot=4)
-    made.gain(HOME)
+    made.gained({HOME})
     for n in range(20):
         made.put(numbered(n), HOME)
     return made, written
@@ -169,7 +169,7 @@ async def test_cold_statuses_are_written_again_forgotten_and_lost_as_the_others_
     assert known.get_status(numbered(1).id) is known.get_status(numbered(2).id) is None
     assert len(list(known.statuses([HOME]))) == 18
 
-    known.lose([HOME])
+    known.lost({HOME})
 
     assert not list(known.statuses([HOME]))
     assert all(known.get_status(numbered(n).id) is None for n in range(20))

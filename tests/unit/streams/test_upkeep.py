@@ -66,7 +66,7 @@ async def test_the_body_of_an_email_that_became_part_of_a_digest_is_kept_as_long
     table = StatusTable(faust.App("test", autodiscover=False), name="status", partitions=PARTITIONS)
     publisher = Mock(publish=AsyncMock())
     table.set_up(Mock(), "email.status", PARTITIONS)
-    table.gain(HOME)
+    table.gained({HOME})
     for status in (structs.replace(a_status(leader, 1), request_at=NOW), part):
         table.remember(status, codec.encode(status))
     bodies = Mock(get=AsyncMock(return_value=codec.encode(request)))

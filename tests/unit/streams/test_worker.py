@@ -21,7 +21,7 @@ KEY, SENDER = SecretStr("SG.test"), "sender@example.com"
 def test_a_worker_without_key_or_sender_does_not_start_and_names_it(
     key: SecretStr | None, sender: str | None, named: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.check, "require", lambda *_: pytest.fail("it asked a broker"))
+    monkeypatch.setattr(worker.Kafka, "require_topics", lambda *_: pytest.fail("it asked a broker"))
     settings = Settings(_env_file=None, sendgrid_api_key=key, sender=sender)
 
     with pytest.raises(WrongSettings) as refusal:

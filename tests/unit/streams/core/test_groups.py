@@ -12,7 +12,7 @@ from mailstream.status import EmailStatus, Status
 from streams.core import fold
 from streams.core.claims import Verdict
 from streams.core.groups import Groups, group_of
-from tests.support.builders import NOW, a_claim, a_request, a_status, an_outcome, later
+from tests.support.builders import HOME, NOW, a_claim, a_request, a_status, an_outcome, later
 
 CAP = Cap("news", 3, 3600)
 DIGEST = Digest("comments", 900, "comments")
@@ -27,7 +27,7 @@ def email(number: int, status: Status = Status.QUEUED, **members: Any) -> EmailS
 def knowing(*statuses: EmailStatus) -> Groups:
     groups = Groups()
     for status in statuses:
-        groups.changed(status)
+        groups.changed(None, status, HOME)
     return groups
 
 
@@ -72,7 +72,7 @@ def test_the_first_request_opens_the_window_and_the_next_ones_come_into_it() -> 
     groups = Groups()
 
     assert groups.due(WISH, NOW) == later(900)
-    groups.changed(email(1, due_at=later(900)))
+    groups.changed(None, email(1, due_at=later(900)), HOME)
     assert groups.due(WISH, later(600)) == later(900)
     assert groups.due(a_request("bob@example.com", digest=DIGEST), later(600)) == later(1500)
     assert groups.due(a_request(), NOW) is None
@@ -119,9 +119,11 @@ def test_an_ending_that_comes_too_late_tells_nothing_twice() -> None:
 
 def test_what_belongs_to_others_is_forgotten() -> None:
     one, two = email(1, Status.SENT), email(2, Status.SENT)
-    groups = knowing(one, two)
+    groups = Groups()
+    for partition, status in ((HOME, one), (HOME + 1, two)):
+        groups.changed(None, status, partition)
 
-    groups.lose(lambda id_: id_ == one.id)
+    groups.lost({HOME})
 
     assert groups.called_since(email(3), 0.0) == 1
 

@@ -1,0 +1,76 @@
+"""Opens the Kafka clients of a process: all are made here, so a test can give a log that is in memory."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+from confluent_kafka import Message
+from confluent_kafka.admin import AdminClient
+
+from mailstream import topics
+from mailstream.log import check
+from mailstream.log.body_reader import BodyReader
+from mailstream.log.client import admin
+from mailstream.log.ends import LogEnds
+from mailstream.log.group_offsets import GroupOffsets
+from mailstream.log.publish import Publisher
+from mailstream.log.read import Reader
+from mailstream.log.tail import End, Tail
+from mailstream.settings import Settings
+from mailstream.topics import Naming, Topic
+
+
+class Kafka:
+    """What can be done with the brokers of these settings. Each call opens a client; who asked for it closes it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._naming = Naming(settings.topic_prefix)
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return admin(self.settings)
+
+    def name_of(self, topic: Topic) -> str:
+        """The full name of a topic of ours."""
+        return self._naming.of(topic)
+
+    def producer(self, *, failed: Callable[[Exception], None], message_seconds: float, **extra: Any) -> Publisher:
+        """Appends records. Open it inside the running loop."""
+        return Publisher(self.settings, failed=failed, message_seconds=message_seconds, **extra)
+
+    def tail(
+        self,
+        on_batch: Callable[[Sequence[Message | End]], None],
+        *,
+        name: str,
+        failed: Callable[[Exception], None],
+        patience: Callable[[], float] | None = None,
+        **extra: Any,
+    ) -> Tail:
+        """Follows partitions. Open it inside the running loop."""
+        return Tail(self.settings, on_batch, name=name, failed=failed, patience=patience, **extra)
+
+    def ends(self, *, seconds: float) -> LogEnds:
+        """Says where partitions begin and end, and how far a group has read."""
+        return LogEnds(self.settings, seconds=seconds)
+
+    def offsets(self, group: str) -> GroupOffsets:
+        """Reads and commits offsets of a group of ours that has no members."""
+        return GroupOffsets(self.settings, self._naming.of(group))
+
+    def reader(self) -> Reader:
+        """Reads from a start to an end, on the thread of its caller."""
+        return Reader(self.settings)
+
+    def bodies(self, topic: Topic, most_bytes: float) -> BodyReader:
+        """Reads records of a topic at given offsets; a read stops when it has brought more than so many bytes."""
+        return BodyReader(self.settings, self.name_of(topic), most_bytes)
+
+    def require_topics(self, wanted: Iterable[Topic] = topics.ALL) -> None:
+        """Raise TopicsDiffer when a topic is missing or differs, NoKafka when no broker answers. It blocks."""
+        check.require(self._admin, self.settings, wanted)
+
+    def retention_seconds(self, topic: Topic) -> float:
+        """How long the brokers keep a record of a topic. Raises KafkaException, TimeoutError. It blocks."""
+        return check.retention_seconds(self._admin, self.settings, topic)

@@ -1,0 +1,178 @@
+"""Everything of a worker that is not Faust, and how it is put together."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+from mode import Service
+
+from mailstream import topics
+from mailstream.clock import Clock
+from mailstream.log.brokers_clock import BrokersClock
+from mailstream.log.kafka import Kafka
+from mailstream.templates import Templates
+from streams import assignment, barrier, holds, metrics, sendgrid_key, topics_watch
+from streams.accept import Accept
+from streams.assignment import Assignment
+from streams.barrier import Barrier
+from streams.bodies import Bodies
+from streams.checkpoints import Checkpoints
+from streams.claim_log import ClaimLog
+from streams.clearance import Clearance
+from streams.cold_statuses import ColdStatuses
+from streams.cold_waiting import ColdWaiting
+from streams.controls import Controls
+from streams.core.groups import Groups
+from streams.core.pace import Pace
+from streams.core.rules import Rules
+from streams.core.schedule import Schedule
+from streams.core.trouble import Trouble
+from streams.core.webhook_health import WebhookHealth
+from streams.digests import Digests
+from streams.dispatch import Dispatch
+from streams.feedback import Feedback
+from streams.gate import Gate
+from streams.guards import GuardedApp
+from streams.holds import Holds
+from streams.log_follower import STUCK_SECONDS, LogFollower
+from streams.projection import Projection
+from streams.provider.port import Provider
+from streams.provider.sendgrid import SendGrid
+from streams.queue import Queue
+from streams.rebuild import Rebuild
+from streams.rendering import Rendering
+from streams.scratch import Scratch, folder_in
+from streams.sending import Sending
+from streams.suppressions import Suppressions
+from streams.table import StatusTable
+from streams.topics_watch import TopicsWatch
+from streams.trigger_app import Triggers
+from streams.upkeep import Upkeep
+
+#: How many statuses, and emails in the schedule, are in memory.
+HOT_STATUSES, HOT_EMAILS = 20_000, 40_000
+
+
+class Wiring(Service):  # type: ignore[misc]
+    """Makes the parts, and says in which order they begin and end; what they do for one another is said in them.
+
+    A failure of what goes on by itself ends the process.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        app: GuardedApp,
+        kafka: Kafka,
+        *,
+        clock: Clock,
+        table: StatusTable,
+        rendering: Rendering,
+        rules: tuple[Rules, Templates] | None,
+        request_retention: float,
+    ) -> None:
+        """Make it inside the running loop. ``request_retention``: seconds that a broker keeps ``email.requested``."""
+        super().__init__()
+        self.kafka, settings = kafka, kafka.settings
+        boot = uuid.uuid4().hex[:16]
+        writer = f"{settings.worker_id}/{boot}"
+        self.table = table
+        # linger: a claim may take a millisecond more; a request to the broker then holds several records
+        seconds = min(10.0, settings.session_timeout / 3)
+        self.publisher = publisher = kafka.producer(failed=app.fail, message_seconds=seconds, **{"linger.ms": 1})
+        self.clock = clock = BrokersClock(
+            clock, publisher, kafka.name_of(topics.REQUESTED), alarm="nothing is sent", looked=metrics.clock_looked
+        )
+        self.scratch = Scratch(folder_in(settings), app.fail)
+        status = kafka.name_of(topics.STATUS)
+        table.set_up(publisher, status, settings.partitions, ColdStatuses(self.scratch), most_hot=HOT_STATUSES)
+        cold = ColdWaiting(self.scratch)
+        self.queue = queue = Queue(
+            Schedule(recipient_gap=settings.recipient_gap, cold=cold, most_hot=HOT_EMAILS), table, clock
+        )
+        self.pace = pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
+        trouble, health, groups = Trouble(), WebhookHealth(), Groups()
+        self.bodies = bodies = Bodies(kafka, queue.bodies_due_next)
+        self.suppressions = Suppressions(kafka, app.fail)
+        assert settings.sendgrid_api_key is not None
+        assert settings.sender is not None
+        self.provider: Provider = SendGrid(settings.sendgrid_url, settings.sendgrid_api_key, sender=settings.sender)
+        attempts = kafka.name_of(topics.ATTEMPTS)
+        self.claim_log = claim_log = ClaimLog(publisher, attempts, clock, worker=writer, boot=boot)
+        self.topics_watch, ends = TopicsWatch(kafka), kafka.ends(seconds=STUCK_SECONDS)
+        self.barrier = Barrier(kafka, table, ends, queue, head=app.acks.head)
+        self.clearance = clearance = Clearance(
+            app=app, topics_watch=self.topics_watch, clock=self.clock, barrier=self.barrier,
+            publisher=publisher, table=table, trouble=trouble,
+        )  # fmt: skip
+        self.holds = Holds(
+            settings=settings, table=table, claim_log=claim_log, clock=clock,
+            health=health, queue=queue, clearance=clearance,
+        )  # fmt: skip
+        projection = Projection(table, writer, claim_log, (groups, queue, self.holds, bodies))
+        self.sending = Sending(
+            settings=settings, table=table, bodies=bodies, rendering=rendering, suppressions=self.suppressions, groups=groups,
+            digests=Digests(groups, table, bodies, rendering, claim_log, queue.schedule, clock), claim_log=claim_log,
+            pace=pace, gate=Gate(pace, clearance.why_not), provider=self.provider, trouble=trouble, clock=clock,
+        )  # fmt: skip
+        self.dispatch = Dispatch(
+            limit=settings.max_in_flight, queue=queue, pace=pace, sending=self.sending, claim_log=claim_log, table=table,
+            trouble=trouble, clock=clock, clearance=clearance, failed=app.fail,
+        )  # fmt: skip
+        controls = Controls(
+            table=table, projection=projection, claim_log=claim_log, clock=clock, queue=queue, groups=groups,
+            give_back=self.sending.give_back,
+        )  # fmt: skip
+        self.accept = Accept(
+            kafka, publisher=publisher, table=table, projection=projection, bodies=bodies, rendering=rendering,
+            controls=controls, groups=groups, clock=clock, spawn=self.add_future,
+        )  # fmt: skip
+        self.feedback = Feedback(table, projection, health, clock)
+        self.triggers = None if rules is None else Triggers(settings, publisher, *rules, clock, app.fail)
+        self.upkeep = Upkeep(settings, table, bodies, publisher, groups, clock, request_retention=request_retention)
+        self.assignment = Assignment(
+            app=app, kafka=kafka, ends=ends, publisher=publisher, table=table, projection=projection,
+            logs=LogFollower(kafka, ends, table, projection, app.fail), checkpoints=Checkpoints(kafka),
+            rebuild=Rebuild(
+                kafka, table=table, accept=self.accept, feedback=self.feedback, publisher=publisher, clock=clock
+            ),
+            barrier=self.barrier, topics_watch=self.topics_watch, pace=pace, dispatch=self.dispatch, clearance=clearance,
+            residents=(projection, claim_log, self.barrier, queue, self.holds, groups, table),
+        )  # fmt: skip
+        app.on_load.append(self.assignment.assigned)
+        app.on_drain.append(self.assignment.drain)
+
+    async def on_start(self) -> None:
+        """Load what is no partition's, and begin what goes on by itself."""
+        await asyncio.gather(self.suppressions.load(), self.assignment.warm_up(), self.clock.measure())
+        for work in (
+            self.clock.run(),
+            sendgrid_key.follow(self.kafka.settings, self.sending.use_key),
+            _every(topics_watch.LOOK_SECONDS, self.topics_watch.look),
+            _every(barrier.LOOK_SECONDS, self.barrier.let_go),
+            _every(holds.LOOK_SECONDS, self.holds.look),
+            _every(assignment.CHECKPOINT_SECONDS, self.assignment.write_checkpoints),
+            _every(self.upkeep.round_seconds, self.upkeep.go_round),
+        ):
+            self.add_future(work)
+
+    async def on_stop(self) -> None:
+        """No more starts. What goes on by itself is ended next, by mode."""
+        self.dispatch.stop()
+        self.assignment.stop()
+
+    async def on_shutdown(self) -> None:
+        """The last checkpoints, then the last records."""
+        await self.assignment.close()
+        await self.suppressions.close()
+        await self.bodies.close()
+        await self.provider.close()
+        await self.publisher.close(seconds=5.0)
+        self.scratch.close()
+
+
+async def _every(seconds: float, look: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await look()
