@@ -9,13 +9,15 @@ from tests.support.builders import NOW
 
 #: What one turn of the loop takes: code that yields until a moment comes must see it come.
 TURN_SECONDS = 0.000_01
+#: The loop's time at ``NOW``.
+BEGINNING = 1000.0
 
 
 class InstantLoop(asyncio.SelectorEventLoop):
     """Threads are none: what is handed to one is done at once, as nothing says how long it would have taken."""
 
     def __init__(self) -> None:
-        self._seconds = 1000.0
+        self._seconds = BEGINNING
         super().__init__(_Waits(self._pass))
 
     def time(self) -> float:
@@ -25,7 +27,9 @@ class InstantLoop(asyncio.SelectorEventLoop):
     def _pass(self, seconds: float) -> None:
         self._seconds += seconds
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> "asyncio.Future[Any]":
         """Do it now."""
         done = self.create_future()
         try:
@@ -52,15 +56,15 @@ class _Waits(selectors.DefaultSelector):
 
 
 class InstantClock:
-    """The clock of those in an ``InstantLoop``. It began at ``NOW``; the test may set the wall clock."""
+    """A machine's clock in an ``InstantLoop``, which began at ``NOW``. The test may set the wall clock."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._began, self._ahead = self._loop.time(), 0.0
+        self._ahead = 0.0
 
     def now(self) -> float:
         """Wall time."""
-        return NOW.timestamp() + self.seconds + self._ahead
+        return NOW.timestamp() + self._loop.time() - BEGINNING + self._ahead
 
     def monotonic(self) -> float:
         """The loop's time."""
@@ -77,8 +81,3 @@ class InstantClock:
     def step(self, seconds: float) -> None:
         """Set the wall clock ahead, or back."""
         self._ahead += seconds
-
-    @property
-    def seconds(self) -> float:
-        """How much time has passed since the test began."""
-        return self._loop.time() - self._began

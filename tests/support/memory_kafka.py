@@ -25,8 +25,10 @@ class MemoryKafka:
 
     def die(self) -> None:
         """The process is gone: what it has opened reads and writes nothing any more."""
-        for opened in (*self._producers, *self._tails):
-            opened.die()
+        for producer in self._producers:
+            producer.die()
+        for tail in self._tails:
+            tail.die()
 
     def name_of(self, topic: Topic) -> str:
         """The full name of a topic."""

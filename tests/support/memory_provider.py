@@ -21,10 +21,11 @@ class Call:
 
     email_id: str
     at: float  #: monotonic time of its start
+    wall: float  #: the same in seconds since 1970
     request: EmailRequest
 
 
-@dataclass(slots=True)
+@dataclass
 class MemoryProvider:
     """Answers what the test has put into ``next_answers``, then ``answer``."""
 
@@ -55,7 +56,7 @@ class MemoryProvider:
             await asyncio.sleep(self.connect_seconds)
             if (gate is not None and not await gate()) or self.is_dead:
                 return Withheld()
-            self.calls.append(Call(mail.email_id, self.clock.monotonic(), self._requests[mail.body]))
+            self.calls.append(Call(mail.email_id, self.clock.monotonic(), self.clock.now(), self._requests[mail.body]))
             answer = self.next_answers.popleft() if self.next_answers else self.answer
             await asyncio.sleep(self.seconds)
             return answer

@@ -22,7 +22,7 @@ from mailstream.log.tail import End
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import Control, ControlKind, EmailRequest
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus
+from mailstream.status import EmailStatus, Status
 from mailstream.topics import ATTEMPTS, EVENTS, GROUP_WORKER, REJECTED, REQUESTED, STATUS, Topic
 from streams import gate as gate_module
 from streams import parts as parts_module
@@ -119,7 +119,8 @@ class MemoryWorker:
     def commit(self) -> None:
         """Commit what is acked, as a worker does each second."""
         said = self.log.groups.setdefault(self._group, {})
-        said |= {tuple(tp): TopicPartition(*tp, offset) for tp, offset in self.app.acks.committable().items()}  # type: ignore[misc]
+        for tp, offset in self.app.acks.committable().items():
+            said[tp.topic, tp.partition] = TopicPartition(tp.topic, tp.partition, offset)
 
     async def stop(self) -> None:
         """End as on SIGTERM."""
@@ -187,6 +188,11 @@ class MemoryWorker:
         value = records[-1].value() if records else None
         return None if value is None else codec.decode_status(value)
 
+    def status(self, id_: str) -> Status | None:
+        """The same in one word."""
+        shown = self.shown(id_)
+        return None if shown is None else shown.status
+
     def attempts(self, id_: str | None = None) -> list[AttemptRecord]:
         """The records of ``email.attempts``, in the order of the log; those of one email, or all."""
         records = [codec.decode_attempt(message.value() or b"") for message in self.all(ATTEMPTS)]
@@ -212,7 +218,7 @@ class MemoryWorker:
 
     def committed(self, tp: TP) -> int | None:
         """What the group has committed."""
-        said = self.log.groups.get(self._group, {}).get(tuple(tp))  # type: ignore[arg-type]
+        said = self.log.groups.get(self._group, {}).get((tp.topic, tp.partition))
         return None if said is None else said.offset
 
     @property
@@ -234,7 +240,7 @@ async def a_worker(
 ) -> AsyncIterator[MemoryWorker]:
     """A worker that owns all partitions, or those that the test names. It must not fail unless the test expects that."""
     clock = clock or InstantClock()
-    log = log or MemoryLog(clock, partitions=PARTITIONS)
+    log = log or MemoryLog(InstantClock(), partitions=PARTITIONS)  # the brokers have a clock of their own
     with tempfile.TemporaryDirectory() as folder, patch.object(gate_module, "time", clock):
         changes = {"topic_prefix": "", "send_gap": 0, "data_dir": folder, "worker_id": "worker"} | settings
         worker = MemoryWorker(log, some_settings("nobody:1", **changes), clock)
