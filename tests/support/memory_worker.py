@@ -247,9 +247,11 @@ async def a_worker(
         await worker.parts.start()
         await worker.rebalance(*(range(PARTITIONS) if owns is None else owns))
         yield worker
+        if worker.app.failures:
+            worker.kill()
+            raise AssertionError("the worker has failed") from worker.app.failures[0]
         if not worker.is_dead:
             await worker.stop()
-        assert worker.app.failures == [], "the worker has failed"
 
 
 async def passed(seconds: float = 1.0) -> None:
