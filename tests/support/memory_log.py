@@ -48,8 +48,10 @@ class MemoryLog:
 
     def __init__(self, clock: Clock, *, partitions: int) -> None:
         self.clock, self.partitions = clock, partitions
-        self.silent: set[str] = set()  #: topics that cannot be read at the moment
-        self.is_silent = False  #: nothing can be read
+        self.silent: set[str] = (
+            set()
+        )  #: topics of which nothing is fetched at the moment; how far they go is told all the same
+        self.is_silent = False  #: the brokers answer nobody
         self.listeners: list[Callable[[], None]] = []  #: called when there may be more to read
         self.groups: dict[str, dict[Place, TopicPartition]] = {}  #: what each group has committed
         self._records: dict[Place, list[Message]] = defaultdict(list)

@@ -70,7 +70,9 @@ class FaustStandIn:
 class MemoryWorker:
     """A worker that owns what the test says, and reads what stands in the log."""
 
-    def __init__(self, log: MemoryLog, settings: Settings, clock: InstantClock) -> None:
+    def __init__(
+        self, log: MemoryLog, settings: Settings, clock: InstantClock, rendering: Rendering | None = None
+    ) -> None:
         self.log, self.clock, self.settings = log, clock, settings
         self.kafka, self.provider = MemoryKafka(settings, log), MemoryProvider(clock)
         self.app, table = FaustStandIn(settings), StatusTable(
@@ -83,7 +85,7 @@ class MemoryWorker:
                 self.kafka,  # type: ignore[arg-type]
                 clock=clock,
                 table=table,
-                rendering=Rendering(settings),
+                rendering=rendering or Rendering(settings),
                 rules=None,
                 request_retention=float("inf"),
             )
@@ -236,6 +238,7 @@ async def a_worker(
     clock: InstantClock | None = None,
     *,
     owns: Sequence[int] | None = None,
+    rendering: Any = None,
     **settings: Any,
 ) -> AsyncIterator[MemoryWorker]:
     """A worker that owns all partitions, or those that the test names. It must not fail unless the test expects that."""
@@ -243,7 +246,7 @@ async def a_worker(
     log = log or MemoryLog(InstantClock(), partitions=PARTITIONS)  # the brokers have a clock of their own
     with tempfile.TemporaryDirectory() as folder, patch.object(gate_module, "time", clock):
         changes = {"topic_prefix": "", "send_gap": 0, "data_dir": folder, "worker_id": "worker"} | settings
-        worker = MemoryWorker(log, some_settings("nobody:1", **changes), clock)
+        worker = MemoryWorker(log, some_settings("nobody:1", **changes), clock, rendering)
         await worker.parts.start()
         await worker.rebalance(*(range(PARTITIONS) if owns is None else owns))
         yield worker
