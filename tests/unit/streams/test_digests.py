@@ -220,7 +220,7 @@ async def test_a_mail_is_made_of_exactly_those_whose_ending_the_log_holds(worker
     await passed()
     worker.log.treat(ATTEMPTS.name, Writes.WAITING)
     await passed(WINDOW)
-    worker.append(ATTEMPTS, structs.replace(a_claim(1, "of-another"), id=second))
+    worker.append(ATTEMPTS, structs.replace(a_claim(1, "of-another"), id=second, at=later(WINDOW)))
     worker.log.treat(ATTEMPTS.name, Writes.TAKEN)
     await passed(5)
 
