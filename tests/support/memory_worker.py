@@ -6,7 +6,7 @@ The only place of the unit tests where the parts of a worker are put together, a
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -29,6 +29,7 @@ from streams import parts as parts_module
 from streams.accept import Done
 from streams.core.acks import Acks
 from streams.core.intake import Received
+from streams.guards import DRAIN_SECONDS
 from streams.parts import Parts
 from streams.records import as_received
 from streams.rendering import Rendering
@@ -75,6 +76,7 @@ class MemoryWorker:
     ) -> None:
         self.log, self.clock, self.settings = log, clock, settings
         self.kafka, self.provider = MemoryKafka(settings, log), MemoryProvider(clock)
+        self.rendering: Any = rendering or Rendering(settings)
         self.app, table = FaustStandIn(settings), StatusTable(
             faust.App("test", autodiscover=False), name="status", key_type=bytes, value_type=bytes,
             partitions=settings.partitions,
@@ -85,7 +87,7 @@ class MemoryWorker:
                 self.kafka,  # type: ignore[arg-type]
                 clock=clock,
                 table=table,
-                rendering=rendering or Rendering(settings),
+                rendering=self.rendering,
                 rules=None,
                 request_retention=float("inf"),
             )
@@ -113,8 +115,10 @@ class MemoryWorker:
 
     async def _drain(self) -> None:
         self.app.is_draining = True
-        for drain in self.app.on_drain:
-            await drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                for drain in self.app.on_drain:
+                    await drain()
         self.commit()
         self.app.acks.forget()
 
@@ -153,6 +157,28 @@ class MemoryWorker:
     def _settle(self, record: Received, done: Done) -> None:
         is_request = record.topic == self.kafka.name_of(REQUESTED)
         (self.parts.accept.settle if is_request else self.parts.feedback.settle)(record, done)
+
+    # -- what is inside -----------------------------------------------------------------------------------
+
+    def bar(self, id_: str) -> None:
+        """An unread or undecided record names the email."""
+        self.parts.dispatch.bar(id_)
+
+    def unbar(self, id_: str) -> None:
+        """It is settled."""
+        self.parts.dispatch.unbar(id_)
+
+    def known(self, id_: str) -> EmailStatus | None:
+        """What the worker knows of an email, be it in the log or not."""
+        return self.parts.table.get_status(id_)
+
+    def is_waiting(self, id_: str) -> bool:
+        """Whether the email is in the schedule."""
+        return id_ in self.parts.schedule
+
+    async def write_checkpoints(self) -> None:
+        """As a worker does each minute."""
+        await self.parts.ownership.write_checkpoints()
 
     # -- what others write --------------------------------------------------------------------------------
 

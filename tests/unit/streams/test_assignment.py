@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from msgspec import structs
 
-from mailstream.attempt import ClaimRecord, Outcome, OutcomeRecord
+from mailstream.attempt import ClaimRecord, Outcome, ReleasedRecord
 from mailstream.errors import LogLost, NotCaughtUp
 from mailstream.request import Coordinates, OnAmbiguous
 from mailstream.status import EmailStatus, Status
@@ -323,17 +323,17 @@ async def test_a_checkpoint_never_passes_what_a_status_does_not_say_yet(worker: 
     worker.provider.seconds = 5.0
     worker.ask()
     await passed()
-    await worker.parts.ownership.write_checkpoints()
+    await worker.write_checkpoints()
     assert checkpoint(worker) == 0, "its claim is open: only the log knows whose it is"
 
     worker.log.treat(STATUS.name, Writes.REFUSED)
     await passed(5)
-    await worker.parts.ownership.write_checkpoints()
+    await worker.write_checkpoints()
     assert checkpoint(worker) == 0, "its end is in no durable status"
 
     worker.log.treat(STATUS.name, Writes.TAKEN)
     await passed(2)
-    await worker.parts.ownership.write_checkpoints()
+    await worker.write_checkpoints()
     assert checkpoint(worker) == 2
 
 
@@ -359,9 +359,8 @@ async def test_what_is_lost_is_forgotten_and_nothing_of_it_is_called(worker: Mem
     await passed(60)
 
     assert worker.provider.called() == [ours]
-    assert worker.parts.table.get_status(lost) is None
-    assert HOME not in worker.parts.table.owned()
-    assert lost not in worker.parts.schedule
+    assert worker.known(lost) is None
+    assert not worker.is_waiting(lost)
 
 
 async def test_a_partition_that_comes_back_is_loaded_again(worker: MemoryWorker) -> None:
@@ -411,15 +410,14 @@ async def test_a_claim_whose_partition_goes_before_it_is_read_back_is_given_back
     email = worker.ask()
     await passed()
     assert len(worker.attempts(email)) == 1
-    worker.parts.projection.lose({HOME})
-    await passed(2)
-    worker.log.hear(ATTEMPTS.name)
+    await worker.rebalance()
+    await passed()
 
-    claim, release = worker.attempts(email)[:2]
+    claim, release = worker.attempts(email)
     assert isinstance(claim, ClaimRecord)
+    assert isinstance(release, ReleasedRecord)
     assert release.nonce == claim.nonce
-    assert not isinstance(release, OutcomeRecord)
-    worker.kill()
+    assert worker.provider.calls == []
 
 
 # -- dying ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from mailstream.errors import NotPublished, TemplateError
 from mailstream.request import Digest, EmailRequest
 from mailstream.status import Status
 from mailstream.topics import ATTEMPTS, REQUESTED
+from streams.claim_log import ClaimLog
 from streams.core.outcome import NeverLeft
 from streams.digests import MOST_EVENTS
 from tests.support.builders import HOME, a_claim, later
@@ -141,11 +142,11 @@ async def test_an_event_that_a_record_bars_is_left_out_and_makes_the_next_mail(w
     barred = happens(worker, 2)
     happens(worker, 3)
     await passed()
-    worker.parts.dispatch.bar(barred)
+    worker.bar(barred)
     await passed(WINDOW + 5)
     assert mails(worker) == [[1, 3]]
 
-    worker.parts.dispatch.unbar(barred)
+    worker.unbar(barred)
     await passed()
     assert mails(worker) == [[1, 3], [2]]
 
@@ -164,7 +165,7 @@ async def test_one_mail_tells_no_more_events_than_a_bound_and_the_rest_is_told_b
 async def test_events_that_are_too_much_for_one_mail_become_several(worker: MemoryWorker) -> None:
     happens(worker, 0)
     await passed()
-    worker.parts.sending._rendering.most = 4  # type: ignore[attr-defined]
+    worker.rendering.most = 4
     for number in range(1, 10):
         happens(worker, number)
     await passed(WINDOW + 10)
@@ -230,18 +231,20 @@ async def test_a_mail_is_made_of_exactly_those_whose_ending_the_log_holds(worker
     assert worker.status(third) is Status.SUPPRESSED
 
 
-async def test_a_digest_whose_endings_cannot_be_written_is_given_back_and_tried_again(worker: MemoryWorker) -> None:
+async def test_a_digest_whose_endings_cannot_be_written_is_given_back_and_tried_again(
+    worker: MemoryWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = happens(worker, 1), happens(worker, 2)
     await passed(WINDOW - 2)
-    claim = worker.parts.claim_log.claim
+    claim = ClaimLog.claim
 
-    async def refuses(status: Any, partition: int, **members: Any) -> Any:
+    async def refuses(of: ClaimLog, status: Any, partition: int, **members: Any) -> Any:
         if members.get("into") and refusals:
             raise refusals.pop()
-        return await claim(status, partition, **members)
+        return await claim(of, status, partition, **members)
 
     refusals: list[Exception] = [NotPublished("no acknowledgement")]
-    worker.parts.claim_log.claim = refuses  # type: ignore[method-assign]
+    monkeypatch.setattr(ClaimLog, "claim", refuses)
     await passed(10)
 
     assert any(isinstance(record, ReleasedRecord) for record in worker.attempts(first))

@@ -10,6 +10,7 @@ from mailstream.request import ControlKind, Lane, OnAmbiguous
 from mailstream.status import Status
 from mailstream.topics import ATTEMPTS, STATUS
 from streams.core.outcome import CutOff, RateHints, Responded
+from streams.core.schedule import Schedule
 from streams.core.trouble import ACCOUNT_PROBE_SECONDS, BREAKER_PROBE_SECONDS, UNKNOWN_IN_A_ROW
 from tests.support.builders import later
 from tests.support.memory_log import Writes
@@ -131,29 +132,28 @@ async def test_what_expires_in_the_line_is_not_called() -> None:
 async def test_what_is_barred_is_not_claimed_until_nothing_bars_it_any_more(worker: MemoryWorker) -> None:
     email = worker.ask(send_at=later(10))
     await passed()
-    dispatch = worker.parts.dispatch
-    dispatch.bar(email)
-    dispatch.bar(email)
+    worker.bar(email)
+    worker.bar(email)
     other = worker.ask("bob@example.com")
     await passed(60)
     assert worker.provider.called() == [other]
 
-    dispatch.unbar(email)
+    worker.unbar(email)
     await passed(60)
     assert worker.provider.called() == [other], "something else still bars it"
 
-    dispatch.unbar(email)
+    worker.unbar(email)
     await passed()
     assert worker.provider.called() == [other, email]
 
 
 async def test_what_comes_while_it_is_barred_waits_too(worker: MemoryWorker) -> None:
     email = worker.ask(send_at=later(10))
-    worker.parts.dispatch.bar(email)
+    worker.bar(email)
     await passed(60)
     assert (worker.status(email), worker.attempts()) == (Status.QUEUED, [])
 
-    worker.parts.dispatch.unbar(email)
+    worker.unbar(email)
     await passed()
     assert worker.provider.called() == [email]
 
@@ -162,12 +162,12 @@ async def test_an_ordered_resend_that_is_barred_goes_when_nothing_bars_it(worker
     worker.provider.next_answers.append(CutOff("reset"))
     email = worker.ask()
     await passed()
-    worker.parts.dispatch.bar(email)
+    worker.bar(email)
     worker.control(email, ControlKind.RESOLVE, to="RESEND")
     await passed(10)
     assert len(worker.provider.calls) == 1
 
-    worker.parts.dispatch.unbar(email)
+    worker.unbar(email)
     await passed()
     assert worker.provider.called() == [email, email]
     assert [record.possible_duplicate for record in worker.attempts() if isinstance(record, ClaimRecord)] == [
@@ -274,8 +274,10 @@ async def test_calls_in_doubt_in_a_row_expose_no_further_email() -> None:
         assert len(worker.provider.calls) == len(emails), "no email in doubt was called again"
 
 
-async def test_a_bug_while_the_next_one_is_chosen_ends_the_process(worker: MemoryWorker) -> None:
-    worker.parts.schedule.expired = lambda *_, **__: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+async def test_a_bug_while_the_next_one_is_chosen_ends_the_process(
+    worker: MemoryWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Schedule, "expired", lambda *_, **__: 1 / 0)
     worker.ask()
     await passed()
 

@@ -194,12 +194,12 @@ async def test_an_email_that_is_barred_while_its_body_is_read_is_not_claimed(wor
     async with an_heir(worker) as heir:
         heir.log.silent.add(REQUESTED.name)
         await passed(62)
-        heir.parts.dispatch.bar(email)
+        heir.bar(email)
         heir.log.hear(REQUESTED.name)
         await passed(60)
         assert claims(heir, email) == []
 
-        heir.parts.dispatch.unbar(email)
+        heir.unbar(email)
         await passed(20)
         assert heir.provider.called() == [email]
 
