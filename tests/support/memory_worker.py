@@ -25,15 +25,15 @@ from mailstream.settings import Settings
 from mailstream.status import EmailStatus, Status
 from mailstream.topics import ATTEMPTS, EVENTS, GROUP_WORKER, REJECTED, REQUESTED, STATUS, Topic
 from streams import gate as gate_module
-from streams import parts as parts_module
+from streams import wiring as wiring_module
 from streams.accept import Done
 from streams.core.acks import Acks
 from streams.core.intake import Received
 from streams.guards import DRAIN_SECONDS
-from streams.parts import Parts
 from streams.records import as_received
 from streams.rendering import Rendering
 from streams.table import StatusTable
+from streams.wiring import Wiring
 from tests.support.builders import ADA, HOME, PARTITIONS, a_control, a_request, an_id_for
 from tests.support.instant_loop import InstantClock
 from tests.support.memory_kafka import MemoryKafka
@@ -50,6 +50,7 @@ class FaustStandIn:
         self.acks: Acks[TP] = Acks()
         self.is_draining, self.should_stop = True, False
         self.lost_logs: dict[TP, str] = {}
+        self.on_load: list[Any] = []
         self.on_drain: list[Any] = []
         self.failures: list[BaseException] = []
         self.silent_seconds = 0.0  #: since the group coordinator last confirmed this member
@@ -81,8 +82,8 @@ class MemoryWorker:
             faust.App("test", autodiscover=False), name="status", key_type=bytes, value_type=bytes,
             partitions=settings.partitions,
         )  # fmt: skip
-        with patch.object(parts_module, "SendGrid", lambda *_, **__: self.provider):
-            self.parts = Parts(
+        with patch.object(wiring_module, "SendGrid", lambda *_, **__: self.provider):
+            self._wiring = Wiring(
                 self.app,  # type: ignore[arg-type]
                 self.kafka,  # type: ignore[arg-type]
                 clock=clock,
@@ -98,6 +99,15 @@ class MemoryWorker:
 
     # -- its life -----------------------------------------------------------------------------------------
 
+    async def start(self) -> None:
+        """Begin what goes on by itself."""
+        await self._wiring.start()
+
+    def failures(self) -> list[BaseException]:
+        """Why the process would end."""
+        crash = self._wiring._crash_reason
+        return [*self.app.failures, *([crash] if crash is not None else [])]
+
     async def rebalance(self, *partitions: int, without_break: bool = True) -> None:
         """Own these partitions from now on. What was not committed is read again."""
         await self._reading.leave(self._read)
@@ -105,8 +115,8 @@ class MemoryWorker:
         self._generation += 1 if without_break else 2
         self.app.is_draining = bool(self.app.failures)
         owned = {TP(self.kafka.name_of(topic), partition) for topic in (REQUESTED, EVENTS) for partition in partitions}
-        assert self.parts.table.rebalanced is not None
-        await self.parts.table.rebalanced(owned, self._generation)
+        for load in self.app.on_load:
+            await load(owned, self._generation)
         self._read = owned
         starts = {tp: self.committed(tp) for tp in owned}
         await self._reading.follow(
@@ -133,7 +143,7 @@ class MemoryWorker:
         self.app.should_stop = True
         await self._reading.leave(self._read)
         await self._drain()
-        await self.parts.close()
+        await self._wiring.stop()
         self.is_dead = True
 
     def kill(self) -> None:
@@ -141,8 +151,8 @@ class MemoryWorker:
         self.is_dead = True
         self.kafka.die()
         self.provider.die()
-        self.parts.dispatch.stop()
-        for task in self.parts._tasks:
+        self._wiring.dispatch.stop()
+        for task in self._wiring._futures:
             task.cancel()
 
     def _take(self, batch: Sequence[Message | End]) -> None:
@@ -156,29 +166,29 @@ class MemoryWorker:
 
     def _settle(self, record: Received, done: Done) -> None:
         is_request = record.topic == self.kafka.name_of(REQUESTED)
-        (self.parts.accept.settle if is_request else self.parts.feedback.settle)(record, done)
+        (self._wiring.accept.settle if is_request else self._wiring.feedback.settle)(record, done)
 
     # -- what is inside -----------------------------------------------------------------------------------
 
     def bar(self, id_: str) -> None:
         """An unread or undecided record names the email."""
-        self.parts.dispatch.bar(id_)
+        self._wiring.queue.bar(id_)
 
     def unbar(self, id_: str) -> None:
         """It is settled."""
-        self.parts.dispatch.unbar(id_)
+        self._wiring.queue.unbar(id_)
 
     def known(self, id_: str) -> EmailStatus | None:
         """What the worker knows of an email, be it in the log or not."""
-        return self.parts.table.get_status(id_)
+        return self._wiring.table.get_status(id_)
 
     def is_waiting(self, id_: str) -> bool:
         """Whether the email is in the schedule."""
-        return id_ in self.parts.schedule
+        return id_ in self._wiring.queue.schedule
 
     async def write_checkpoints(self) -> None:
         """As a worker does each minute."""
-        await self.parts.ownership.write_checkpoints()
+        await self._wiring.assignment.write_checkpoints()
 
     # -- what others write --------------------------------------------------------------------------------
 
@@ -273,12 +283,12 @@ async def a_worker(
     with tempfile.TemporaryDirectory() as folder, patch.object(gate_module, "time", clock):
         changes = {"topic_prefix": "", "send_gap": 0, "data_dir": folder, "worker_id": "worker"} | settings
         worker = MemoryWorker(log, some_settings("nobody:1", **changes), clock, rendering)
-        await worker.parts.start()
+        await worker.start()
         await worker.rebalance(*(range(PARTITIONS) if owns is None else owns))
         yield worker
-        if worker.app.failures:
+        if failures := worker.failures():
             worker.kill()
-            raise AssertionError("the worker has failed") from worker.app.failures[0]
+            raise AssertionError("the worker has failed") from failures[0]
         if not worker.is_dead:
             await worker.stop()
 

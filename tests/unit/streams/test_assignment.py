@@ -13,10 +13,11 @@ from mailstream.errors import LogLost, NotCaughtUp
 from mailstream.request import Coordinates, OnAmbiguous
 from mailstream.status import EmailStatus, Status
 from mailstream.topics import ATTEMPTS, EVENTS, GROUP_CHECKPOINTS, REQUESTED, STATUS, Topic
+from streams.assignment import CHECKPOINT_SECONDS
 from streams.checkpoints import checkpoint_of
 from streams.core.outcome import CutOff
 from streams.holds import CALL_SECONDS
-from streams.ownership import CHECKPOINT_SECONDS, STUCK_SECONDS
+from streams.log_follower import STUCK_SECONDS
 from tests.support.builders import HOME, ID, a_claim, a_control, a_request, a_status, an_event, an_outcome, later
 from tests.support.instant_loop import InstantClock
 from tests.support.memory_log import Writes
