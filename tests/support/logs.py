@@ -8,15 +8,18 @@ from confluent_kafka import Message, Producer, TopicPartition
 from mailstream import topics
 from mailstream.clock import SystemClock
 from mailstream.log import client
+from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Publisher
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.topics import Naming
+from tests.support.memory_kafka import MemoryKafka
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_publisher import MemoryPublisher
 from tests.support.memory_tail import MemoryTail
 from tests.support.proxy import Proxy, Way
 from tests.support.records import records_in
+from tests.support.system import some_settings
 
 PARTITIONS = 4
 OnBatch = Callable[[Sequence[Message | End]], None]
@@ -32,6 +35,9 @@ class Log(Protocol):
 
     def tail(self, on_batch: OnBatch, **options: Any) -> Tail | MemoryTail:
         """A tail. Make it inside the loop."""
+
+    def kafka(self) -> Kafka | MemoryKafka:
+        """What opens all other clients."""
 
     def append(self, *values: bytes, partition: int = 0) -> None:
         """Another process appends these."""
@@ -72,6 +78,10 @@ class KafkaLog:
     def tail(self, on_batch: OnBatch, **options: Any) -> Tail:
         """A tail."""
         return Tail(self.settings, on_batch, name="follower", **options)
+
+    def kafka(self) -> Kafka:
+        """What opens all other clients."""
+        return Kafka(self.settings)
 
     def append(self, *values: bytes, partition: int = 0, **config: Any) -> Producer:
         """Append these and wait for them; returns the producer, for what is to follow."""
@@ -130,6 +140,10 @@ class InMemory:
     def tail(self, on_batch: OnBatch, **options: Any) -> MemoryTail:
         """A tail."""
         return MemoryTail(self._log, on_batch, name="follower", **options)
+
+    def kafka(self) -> MemoryKafka:
+        """What opens all other clients."""
+        return MemoryKafka(some_settings("nobody:1", topic_prefix=""), self._log)
 
     def append(self, *values: bytes, partition: int = 0) -> None:
         """Append these."""

@@ -260,6 +260,12 @@ class MemoryWorker:
         return None if said is None else said.offset
 
     @property
+    def brokers_clock(self) -> InstantClock:
+        """The clock that stamps the log."""
+        assert isinstance(self.log.clock, InstantClock)
+        return self.log.clock
+
+    @property
     def _group(self) -> str:
         return self.settings.topic_prefix + GROUP_WORKER
 

@@ -187,7 +187,7 @@ async def test_a_record_in_a_wrong_partition_is_moved_to_the_right_one_and_sent_
     assert worker.acked() == 1
     assert worker.provider.called() == [an_id_for(BOB)]
     (copy,) = [each for each in worker.log.records(REQUESTED.name, ELSEWHERE) if each.value()]
-    assert dict(copy.headers() or [])[codec.REKEYED_HEADER] == f"{HOME}/0".encode()  # type: ignore[call-overload]
+    assert dict(copy.headers() or [])[codec.REKEYED_HEADER] == f"{HOME}/0".encode()
 
 
 async def test_what_was_moved_once_and_is_wrong_again_is_not_moved_for_ever(worker: MemoryWorker) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -29,7 +30,7 @@ EVERYTHING = range(4)
 
 
 @asynccontextmanager
-async def before_it_starts(**settings: object) -> AsyncIterator[MemoryWorker]:
+async def before_it_starts(**settings: Any) -> AsyncIterator[MemoryWorker]:
     """A worker that owns nothing yet: what the test writes stands in the log before it starts."""
     async with a_worker(owns=[], **settings) as worker:
         yield worker
@@ -39,7 +40,7 @@ def write(worker: MemoryWorker, status: EmailStatus) -> None:
     worker.append(STATUS, status, key=status.id.encode())
 
 
-def has_asked(worker: MemoryWorker, **members: object) -> EmailStatus:
+def has_asked(worker: MemoryWorker, **members: Any) -> EmailStatus:
     """Ada's email was accepted by a worker that is gone; its request is committed."""
     message = worker.append(REQUESTED, a_request(id=ID, **members))
     place = Coordinates(HOME, message.offset() or 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_factories=["instant"])
 OTHERS = [f"user{number}@example.com" for number in range(40)]
 
 
-def ask_all(worker: MemoryWorker, count: int = len(OTHERS), **members: object) -> list[str]:
+def ask_all(worker: MemoryWorker, count: int = len(OTHERS), **members: Any) -> list[str]:
     return [worker.ask(to, **members) for to in OTHERS[:count]]
 
 
@@ -65,6 +66,19 @@ async def test_the_emails_of_one_recipient_go_in_the_order_of_their_requests(wor
 
     assert worker.provider.called() == emails
     assert worker.provider.most_at_once == 1
+
+
+async def test_a_brokers_clock_that_steps_back_changes_no_order(worker: MemoryWorker) -> None:
+    worker.app.is_draining = True  # nothing is called until all of them wait
+    emails = []
+    for number in range(4):
+        emails.append(worker.ask(unique=f"{number}"))
+        worker.brokers_clock.step(-60)
+    await passed()
+    worker.app.is_draining = False
+    await passed()
+
+    assert worker.provider.called() == emails
 
 
 async def test_the_next_email_of_a_recipient_waits_for_the_recipients_gap_and_holds_up_no_other() -> None:
@@ -287,7 +301,7 @@ async def test_a_bug_while_the_next_one_is_chosen_ends_the_process(
 
 
 async def test_a_bug_while_one_is_called_for_ends_the_process(worker: MemoryWorker) -> None:
-    worker.provider.prepare = lambda *_, **__: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    worker.provider.prepare = lambda *_, **__: 1 / 0  # type: ignore[method-assign, assignment]
     worker.ask()
     await passed()
 

@@ -110,7 +110,7 @@ async def test_what_retention_may_have_deleted_the_attempts_of_is_not_made_anew(
     await passed()
     await worker.stop()
     worker.clock.step(KEPT_SECONDS + DAY)
-    worker.log.clock.step(KEPT_SECONDS + DAY)  # type: ignore[attr-defined]
+    worker.brokers_clock.step(KEPT_SECONDS + DAY)
     worker.log.make_anew(STATUS.name)
     worker.log.delete(ATTEMPTS.name, HOME, worker.log.end(ATTEMPTS.name, HOME))
 

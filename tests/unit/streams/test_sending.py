@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -38,7 +39,7 @@ def outcomes(worker: MemoryWorker, email: str) -> list[Outcome]:
 
 
 @asynccontextmanager
-async def an_heir(worker: MemoryWorker, **settings: object) -> AsyncIterator[MemoryWorker]:
+async def an_heir(worker: MemoryWorker, **settings: Any) -> AsyncIterator[MemoryWorker]:
     """The worker is killed, and another one takes over: it has nothing in memory."""
     worker.kill()
     async with a_worker(worker.log, worker.clock, **settings) as heir:
@@ -125,7 +126,7 @@ async def test_a_claim_whose_acknowledgement_is_lost_is_given_back_and_called_on
 
 @pytest.mark.parametrize("who", ["to", "cc", "bcc"])
 async def test_what_was_suppressed_after_it_was_asked_for_is_not_called(worker: MemoryWorker, who: str) -> None:
-    copies = {} if who == "to" else {who: (Address(BOB),)}
+    copies: dict[str, Any] = {} if who == "to" else {who: (Address(BOB),)}
     email = worker.ask(send_at=later(10), **copies)
     await passed()
     suppress(worker, ADA if who == "to" else BOB)
