@@ -16,7 +16,7 @@ from mailstream.topics import ATTEMPTS, REQUESTED
 from streams.claim_log import ClaimLog
 from streams.core.outcome import NeverLeft
 from streams.digests import MOST_EVENTS
-from tests.support.builders import HOME, a_claim, later
+from tests.support.builders import ADA, HOME, a_claim, an_id_for, later
 from tests.support.memory_log import Writes
 from tests.support.memory_worker import MemoryWorker, a_worker, passed
 
@@ -147,6 +147,20 @@ async def test_an_event_that_a_record_bars_is_left_out_and_makes_the_next_mail(w
     assert mails(worker) == [[1, 3]]
 
     worker.unbar(barred)
+    await passed()
+    assert mails(worker) == [[1, 3], [2]]
+
+
+async def test_so_is_one_that_is_barred_before_it_is_asked_for(worker: MemoryWorker) -> None:
+    coming = an_id_for(ADA, "2")
+    worker.bar(coming)
+    happens(worker, 1)
+    happens(worker, 2)
+    happens(worker, 3)
+    await passed(WINDOW + 5)
+    assert mails(worker) == [[1, 3]]
+
+    worker.unbar(coming)
     await passed()
     assert mails(worker) == [[1, 3], [2]]
 

@@ -166,7 +166,7 @@ async def test_a_rebuild_whose_retention_nobody_tells_calls_nobody(worker: Memor
         def unknown(_: object) -> float:
             raise TimeoutError
 
-        heir.kafka.retention_seconds = unknown  # type: ignore[method-assign]
+        heir.kafka.retention_seconds = unknown  # type: ignore[method-assign, assignment]
         with pytest.raises(NotCaughtUp, match="nothing was sent"):
             await heir.rebalance(*range(4))
         assert heir.provider.calls == []
