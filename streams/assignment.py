@@ -181,9 +181,9 @@ class Assignment:
     def _is_emptied(self, partition: int, mark: Checkpoint | None, end_of_attempts: int) -> bool:
         """Whether the partition's statuses are gone: the topic was made anew, or a broker lost its newest records."""
         end = self.logs.status_end(partition)
-        if mark is None:  # a checkpoint may also expire: then only if nothing at all is there
-            return end == 0 and end_of_attempts > 0
-        return end < mark.status_end
+        if end == 0 and end_of_attempts > 0:  # a claim is written only behind a status, whatever a checkpoint says
+            return True
+        return mark is not None and end < mark.status_end
 
     async def _begin_rebuild(self, partitions: set[int]) -> None:
         writer = self.projection.writer

@@ -1,4 +1,8 @@
-"""What followers of the log rely on: every record, in order, once; a hole is never passed over in silence."""
+"""What followers of the log rely on: every record, in order, once; a hole is never passed over in silence.
+
+Each claim is asked of the tail on real brokers and of the one in memory, with which unit tests are written. What is true
+of librdkafka alone stands in ``test_tail_librdkafka.py``.
+"""
 
 import asyncio
 import time
@@ -7,18 +11,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from confluent_kafka import Message, Producer, TopicPartition
+from confluent_kafka import Message
 
-from mailstream import topics
 from mailstream.errors import NotCaughtUp
-from mailstream.log import client
-from mailstream.log.tail import End, Tail
-from mailstream.settings import Settings
-from mailstream.topics import Naming
-from tests.support.broker import Kafka
+from mailstream.log.tail import End
 from tests.support.eventually import eventually
-from tests.support.proxy import Proxy
-from tests.support.system import some_settings, topics_of
+from tests.support.logs import Log
 
 BEGINNING = -2
 
@@ -26,12 +24,12 @@ BEGINNING = -2
 class Follower:
     """A tail, and what it has delivered."""
 
-    def __init__(self, settings: Settings, **options: Any) -> None:
-        self.name = name_in(settings)
+    def __init__(self, log: Log, **options: Any) -> None:
+        self.name = log.name
         self.records: list[Message] = []
         self.ends: dict[int, int] = {}
         self.failures: list[Exception] = []
-        self.tail = Tail(settings, self._on_batch, name="follower", failed=self.failures.append, **options)
+        self.tail = log.tail(self._on_batch, failed=self.failures.append, **options)
 
     def _on_batch(self, batch: Sequence[Message | End]) -> None:
         for entry in batch:
@@ -53,82 +51,68 @@ class Follower:
 
 
 @asynccontextmanager
-async def a_follower(settings: Settings, **options: Any) -> AsyncIterator[Follower]:
-    follower = Follower(settings, **options)
+async def a_follower(log: Log, **options: Any) -> AsyncIterator[Follower]:
+    follower = Follower(log, **options)
     try:
         yield follower
     finally:
         await follower.tail.close()
 
 
-def name_in(settings: Settings) -> str:
-    return Naming(settings.topic_prefix).of(topics.ATTEMPTS)
-
-
-def append(settings: Settings, *values: bytes, partition: int = 0, **config: Any) -> Producer:
-    """Put values into the log and wait for them; returns the producer, for what is to follow."""
-    in_order = {"enable.idempotence": True}  # else a first try at a leader that is just made is overtaken by the second
-    producer = Producer({**client.connection(settings), "linger.ms": 0, **in_order, **config})
-    for value in values:
-        producer.produce(name_in(settings), value, partition=partition)
-    assert producer.flush(10) == 0
-    return producer
-
-
 def numbered(count: int, start: int = 0) -> list[bytes]:
     return [str(number).encode() for number in range(start, start + count)]
 
 
-async def test_everything_from_the_beginning_comes_in_order_then_the_end_then_what_is_new(settings: Settings) -> None:
-    append(settings, *numbered(2500))
-    async with a_follower(settings) as follower:
+async def test_everything_from_the_beginning_comes_in_order_then_the_end_then_what_is_new(log: Log) -> None:
+    log.append(*numbered(2500))
+    async with a_follower(log) as follower:
         await follower.follow(0)
         await eventually(lambda: follower.ends.get(0) == 2500, waiting_for="the end of the partition")
         assert follower.values() == numbered(2500)
 
-        append(settings, *numbered(10, start=2500))
+        log.append(*numbered(10, start=2500))
         await follower.has(2510)
 
     assert follower.values() == numbered(2510)
 
 
-async def test_an_empty_partition_has_an_end_too(settings: Settings) -> None:
-    async with a_follower(settings) as follower:
+async def test_an_empty_partition_has_an_end_too(log: Log) -> None:
+    async with a_follower(log) as follower:
         await follower.follow(0, 1, 2, 3)
         await eventually(lambda: follower.ends == dict.fromkeys(range(4), 0), waiting_for="four ends")
 
     assert not follower.records
 
 
-async def test_reading_begins_at_the_offset_that_was_asked_for(settings: Settings) -> None:
-    append(settings, *numbered(100))
-    async with a_follower(settings) as follower:
+async def test_reading_begins_at_the_offset_that_was_asked_for(log: Log) -> None:
+    log.append(*numbered(100))
+    async with a_follower(log) as follower:
         await follower.follow(0, start=90)
         await follower.has(10)
 
     assert follower.values() == numbered(10, start=90)
 
 
-async def test_partitions_can_be_taken_and_left_without_disturbing_the_others(settings: Settings) -> None:
-    append(settings, b"a", partition=0)
-    append(settings, b"b", partition=1)
-    async with a_follower(settings) as follower:
+async def test_partitions_can_be_taken_and_left_without_disturbing_the_others(log: Log) -> None:
+    log.append(b"a", partition=0)
+    log.append(b"b", partition=1)
+    async with a_follower(log) as follower:
         await follower.follow(0)
         await follower.has(1)
         await follower.follow(1)
         await follower.has(2)
         await follower.tail.leave([(follower.name, 0)])
 
-        append(settings, b"unheard", partition=0)
-        append(settings, b"heard", partition=1)
+        log.append(b"unheard", partition=0)
+        log.append(b"heard", partition=1)
         await follower.has(3)
 
     assert follower.values(0) == [b"a"]
     assert follower.values(1) == [b"b", b"heard"]
 
 
-async def test_a_slow_loop_gets_every_record_once(settings: Settings) -> None:
-    append(settings, *numbered(3000))
+async def test_a_slow_loop_gets_every_record_once(log: Log) -> None:
+    log.append(*numbered(3000))
     batches = 0
 
     class Slow(Follower):
@@ -138,7 +122,7 @@ async def test_a_slow_loop_gets_every_record_once(settings: Settings) -> None:
             time.sleep(0.02)  # the loop is busy: the thread has to wait, and to lose nothing
             super()._on_batch(batch)
 
-    follower = Slow(settings, batch=100)
+    follower = Slow(log, batch=100)
     await follower.follow(0)
     await follower.has(3000, within_seconds=20)
     await follower.tail.close()
@@ -147,12 +131,10 @@ async def test_a_slow_loop_gets_every_record_once(settings: Settings) -> None:
     assert batches >= 30
 
 
-async def test_a_hole_ends_the_tail_instead_of_being_passed_over(settings: Settings) -> None:
-    append(settings, *numbered(10))
-    admin = client.admin(settings)
-    for deleted in admin.delete_records([TopicPartition(name_in(settings), 0, 5)]).values():
-        deleted.result(10)
-    async with a_follower(settings) as follower:
+async def test_a_hole_ends_the_tail_instead_of_being_passed_over(log: Log) -> None:
+    log.append(*numbered(10))
+    log.delete(0, before=5)
+    async with a_follower(log) as follower:
         await follower.follow(0, start=0)
 
         await eventually(lambda: follower.failures, waiting_for="a tail that says that it has ended")
@@ -164,7 +146,7 @@ async def test_a_hole_ends_the_tail_instead_of_being_passed_over(settings: Setti
     assert not follower.records
 
 
-async def test_a_tail_whose_records_cannot_be_taken_says_so_once_and_delivers_no_more(settings: Settings) -> None:
+async def test_a_tail_whose_records_cannot_be_taken_says_so_once_and_delivers_no_more(log: Log) -> None:
     taken: list[bytes | None] = []
 
     class Clumsy(Follower):
@@ -173,8 +155,8 @@ async def test_a_tail_whose_records_cannot_be_taken_says_so_once_and_delivers_no
             if taken:
                 raise KeyError("of the one who follows")
 
-    append(settings, *numbered(30))
-    follower = Clumsy(settings, batch=9)
+    log.append(*numbered(30))
+    follower = Clumsy(log, batch=9)
     await follower.follow(0)
     await eventually(lambda: follower.failures, waiting_for="the failure")
     await asyncio.sleep(0.5)
@@ -182,7 +164,8 @@ async def test_a_tail_whose_records_cannot_be_taken_says_so_once_and_delivers_no
     (failure,) = follower.failures
     assert follower.name in str(failure)
     assert "KeyError" in str(failure)
-    assert taken == numbered(10), "the first batch only: the one polled, and nine"
+    assert 0 < len(taken) <= 10
+    assert taken == numbered(len(taken)), "the first batch only"
     with pytest.raises(NotCaughtUp):
         await asyncio.wait_for(follower.follow(1), 5)
     with pytest.raises(NotCaughtUp):
@@ -190,12 +173,12 @@ async def test_a_tail_whose_records_cannot_be_taken_says_so_once_and_delivers_no
     await follower.tail.close()
 
 
-async def test_a_tail_whose_thread_ends_says_so_once_and_leaves_no_caller_waiting(settings: Settings) -> None:
+async def test_a_tail_whose_thread_ends_says_so_once_and_leaves_no_caller_waiting(log: Log) -> None:
     def unprepared(_: Sequence[Message | End]) -> None:
         raise RuntimeError("of the one who prepares")
 
-    append(settings, *numbered(1))
-    async with a_follower(settings, prepare=unprepared) as follower:
+    log.append(*numbered(1))
+    async with a_follower(log, prepare=unprepared) as follower:
         await follower.follow(0)
         await eventually(lambda: follower.failures, waiting_for="the failure")
         with pytest.raises(NotCaughtUp):
@@ -205,17 +188,9 @@ async def test_a_tail_whose_thread_ends_says_so_once_and_leaves_no_caller_waitin
     assert "RuntimeError" in str(failure)
 
 
-async def test_a_tail_that_cannot_even_begin_says_so_and_leaves_no_caller_waiting(settings: Settings) -> None:
-    async with a_follower(settings, **{"isolation.level": "no such level"}) as follower:
-        with pytest.raises(NotCaughtUp):
-            await asyncio.wait_for(follower.follow(0), 5)
-
-    assert len(follower.failures) == 1
-
-
-async def test_a_tail_that_is_closed_has_not_failed(settings: Settings) -> None:
-    append(settings, *numbered(10))
-    follower = Follower(settings)
+async def test_a_tail_that_is_closed_has_not_failed(log: Log) -> None:
+    log.append(*numbered(10))
+    follower = Follower(log)
     await follower.follow(0)
     await follower.has(10)
 
@@ -226,38 +201,19 @@ async def test_a_tail_that_is_closed_has_not_failed(settings: Settings) -> None:
     assert not follower.failures
 
 
-async def test_what_a_producer_rolled_back_is_never_delivered(settings: Settings) -> None:
-    producer = Producer({**client.connection(settings), "transactional.id": settings.topic_prefix + "outbox"})
-    producer.init_transactions(20)
-    producer.begin_transaction()
-    producer.produce(name_in(settings), b"rolled back", partition=0)
-    producer.flush(10)
-    producer.abort_transaction(10)
-    append(settings, b"kept")
-
-    async with a_follower(settings) as follower:
+async def test_after_a_cut_connection_it_goes_on_where_it_was(log_that_can_be_cut: Log) -> None:
+    log = log_that_can_be_cut
+    async with a_follower(log) as follower:
+        log.append(*numbered(100))
         await follower.follow(0)
-        await follower.has(1)
-        await eventually(lambda: follower.ends.get(0, 0) >= 3, waiting_for="an end behind the marker")
+        await follower.has(100)
 
-    assert follower.values() == [b"kept"]
+        log.cut()
+        log.append(*numbered(100, start=100))
+        await asyncio.sleep(0.5)
+        assert len(follower.records) == 100
+        log.mend()
+        await follower.has(200)
 
-
-async def test_after_a_cut_connection_it_goes_on_where_it_was(proxied_kafka: Kafka, kafka_proxy: Proxy) -> None:
-    direct = some_settings(proxied_kafka.bootstrap)
-    behind = direct.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{kafka_proxy.port}"})
-    with topics_of(direct):
-        async with a_follower(behind) as follower:
-            append(direct, *numbered(100))
-            await follower.follow(0)
-            await follower.has(100)
-
-            kafka_proxy.cut()
-            append(direct, *numbered(100, start=100))
-            await asyncio.sleep(0.5)
-            assert len(follower.records) == 100
-            kafka_proxy.mend()
-            await follower.has(200)
-
-        assert follower.values() == numbered(200)
-        assert not follower.failures
+    assert follower.values() == numbered(200)
+    assert not follower.failures

@@ -1,0 +1,124 @@
+"""What asks a ``MemoryLog`` now and then: reader, ends, offsets of groups, bodies. Each is as the real one is."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Self
+
+from confluent_kafka import OFFSET_INVALID, Message, TopicPartition
+
+from mailstream.errors import NotCaughtUp
+from mailstream.log.read import Span
+from mailstream.status import Coordinates
+from tests.support.memory_log import MemoryLog, Place
+
+BODY_SECONDS = 10.0  #: without an answer until a partition is given up
+Groups = dict[str, dict[Place, TopicPartition]]  #: what each group has committed
+
+
+class MemoryReader:
+    """As ``mailstream.log.read.Reader``."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def span(self, topic: str, partition: int, *, since: datetime | None = None, until: datetime | None = None) -> Span:
+        """What is in the partition now, or was appended in that time."""
+        first, end = self._log.first(topic, partition), self._log.end(topic, partition)
+        times = [message.timestamp()[1] / 1000 for message in self._log.records(topic, partition)]
+        start = first if since is None else first + sum(at < since.timestamp() for at in times)
+        return Span(
+            topic, partition, start, end if until is None else first + sum(at < until.timestamp() for at in times)
+        )
+
+    def records(self, *spans: Span) -> Iterator[Message]:
+        """Every record of the spans."""
+        for span in spans:
+            yield from self._log.read(span.topic, span.partition, span.start, len(span))
+
+    def record(self, topic: str, partition: int, offset: int) -> Message | None:
+        """One record, if it is kept."""
+        span = self.span(topic, partition)
+        return next(self.records(Span(topic, partition, offset, offset + 1)), None) if offset in _range(span) else None
+
+
+class MemoryEnds:
+    """As ``mailstream.log.ends.LogEnds``. There are no transactions, so ``last`` and ``high`` are the same."""
+
+    def __init__(self, log: MemoryLog, groups: Groups) -> None:
+        self._log, self._groups = log, groups
+
+    async def first(self, topic: str, partitions: Iterable[int] | None = None) -> dict[Place, int]:
+        """The first offset that is kept."""
+        return {(topic, partition): self._log.first(topic, partition) for partition in self._of(topic, partitions)}
+
+    async def last(self, topic: str, partitions: Iterable[int] | None = None) -> dict[Place, int]:
+        """The offset behind the last record."""
+        return {(topic, partition): self._log.end(topic, partition) for partition in self._of(topic, partitions)}
+
+    high = last
+
+    async def committed(self, topic: str, group: str) -> dict[Place, int]:
+        """How far the group has read."""
+        said = self._groups.get(group, {})
+        return {place: part.offset for place, part in said.items() if place[0] == topic}
+
+    def _of(self, topic: str, partitions: Iterable[int] | None) -> Iterable[int]:
+        if self._log.is_silent:
+            raise NotCaughtUp("the brokers do not answer in time")
+        return range(self._log.partitions) if partitions is None else partitions
+
+
+class MemoryOffsets:
+    """As ``mailstream.log.group_offsets.GroupOffsets``."""
+
+    def __init__(self, groups: Groups, group: str) -> None:
+        self._said = groups.setdefault(group, {})
+
+    async def committed(self, places: Sequence[TopicPartition], *, seconds: float) -> list[TopicPartition]:
+        """These with what was committed."""
+        nothing = [TopicPartition(place.topic, place.partition, OFFSET_INVALID) for place in places]
+        return [self._said.get((place.topic, place.partition), place) for place in nothing]
+
+    async def commit(self, places: Sequence[TopicPartition], *, seconds: float) -> None:
+        """Commit these."""
+        self._said |= {(place.topic, place.partition): place for place in places}
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class MemoryBodies:
+    """As ``body_reader.BodyReader``."""
+
+    def __init__(self, log: MemoryLog, topic: str) -> None:
+        self._log, self._topic = log, topic
+
+    async def read(self, places: Iterable[Coordinates]) -> tuple[dict[Coordinates, bytes], dict[int, str]]:
+        """What is there; while the topic is silent, it waits as the real one does."""
+        wanted = sorted(set(places), key=lambda place: (place.partition, place.offset))
+        for _ in range(int(BODY_SECONDS / 0.1)):
+            if self._log.can_read(self._topic):
+                break
+            await asyncio.sleep(0.1)
+        else:
+            return {}, {wanted[0].partition: f"email.requested/{wanted[0].partition} cannot be read"} if wanted else {}
+        reader, found = MemoryReader(self._log), {}
+        for place in wanted:
+            message = reader.record(self._topic, place.partition, place.offset)
+            if message is not None and (value := message.value()) is not None:
+                found[place] = value
+        return found, {}
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _range(span: Span) -> range:
+    return range(span.start, span.end)
