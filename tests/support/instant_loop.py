@@ -9,6 +9,8 @@ from tests.support.builders import NOW
 
 #: What one turn of the loop takes: code that yields until a moment comes must see it come.
 TURN_SECONDS = 0.000_01
+#: Turns until a test is taken for one that never comes to rest; the longest here take a tenth of them.
+MOST_TURNS = 1_000_000
 #: The loop's time at ``NOW``.
 BEGINNING = 1000.0
 
@@ -44,13 +46,17 @@ class _Waits(selectors.DefaultSelector):
 
     def __init__(self, passed: Callable[[float], None]) -> None:
         super().__init__()
-        self._passed = passed
+        self._passed, self._turns = passed, 0
 
     def select(self, timeout: float | None = None) -> Any:
         """What is ready now; when nothing is, the time until the next timer has passed."""
         ready = super().select(0)
         if not ready and timeout is None:
             raise AssertionError("the test waits for what never comes: nothing is left to do, and no timer is set")
+        self._turns += 1
+        if self._turns > MOST_TURNS:  # here, as what a timer of the test run raises in a callback is only logged
+            self._turns = 0
+            raise AssertionError("the test does not come to rest")
         self._passed(TURN_SECONDS if ready or not timeout else timeout)
         return ready
 
