@@ -267,6 +267,14 @@ class ListQuery(BaseModel):
     after: str | None = Field(None, max_length=200, description="`next` of the page before")
 
 
+class WaitQuery(BaseModel):
+    """How long to wait."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wait: int = Field(0, ge=0, le=60, description="seconds to wait for a final status")
+
+
 class CancelBody(Asked):
     """Why, if you like: it goes to the timeline."""
 
