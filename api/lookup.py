@@ -33,8 +33,8 @@ UPKEEP_SECONDS = 5.0
 #: So long the start waits for the brokers; then the process serves its probes, and goes on asking.
 START_SECONDS = 3.0
 RETRY_SECONDS = 1.0
-#: The view may be this much behind while nobody misses anything: a miss ends the patience.
-PATIENCE_SECONDS = 0.005
+#: The view may be this much behind while an email is watched, and while none is: a miss ends the patience at once.
+WATCHED_SECONDS, PATIENCE_SECONDS = 0.005, 0.025
 
 
 class _Batch(NamedTuple):
@@ -257,8 +257,9 @@ class Lookup:
             await self.progress.reach(await self._ends.high(self.status))
 
     def _patience(self) -> float:
-        """Take records in larger batches while nobody waits for one."""
-        return 0.0 if self.progress.is_awaited() else PATIENCE_SECONDS
+        """On the tail's thread: let more records come while nobody waits for one. Waking the loop is what they cost."""
+        self.progress.awaited.wait(WATCHED_SECONDS if self._watchers else PATIENCE_SECONDS)
+        return 0.0
 
     def _packed(self, batch: Sequence[Message | End]) -> _Batch:
         """On the tail's thread: a million are packed at the start, while the loop takes in those before."""
