@@ -1,7 +1,7 @@
 """Server-sent events. A stream holds no queue: when a client has read, it is sent what is new by then.
 
-So a client that never reads costs one buffer of the socket, and is cut off after a while. The events are written and
-answered with what FastAPI has for them; its streams themselves have two tasks and two queues for each listener.
+So a client that never reads costs one buffer of the socket, and is cut off after a while. The events are written by
+FastAPI's own words for them; its streams themselves have two tasks and two queues for each listener.
 """
 
 import asyncio
@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Protocol
 
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from api import answers
@@ -75,8 +76,10 @@ class Streams:
             wake()
 
 
-class EventStream(EventSourceResponse):
+class EventStream(StreamingResponse):
     """The answer that goes on: what there is, then what comes, until the client or the process goes."""
+
+    media_type = "text/event-stream"
 
     def __init__(self, source: Source, streams: Streams, caller: Key) -> None:
         """Raises Problem 429 when the key has as many streams as it may."""

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query
-from fastapi.sse import EventSourceResponse
 from starlette.responses import Response
 
 from api import answers, batch, controls, find
@@ -119,7 +118,8 @@ async def see_many(parts: PartsDep, caller: Reader, query: Annotated[ListQuery, 
 
 @router.get(
     "/v1/emails/{id}/events",
-    response_class=EventSourceResponse,
+    status_code=200,
+    response_class=EventStream,
     response_description="Server-sent events",
     responses=responses(401, 403, 404, 429, 503),
 )

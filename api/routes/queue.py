@@ -1,7 +1,6 @@
 """The queue: what waits, how fast it goes, when it is drained. Of the account as a whole, as the gap is."""
 
 from fastapi import APIRouter
-from fastapi.sse import EventSourceResponse
 from starlette.responses import Response
 
 from api import answers
@@ -22,7 +21,8 @@ async def see(parts: PartsDep, _: Reader) -> QueueAnswer:
 
 @router.get(
     "/v1/queue/stream",
-    response_class=EventSourceResponse,
+    status_code=200,
+    response_class=EventStream,
     response_description="Server-sent events",
     responses=responses(401, 403, 429, 503),
 )

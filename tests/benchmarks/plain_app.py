@@ -10,7 +10,9 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
 app = FastAPI()
-producer = Producer({"bootstrap.servers": os.environ["PLAIN_BOOTSTRAP"], "acks": "all", "linger.ms": 0})
+producer = Producer(
+    {"bootstrap.servers": os.environ["PLAIN_BOOTSTRAP"], "linger.ms": float(os.environ.get("PLAIN_LINGER", 5))}
+)
 threading.Thread(target=lambda: [producer.poll(0.1) for _ in iter(int, 1)], daemon=True).start()
 
 
