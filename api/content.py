@@ -130,7 +130,7 @@ def _default_sender(caller: Key, settings: Settings) -> Address | None:
 
 
 def _may_send(asked: EmailRequest, caller: Key, settings: Settings) -> None:
-    """No open relay (security.md S8)."""
+    """No open relay."""
     if asked.from_ is not None and not (
         sender.is_allowed(asked.from_.email, sender.of_account(settings))
         and (not caller.senders or sender.is_allowed(asked.from_.email, caller.senders))

@@ -1,6 +1,6 @@
 """Where does an email stand: the view of ``email.status`` and, behind it, the requests that nobody has read yet.
 
-None means "was not in the log when you asked": a miss waits for two ends of the log, in this order (amendment 12).
+None means "was not in the log when you asked": a miss waits for two ends of the log, in this order.
 """
 
 import asyncio
@@ -196,7 +196,7 @@ class Lookup:
     async def find(self, email_id: str, tenant: str, *, seconds: float = 2.0) -> EmailStatus | None:
         """The status of a tenant's email; None: the log did not have it. Raises NotCaughtUp.
 
-        Another tenant's email takes as long as an unknown one (security.md S3).
+        Another tenant's email takes as long as an unknown one.
         """
         key = email_id.encode()
         if (found := self.known(key)) is not None and found.tenant == tenant:
@@ -251,7 +251,7 @@ class Lookup:
         if before is not None:
             await asyncio.wait([before])
         self._barrier, self._next_barrier = self._next_barrier, None  # who comes now waits for the next question
-        # All partitions: a strict batch may lie in another one than its emails (amendment 12).
+        # All partitions: a strict batch may lie in another one than its emails.
         async with asyncio.timeout(5.0):
             await self.progress.reach(await self._ends.high(self.requested))
             await self.progress.reach(await self._ends.high(self.status))

@@ -18,7 +18,7 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+
 
 
 class Asked(BaseModel):
-    """Unknown members are refused, and nothing is guessed: "1" is no number (security.md S5)."""
+    """Unknown members are refused, and nothing is guessed: "1" is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
