@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
+from starlette.responses import Response
 
 from api.deps import JsonBody, Operator, PartsDep
 from api.problems import Code, Problem, invalid, responses
@@ -72,7 +73,12 @@ async def put(
     return _answer(record)
 
 
-@router.delete("/v1/suppressions/{address:path}", status_code=204, responses=responses(401, 403, 422, 429, 503))
+@router.delete(
+    "/v1/suppressions/{address:path}",
+    status_code=204,
+    response_class=Response,
+    responses=responses(401, 403, 422, 429, 503),
+)
 async def remove(parts: PartsDep, caller: Operator, address: AddressInPath) -> None:
     """Let an address get mail again. What SendGrid suppresses by itself, it goes on suppressing."""
     await parts.suppressions.remove(caller.tenant, address)
