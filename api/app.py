@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,8 +20,9 @@ from api.append import IN_FLIGHT, Append
 from api.background import begun
 from api.bodies import Bodies
 from api.content import Content
+from api.deps import JsonBody
 from api.edge import Edge
-from api.hot_routes import HotRoutes
+from api.fast_lane import FastLane
 from api.keys import Keys
 from api.listing import Listing
 from api.lookup import Lookup
@@ -30,7 +32,6 @@ from api.problems import Code, Problem, ProblemBody, problem_of, response_of
 from api.queue_view import QueueView
 from api.quota import Quota
 from api.rates import Rates
-from api.route_docs import BODIES
 from api.routes import (
     dead_letters,
     docs,
@@ -59,7 +60,6 @@ from mailstream.topics import MIB
 from mailstream.unsubscribe import Unsubscribe
 
 VERSION = "1"
-HOT = (("POST", "/v1/emails"), ("GET", "/v1/emails/{id}"))
 #: A permissive batch is bounded by its items, not by a record.
 BATCH_BYTES = 16 * MIB
 #: A record waits no longer for its acknowledgement than a caller does for its answer.
@@ -96,11 +96,9 @@ def create_api(settings: Settings, clock: Clock | None = None, *, failed: Callab
     )
     for router in (
         emails.router,
-        emails.listing,
         events.router,
         queue.router,
         suppressions.router,
-        suppressions.listing,
         templates.router,
         dead_letters.router,
         unsubscribe.router,
@@ -114,7 +112,7 @@ def create_api(settings: Settings, clock: Clock | None = None, *, failed: Callab
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
-    return Edge(app, HotRoutes(emails.router, HOT), metrics, {"/v1/emails/batch": BATCH_BYTES})
+    return Edge(app, FastLane(app), metrics, {"/v1/emails/batch": BATCH_BYTES})
 
 
 async def _start(settings: Settings, metrics: Metrics, machines: Clock, failed: Callable[[Exception], None]) -> Parts:
@@ -193,14 +191,33 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the bodies that plain routes read themselves."""
+    """The OpenAPI document, with the bodies that are read by a dependency, and our problems for FastAPI's."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        models: list[type[BaseModel]] = [ProblemBody]
+        for each in iter_route_contexts(app.routes):
+            calls = (
+                [found.call for found in each.dependant.dependencies]
+                if isinstance(each.original_route, APIRoute)
+                else []
+            )
+            for body in (call for call in calls if isinstance(call, JsonBody)):
+                models.append(body.model)
+                schema = {"$ref": f"#/components/schemas/{body.model.__name__}"}
+                for method in each.methods or ():
+                    document["paths"][each.path_format][method.lower()]["requestBody"] = {
+                        "required": body.is_required,
+                        "content": {"application/json": {"schema": schema}},
+                    }
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        models: list[type[BaseModel]] = [ProblemBody, *BODIES]
-        for model in sorted(models, key=lambda each: each.__name__):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(schema.pop("$defs", {}))
-            schemas[model.__name__] = schema
+        _, found = models_json_schema(
+            [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+        )
+        schemas |= found["$defs"]
+        for operation in (each for path in document["paths"].values() for each in path.values()):
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]  # of routes with nothing but text in their path: it always fits
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
         app.openapi_schema = document
     return app.openapi_schema

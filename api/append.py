@@ -9,7 +9,7 @@ from mailstream.codec import Header
 from mailstream.errors import NotPublished
 from mailstream.log.publish import Position, Publisher
 
-#: A caller gets its answer within two seconds, whatever the brokers do (contract §3).
+#: A caller gets its answer within two seconds, whatever the brokers do.
 SECONDS = 1.9
 IN_FLIGHT = 10_000
 

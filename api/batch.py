@@ -17,7 +17,6 @@ from api.schemas import BatchMode, EmailBody
 from api.submit import Submit
 from mailstream import email_id
 from mailstream.mistakes import Mistake, fingerprint_of
-from mailstream.recipient import canonical
 from mailstream.request import Batch, EmailRequest, InBatch
 
 ITEMS = 1000
@@ -79,19 +78,14 @@ async def judged(raw: bytes, content: Content, caller: Key, now: datetime, key: 
     prints: list[str] = []
     for index, part in enumerate(parts):
         try:
-            request = await content.settled(parse(EmailBody, part).request(), caller, now, SOURCE)
+            own = None if key is None else f"{key}/{index}"
+            request = await content.settled(parse(EmailBody, part).request(), caller, now, SOURCE, own)
         except Problem as problem:
             items.append(problem)
             prints.append(_print_of(part, caller))
             continue
+        items.append(request)
         prints.append(request.fingerprint or "")
-        recipient = canonical(request.to.email)
-        if key is None:
-            items.append(structs.replace(request, id=email_id.new(recipient)))
-        else:
-            own = f"{key}/{index}"  # amendment 17
-            id_ = email_id.derived(caller.tenant, SOURCE, own, recipient)
-            items.append(structs.replace(request, id=id_, idempotency_key=own))
         if index % 50 == 49:
             await asyncio.sleep(0)  # others get their turn
     if mode is BatchMode.STRICT:

@@ -8,9 +8,10 @@ from pydantic import BaseModel, ValidationError
 
 from api.keys import Key
 from api.problems import Code, Problem, invalid
-from mailstream import sender
+from mailstream import email_id, sender
 from mailstream.errors import TemplateError
 from mailstream.mistakes import Mistake, fingerprint_of, mistakes_in, pointer_to
+from mailstream.recipient import canonical
 from mailstream.render_process import RenderProcess
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
@@ -44,8 +45,10 @@ class Content:
             self._templates = RenderProcess(settings.templates_dir)
         self._unsubscribe = Unsubscribe(settings)
 
-    async def settled(self, asked: EmailRequest, caller: Key, now: datetime, source: str) -> EmailRequest:
-        """The request as it will be recorded, but for its id. Raises Problem 422 or 403.
+    async def settled(
+        self, asked: EmailRequest, caller: Key, now: datetime, source: str, key: str | None
+    ) -> EmailRequest:
+        """The request as it will be recorded; its id follows from ``key``, if there is one. Raises Problem 422 or 403.
 
         The fingerprint is of what was asked, before a default or a template is filled in: both may have changed when a
         caller asks again.
@@ -64,7 +67,11 @@ class Content:
         if asked.template is not None:
             asked = await self._rendered(asked, now)
         filled = self._unsubscribe.filled(asked)
-        return structs.replace(filled, from_=from_, fingerprint=fingerprint, requested_at=now)
+        recipient = canonical(asked.to.email)
+        id_ = email_id.new(recipient) if key is None else email_id.derived(caller.tenant, source, key, recipient)
+        return structs.replace(
+            filled, id=id_, idempotency_key=key, from_=from_, fingerprint=fingerprint, requested_at=now
+        )
 
     async def preview(self, template: str, data: dict[str, Any], locale: str | None) -> Rendered:
         """The mail that a template gives. Raises Problem 422 that names what is wrong, and where."""
@@ -123,7 +130,7 @@ def _default_sender(caller: Key, settings: Settings) -> Address | None:
 
 
 def _may_send(asked: EmailRequest, caller: Key, settings: Settings) -> None:
-    """No open relay (security.md S8)."""
+    """No open relay."""
     if asked.from_ is not None and not (
         sender.is_allowed(asked.from_.email, sender.of_account(settings))
         and (not caller.senders or sender.is_allowed(asked.from_.email, caller.senders))

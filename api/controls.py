@@ -1,4 +1,4 @@
-"""Cancel and reschedule: a word in the log, and what the log makes of it (K8, amendment 9)."""
+"""Cancel and reschedule: a word in the log, and what the log makes of it."""
 
 from datetime import datetime
 from enum import Enum
@@ -11,7 +11,7 @@ from api.submit import Submit
 from mailstream.request import Control, ControlKind
 from mailstream.status import EmailStatus, Status
 
-#: How long a caller waits for the decision (contract §3).
+#: How long a caller waits for the decision.
 SECONDS = 5.0
 _WHY = {
     "already_final": "It has reached its final status.",

@@ -9,33 +9,32 @@ from collections.abc import Callable, Mapping
 
 import uuid_utils
 from fastapi import FastAPI
-from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
-from api.hot_routes import HotRoutes
+from api.fast_lane import FastLane
 from api.metrics import Metrics
 from api.problems import Code, Problem, problem_of, response_of
 from mailstream.topics import MIB
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-#: For JSON of any kind: nothing here is a page, and nothing may be guessed or framed (security.md S18).
+#: For JSON of any kind: nothing here is a page, and nothing may be guessed or framed.
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
-#: A whole body must have come by then (S6).
+#: A whole body must have come by then.
 BODY_SECONDS = 10.0
 #: Bodies in memory at once, of all requests.
 BODIES_BYTES = 128 * MIB
 
 
 class Edge:
-    """What the server calls: all routes, with the few hot ones in front."""
+    """What the server calls: all routes, with the fast lane in front."""
 
-    def __init__(self, app: FastAPI, hot: HotRoutes, metrics: Metrics, body_bytes: Mapping[str, int]) -> None:
+    def __init__(self, app: FastAPI, fast: FastLane, metrics: Metrics, body_bytes: Mapping[str, int]) -> None:
         self.app = app
-        self._hot, self._metrics, self._body_bytes = hot, metrics, body_bytes
+        self._fast, self._metrics, self._body_bytes = fast, metrics, body_bytes
         self.room = Room()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,8 +58,7 @@ class Edge:
 
         bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope, self.room)
         try:
-            if (endpoint := self._hot.find(scope)) is not None:
-                response = await endpoint(_HotRequest(scope, bounded))
+            if (response := await self._fast.answer(scope, bounded)) is not None:
                 await response(scope, receive, answer)
             else:
                 await self.app(scope, bounded, answer)
@@ -71,23 +69,6 @@ class Edge:
             self.room.used -= bounded.read
             route = scope.get("route")
             self._metrics.answered(getattr(route, "path", "none"), answered)
-
-
-class _HotRequest(Request):
-    """A request that reads its body without the generators of Starlette, which cost as much as judging a small mail."""
-
-    async def body(self) -> bytes:
-        """The whole body. Raises ClientDisconnect when the caller has gone."""
-        if not hasattr(self, "_body"):
-            chunks, is_whole = [], False
-            while not is_whole:
-                message = await self._receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunks.append(message.get("body", b""))
-                is_whole = not message.get("more_body", False)
-            self._body = b"".join(chunks)
-        return self._body
 
 
 class Room:

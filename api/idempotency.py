@@ -1,4 +1,4 @@
-"""``Idempotency-Key``: 1 to 255 printable characters, quoted (RFC 8941 string) or bare (contract §3)."""
+"""``Idempotency-Key``: 1 to 255 printable characters, quoted (RFC 8941 string) or bare."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""API keys: a YAML file of callers, of which only sha256 is kept (security.md S4).
+"""API keys: a YAML file of callers, of which only sha256 is kept.
 
 Random keys of 256 bits need no slow hash: nobody can guess one.
 """
@@ -20,7 +20,7 @@ from mailstream.settings import Settings
 
 
 class Scope(StrEnum):
-    """What a key may do; nothing that is not named (security.md S7)."""
+    """What a key may do; nothing that is not named."""
 
     SEND = "send"
     READ = "read"

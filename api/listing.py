@@ -73,10 +73,8 @@ class _Emails:
         return [Place(self.created[n], self.keys[n]) for n in range(at - 1, stop - 1, -1)]
 
     def _at(self, place: Place) -> int:
-        at = bisect_right(self.created, place.created)
-        while at and self.created[at - 1] == place.created and self.keys[at - 1] >= place.key:
-            at -= 1
-        return at
+        begin, end = bisect_left(self.created, place.created), bisect_right(self.created, place.created)
+        return bisect_left(self.keys, place.key, begin, end)
 
 
 class Listing:

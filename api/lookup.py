@@ -1,6 +1,6 @@
 """Where does an email stand: the view of ``email.status`` and, behind it, the requests that nobody has read yet.
 
-None means "was not in the log when you asked": a miss waits for two ends of the log, in this order (amendment 12).
+None means "was not in the log when you asked": a miss waits for two ends of the log, in this order.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ UPKEEP_SECONDS = 5.0
 #: So long the start waits for the brokers; then the process serves its probes, and goes on asking.
 START_SECONDS = 3.0
 RETRY_SECONDS = 1.0
-#: The view may be this much behind while nobody misses anything: a miss ends the patience.
-PATIENCE_SECONDS = 0.005
+#: The view may be this much behind while an email is watched, and while none is: a miss ends the patience at once.
+WATCHED_SECONDS, PATIENCE_SECONDS = 0.005, 0.025
 
 
 class _Batch(NamedTuple):
@@ -196,7 +196,7 @@ class Lookup:
     async def find(self, email_id: str, tenant: str, *, seconds: float = 2.0) -> EmailStatus | None:
         """The status of a tenant's email; None: the log did not have it. Raises NotCaughtUp.
 
-        Another tenant's email takes as long as an unknown one (security.md S3).
+        Another tenant's email takes as long as an unknown one.
         """
         key = email_id.encode()
         if (found := self.known(key)) is not None and found.tenant == tenant:
@@ -251,14 +251,15 @@ class Lookup:
         if before is not None:
             await asyncio.wait([before])
         self._barrier, self._next_barrier = self._next_barrier, None  # who comes now waits for the next question
-        # All partitions: a strict batch may lie in another one than its emails (amendment 12).
+        # All partitions: a strict batch may lie in another one than its emails.
         async with asyncio.timeout(5.0):
             await self.progress.reach(await self._ends.high(self.requested))
             await self.progress.reach(await self._ends.high(self.status))
 
     def _patience(self) -> float:
-        """Take records in larger batches while nobody waits for one."""
-        return 0.0 if self.progress.is_awaited() else PATIENCE_SECONDS
+        """On the tail's thread: let more records come while nobody waits for one. Waking the loop is what they cost."""
+        self.progress.awaited.wait(WATCHED_SECONDS if self._watchers else PATIENCE_SECONDS)
+        return 0.0
 
     def _packed(self, batch: Sequence[Message | End]) -> _Batch:
         """On the tail's thread: a million are packed at the start, while the loop takes in those before."""

@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas import Body, Line, MailAddress
-from mailstream import request as records
+from api.schemas import AddressBody, Asked, AttachmentBody, Body, Line
 
 RECIPIENTS = 1000
 #: The end of the year 9999, in seconds since 1970.
@@ -14,28 +13,13 @@ LAST_SECOND = 253_402_300_799
 BATCH_ID_FORM = re.compile("[A-Za-z0-9_-]{1,100}")
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
-
-
-class Mailbox(_Asked):
-    """An address and its name."""
-
-    email: MailAddress
-    name: str | None = Field(None, max_length=320)
-
-    def record(self) -> records.Address:
-        """The mailbox as it goes to Kafka."""
-        return records.Address(self.email, self.name or None)
-
-
-class Personalization(_Asked):
+class Personalization(Asked):
     """One envelope: each `to` of it becomes an email of its own; cc and bcc ride with the first."""
 
-    to: list[Mailbox] = Field(min_length=1, max_length=RECIPIENTS)
-    cc: list[Mailbox] = Field(default_factory=list, max_length=RECIPIENTS)
-    bcc: list[Mailbox] = Field(default_factory=list, max_length=RECIPIENTS)
-    from_: Mailbox | None = Field(None, alias="from")
+    to: list[AddressBody] = Field(min_length=1, max_length=RECIPIENTS)
+    cc: list[AddressBody] = Field(default_factory=list, max_length=RECIPIENTS)
+    bcc: list[AddressBody] = Field(default_factory=list, max_length=RECIPIENTS)
+    from_: AddressBody | None = Field(None, alias="from")
     subject: Line | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     substitutions: dict[str, str] = Field(default_factory=dict)
@@ -44,28 +28,14 @@ class Personalization(_Asked):
     send_at: int | None = Field(None, ge=0, le=LAST_SECOND)
 
 
-class Content(_Asked):
+class Content(Asked):
     """One body."""
 
     type: Literal["text/plain", "text/html"]
     value: Body
 
 
-class Attachment(_Asked):
-    """A file."""
-
-    content: Body
-    filename: Line
-    type: str | None = None
-    disposition: Literal["attachment", "inline"] | None = None
-    content_id: str | None = None
-
-    def record(self) -> records.Attachment:
-        """The file as it goes to Kafka."""
-        return records.Attachment(self.filename, self.content, self.type, self.disposition, self.content_id)
-
-
-class MailSendBody(_Asked):
+class MailSendBody(Asked):
     """The request of SendGrid's clients."""
 
     model_config = ConfigDict(
@@ -82,12 +52,12 @@ class MailSendBody(_Asked):
     )
 
     personalizations: list[Personalization] = Field(min_length=1, max_length=RECIPIENTS)
-    from_: Mailbox = Field(alias="from")
-    reply_to: Mailbox | None = None
-    reply_to_list: list[Mailbox] = Field(default_factory=list, max_length=RECIPIENTS)
+    from_: AddressBody = Field(alias="from")
+    reply_to: AddressBody | None = None
+    reply_to_list: list[AddressBody] = Field(default_factory=list, max_length=RECIPIENTS)
     subject: Line | None = None
     content: list[Content] = Field(default_factory=list)
-    attachments: list[Attachment] = Field(default_factory=list)
+    attachments: list[AttachmentBody] = Field(default_factory=list)
     template_id: Line | None = None
     sections: dict[str, str] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict)
@@ -106,7 +76,7 @@ class MailSendBody(_Asked):
         return isinstance(mode, dict) and mode.get("enable") is True
 
 
-class ScheduledSendBody(_Asked):
+class ScheduledSendBody(Asked):
     """What becomes of the emails of a batch id."""
 
     batch_id: str = Field(pattern=f"^{BATCH_ID_FORM.pattern}$")

@@ -1,4 +1,4 @@
-"""Every metric of the API and what a rise means. Labels come from closed sets: no id, address or free text (S19)."""
+"""Every metric of the API and what a rise means. Labels come from closed sets: no id, address or free text."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 

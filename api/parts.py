@@ -6,7 +6,6 @@ from starlette.requests import Request
 
 from api.bodies import Bodies
 from api.content import Content
-from api.event_stream import Streams
 from api.keys import Keys
 from api.listing import Listing
 from api.lookup import Lookup
@@ -14,6 +13,7 @@ from api.metrics import Metrics
 from api.queue_view import QueueView
 from api.quota import Quota
 from api.rates import Rates
+from api.sse import Streams
 from api.submit import Submit
 from api.suppressions import Suppressions
 from api.webhook import Webhook

@@ -1,6 +1,6 @@
 """Every error of the API as ``application/problem+json`` (RFC 9457): a closed list, fixed texts, never a stack.
 
-What an exception says never reaches a caller: it may hold an address or a secret (security.md S18).
+What an exception says never reaches a caller: it may hold an address or a secret.
 """
 
 import traceback
@@ -36,12 +36,10 @@ class Code(Enum):
     RECIPIENT_NOT_ALLOWED = ("recipient_not_allowed", 403, "The API key may not send to this address")
     NOT_FOUND = ("not_found", 404, "There is no such thing")
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, "The method is not allowed here")
-    NOT_ACCEPTABLE = ("not_acceptable", 406, "No such representation")
     TOO_SLOW = ("too_slow", 408, "The request took too long to arrive")
     ALREADY_SENDING = ("already_sending", 409, "It is too late for this email")
     STILL_UNANSWERED = ("still_unanswered", 409, "The first request with this key is not answered yet")
     TOO_LARGE = ("too_large", 413, "The request is too large")
-    NOT_JSON_TYPE = ("unsupported_media_type", 415, "The body must be application/json")
     INVALID = ("invalid", 422, "The request has mistakes")
     IDEMPOTENCY_KEY_REUSED = ("idempotency_key_reused", 422, "The Idempotency-Key was used for another request")
     RATE_LIMITED = ("rate_limited", 429, "Too many requests")
@@ -62,9 +60,7 @@ _BY_STATUS = {
     400: Code.BAD_REQUEST,
     404: Code.NOT_FOUND,
     405: Code.METHOD_NOT_ALLOWED,
-    406: Code.NOT_ACCEPTABLE,
     413: Code.TOO_LARGE,
-    415: Code.NOT_JSON_TYPE,
     422: Code.INVALID,
 }
 

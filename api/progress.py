@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import threading
 from collections.abc import Mapping
 
 from mailstream.log.ends import Partition
@@ -14,7 +15,8 @@ class Progress:
         self._next: dict[Partition, int] = {}
         self._waiting: dict[Partition, list[tuple[int, int, asyncio.Future[None]]]] = {}
         self._serial = 0
-        self._awaited = 0
+        self._count = 0
+        self.awaited = threading.Event()  #: set while anybody waits; for other threads, too
 
     def advance(self, partition: Partition, offset: int) -> None:
         """All below this offset has been applied."""
@@ -29,10 +31,6 @@ class Progress:
         """Whether all below this offset has been applied."""
         return self._next.get(partition, -1) >= offset
 
-    def is_awaited(self) -> bool:
-        """Whether anybody waits; may be asked from any thread."""
-        return self._awaited > 0
-
     async def reach(self, ends: Mapping[Partition, int]) -> None:
         """Wait until all below these offsets has been applied."""
         for partition, offset in ends.items():
@@ -43,8 +41,11 @@ class Progress:
         self._serial += 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting.setdefault(partition, []), (offset, self._serial, future))
-        self._awaited += 1
+        self._count += 1
+        self.awaited.set()
         try:
             await future
         finally:
-            self._awaited -= 1
+            self._count -= 1
+            if self._count == 0:
+                self.awaited.clear()

@@ -4,9 +4,7 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.joined_writes import JoinedWrites
-
-#: A whole head must have come by then, counted from the connection or from the head's first byte (security.md S6).
+#: A whole head must have come by then, counted from the connection or from the head's first byte.
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 16 * 1024
 #: A body that was refused is read on, and thrown away, for so long: a client that still writes does not read the answer.
@@ -23,9 +21,9 @@ class Protocol(HttpToolsProtocol):
     _is_in_head = False
     _linger_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to count the time of the first head."""
-        super().connection_made(JoinedWrites(transport, self.loop))
+        super().connection_made(transport)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

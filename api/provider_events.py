@@ -1,4 +1,4 @@
-"""One element of SendGrid's webhook as a record of ``email.events`` (sendgrid.md §2 and §3). Any field may be missing."""
+"""One element of SendGrid's webhook as a record of ``email.events``. Any field may be missing."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from mailstream.suppression import Origin
 
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _ADDRESS = re.compile(r"[^\s<>@\"',;:()]+@[^\s<>@\"',;:()]+")
-#: What is kept of an event: its reasons. Addresses of networks and people, and links, are not (security.md S13).
+#: What is kept of an event: its reasons. Addresses of networks and people, and links, are not.
 _KEPT = ("reason", "response", "status", "type", "bounce_classification", "attempt", "asm_group_id")
 _TEXT_CHARACTERS, _ID_CHARACTERS = 500, 100
 #: Seconds since 1970 between which an event can have happened: 2009 (SendGrid's first year) and 2100.

@@ -1,4 +1,4 @@
-"""What waits for its turn, and when that should come: the backlog as the statuses tell it (contract §3, queue)."""
+"""What waits for its turn, and when that should come: the backlog as the statuses tell it."""
 
 from dataclasses import dataclass
 

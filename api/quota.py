@@ -1,4 +1,4 @@
-"""How many recipients a key may have a day (UTC): no key can be used to flood (security.md S8).
+"""How many recipients a key may have a day (UTC): no key can be used to flood.
 
 What was asked for today is counted from the log, so a restart forgets nothing: exact with one API process, with more it
 may be exceeded by what the others accept within the lag of the view. A quota counts all recipients of its tenant; the

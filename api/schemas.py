@@ -17,8 +17,8 @@ from mailstream.suppression import Origin
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 
 
-class _Asked(BaseModel):
-    """Unknown members are refused, and nothing is guessed: "1" is no number (security.md S5)."""
+class Asked(BaseModel):
+    """Unknown members are refused, and nothing is guessed: "1" is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
@@ -38,7 +38,7 @@ Line = Annotated[str, Field(json_schema_extra={"minLength": 1, "pattern": "^[^\\
 Body = Annotated[str, Field(json_schema_extra={"minLength": 1})]
 
 
-class AddressBody(_Asked):
+class AddressBody(Asked):
     """A mailbox."""
 
     email: MailAddress
@@ -57,7 +57,7 @@ def _as_object(value: Any) -> Any:
 Mailbox = Annotated[AddressBody, BeforeValidator(_as_object, json_schema_input_type=str | AddressBody)]
 
 
-class AttachmentBody(_Asked):
+class AttachmentBody(Asked):
     """A file inside the mail."""
 
     filename: Line
@@ -71,7 +71,7 @@ class AttachmentBody(_Asked):
         return records.Attachment(self.filename, self.content, self.type, self.disposition, self.content_id)
 
 
-class EmailBody(_Asked):
+class EmailBody(Asked):
     """One email to one recipient: `to`, and `subject` with `text` or `html`, or `template`, are enough."""
 
     model_config = ConfigDict(
@@ -143,14 +143,14 @@ class BatchMode(StrEnum):
     PERMISSIVE = "permissive"  #: the others are accepted
 
 
-class StrictBatchBody(_Asked):
+class StrictBatchBody(Asked):
     """All or nothing: one record in the log, so it is bounded as one email is."""
 
     mode: Literal[BatchMode.STRICT] = BatchMode.STRICT
     items: list[EmailBody] = Field(min_length=1, max_length=1000)
 
 
-class PermissiveBatchBody(_Asked):
+class PermissiveBatchBody(Asked):
     """Each item by itself: what is no email is rejected, the others are accepted."""
 
     mode: Literal[BatchMode.PERMISSIVE]
@@ -267,13 +267,21 @@ class ListQuery(BaseModel):
     after: str | None = Field(None, max_length=200, description="`next` of the page before")
 
 
-class CancelBody(_Asked):
+class WaitQuery(BaseModel):
+    """How long to wait."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wait: int = Field(0, ge=0, le=60, description="seconds to wait for a final status")
+
+
+class CancelBody(Asked):
     """Why, if you like: it goes to the timeline."""
 
     reason: str = Field("", max_length=255)
 
 
-class ChangeBody(_Asked):
+class ChangeBody(Asked):
     """What may change while an email waits."""
 
     send_at: Moment
@@ -299,7 +307,7 @@ class QueueAnswer(BaseModel):
     drained_at: datetime | None = Field(None, description="when the last ready email should start")
 
 
-class SuppressBody(_Asked):
+class SuppressBody(Asked):
     """Why, if you like."""
 
     reason: str = Field("", max_length=255)
@@ -375,7 +383,7 @@ class DeadLetterList(BaseModel):
     next: str | None = Field(None, description="for `after`, while `has_more`")
 
 
-class PreviewBody(_Asked):
+class PreviewBody(Asked):
     """What to fill a template with."""
 
     data: dict[str, Any] = Field(default_factory=dict)

@@ -21,7 +21,7 @@ from mailstream.errors import MailstreamError, WrongSettings
 from mailstream.settings import Settings
 
 _log = structlog.get_logger(__name__)
-#: Below the drain time of a container (libraries.md §3).
+#: Below the drain time of a container.
 DRAIN_SECONDS = 20
 #: Longer than clients and proxies keep a connection (nginx and AWS: 60 s), so that it is they who close: a request that
 #: meets our close is lost, and whether it was taken is not known.

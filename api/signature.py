@@ -1,4 +1,4 @@
-"""Is this webhook really from SendGrid: ECDSA P-256 over ``timestamp ‖ raw body`` (sendgrid.md §4, security.md S1, S2)."""
+"""Is this webhook really from SendGrid: ECDSA P-256 over ``timestamp ‖ raw body``."""
 
 import base64
 import hashlib

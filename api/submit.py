@@ -111,7 +111,7 @@ class Submit:
     async def _first_or_repeat(self, id_: str, fingerprint: str, append: Callable[[], Awaitable[Position]]) -> bool:
         """Append what this replica does not know yet, and see whether it is the first record of its id in the log.
 
-        The first one decides, whichever replica wrote it (amendment 12).
+        The first one decides, whichever replica wrote it.
         """
         if (leader := self._under_way.get(id_)) is not None:
             return _repeats(await _answer_of(leader), fingerprint)

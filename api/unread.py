@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-import msgspec
 from confluent_kafka import Message
-from msgspec import Struct
+from msgspec import structs
 
 from api.bodies import Shown
 from api.brief import Brief
@@ -17,41 +16,11 @@ from mailstream.errors import BadAddress, BadEmailId
 from mailstream.log.ends import Partition
 from mailstream.mistakes import fingerprint_of
 from mailstream.recipient import canonical, recipient_hash
-from mailstream.request import Address, EmailRequest, InBatch, Lane
-from mailstream.status import Coordinates, EmailStatus, Fact, Status, masked, rank_of
+from mailstream.request import Batch, Coordinates, EmailRequest, InBatch
+from mailstream.status import EmailStatus, queued
 
 #: So long a claim is kept after workers have read it: the emails that it is for are being written.
 CLAIM_SECONDS = 60.0
-
-
-class _Asked(Struct, rename={"from_": "from"}):
-    """The small members of a request: bodies and attachments are passed over."""
-
-    to: Address
-    id: str | None = None
-    tenant: str = "default"
-    source: str = ""
-    idempotency_key: str | None = None
-    requested_at: datetime | None = None
-    lane: Lane = Lane.NORMAL
-    send_at: datetime | None = None
-    expires_at: datetime | None = None
-    reference: str | None = None
-    tags: tuple[str, ...] = ()
-    test: bool = False
-    fingerprint: str | None = None
-    batch: InBatch | None = None
-    subject: str | None = None
-
-
-class _Batch(Struct, tag_field="kind", tag="batch"):
-    items: tuple[_Asked, ...] = ()
-    id: str = ""
-    fingerprint: str | None = None
-
-
-_asked = msgspec.json.Decoder(_Asked)
-_batch = msgspec.json.Decoder(_Batch)
 
 
 class First(NamedTuple):
@@ -63,26 +32,26 @@ class First(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    asked: _Asked
-    partition: int  #: of the record, which for an item of a batch is the batch's
-    offset: int
-    at: datetime  #: the broker's time of the record, as the worker will take it
+    status: EmailStatus  #: as the worker will write it; ``request`` is its record, for an item of a batch the batch's
     is_own: bool  #: the record is the email's own, in its partition: when it has been read, there is a status
-    is_item: bool  #: the record is that of a strict batch
-    batch: InBatch | None
 
-    def brief(self, key: bytes) -> Brief:
+    def place(self) -> Coordinates:
+        assert self.status.request is not None
+        return self.status.request
+
+    def brief(self) -> Brief:
+        status = self.status
         return Brief(
-            tenant=self.asked.tenant,
-            recipient=key[3:11].decode(),
-            status=Status.QUEUED,
-            rank=rank_of(Status.QUEUED, 0),
-            created_at=self.at,
-            updated_at=self.at,
-            lane=self.asked.lane,
-            due_at=self.asked.send_at,
-            reference=self.asked.reference,
-            batch=self.batch,
+            tenant=status.tenant,
+            recipient=status.recipient,
+            status=status.status,
+            rank=status.rank,
+            created_at=status.created_at,
+            updated_at=status.updated_at,
+            lane=status.lane,
+            due_at=status.due_at,
+            reference=status.reference,
+            batch=status.batch,
         )
 
 
@@ -122,50 +91,27 @@ class UnreadRequests:
 
         What is no request of ours is the worker's to judge.
         """
-        value, partition, offset = message.value(), message.partition() or 0, message.offset() or 0
-        if value is None:
+        if (value := message.value()) is None:
             return []
-        at = moment(message.timestamp()[1] / 1000)
         try:
-            asked = _asked.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._take_batch(value, partition, offset, at)
-        key = self._take(asked, partition, offset, at, asked.batch, value)
+            record = decode_requested(value)
+        except Undecodable:
+            return []
+        place, at = Coordinates(message.partition() or 0, message.offset() or 0), moment(message.timestamp()[1] / 1000)
+        if isinstance(record, Batch):
+            return self._take_batch(record, place, at)
+        key = self._take(record, place, at) if isinstance(record, EmailRequest) else None
         return [] if key is None else [key]
 
     def get(self, key: bytes) -> EmailStatus | None:
         """The status of a request that nobody has read: it waits."""
-        if (entry := self._entries.get(key)) is None:
-            return None
-        asked = entry.asked
-        return EmailStatus(
-            writer="",
-            id=key.decode(),
-            tenant=asked.tenant,
-            recipient=key[3:11].decode(),
-            to_masked=masked(asked.to.email),
-            status=Status.QUEUED,
-            final=False,
-            rank=rank_of(Status.QUEUED, 0),
-            fingerprint=asked.fingerprint,
-            reference=asked.reference,
-            tags=asked.tags,
-            lane=asked.lane,
-            batch=entry.batch,
-            request=Coordinates(entry.partition, entry.offset),
-            order=entry.offset,
-            created_at=entry.at,
-            updated_at=entry.at,
-            due_at=asked.send_at,
-            expires_at=asked.expires_at,
-            test=asked.test,
-            timeline=(Fact(at=entry.at, status=Status.QUEUED),),
-        )
+        entry = self._entries.get(key)
+        return None if entry is None else entry.status
 
     def brief(self, key: bytes) -> Brief | None:
         """The members by which emails are put in order."""
         entry = self._entries.get(key)
-        return None if entry is None else entry.brief(key)
+        return None if entry is None else entry.brief()
 
     def batch_of(self, key: bytes) -> Coordinates | None:
         """Where the strict batch stands by which alone the email is known: it has no record of its own yet.
@@ -173,7 +119,7 @@ class UnreadRequests:
         The same for a record in a wrong partition: its copy in the right one may still be to come.
         """
         entry = self._entries.get(key)
-        return Coordinates(entry.partition, entry.offset) if entry is not None and not entry.is_own else None
+        return entry.place() if entry is not None and not entry.is_own else None
 
     def claimed(self, batch_id: str) -> str | None:
         """The fingerprint of the first record of a batch, while its emails may not be known yet."""
@@ -190,9 +136,8 @@ class UnreadRequests:
 
     def pop(self, key: bytes) -> Brief | None:
         """Let go of an id that the status view has now."""
-        if key not in self._entries:
-            return None
-        return self._entries.pop(key).brief(key)
+        entry = self._entries.pop(key, None)
+        return None if entry is None else entry.brief()
 
     def pop_read(self, committed: Mapping[Partition, int], now: float) -> list[tuple[bytes, Brief]]:
         """Let go of what workers have read and the view has had time to show: records that were refused.
@@ -207,56 +152,47 @@ class UnreadRequests:
             or now - claim.at.timestamp() < CLAIM_SECONDS
         }
         read = [
-            (key, entry.brief(key))
+            (key, entry.brief())
             for key, entry in self._entries.items()
-            if entry.offset < committed.get((self._topic, entry.partition), 0)
+            if (place := entry.place()).offset < committed.get((self._topic, place.partition), 0)
         ]
         for key, _ in read:
             del self._entries[key]
         return read
 
-    def _take_batch(self, value: bytes, partition: int, offset: int, at: datetime) -> list[bytes]:
+    def _take_batch(self, batch: Batch, place: Coordinates, at: datetime) -> list[bytes]:
         """A strict batch: until its owner has unfolded it, its items stand in no record of their own."""
-        try:
-            batch = _batch.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return []
         mark = None
         if batch.fingerprint is not None:
             mark = InBatch(batch.id, batch.fingerprint)
-            self._claims.setdefault(batch.id, _Claim(batch.fingerprint, partition, offset, at))
-        for key in (batch.id.encode(), *((items_of(batch.id).encode(),) if batch.items else ())):
-            if key in self._firsts and self._firsts[key] is None:
-                self._firsts[key] = First(partition, offset, batch.fingerprint)
-        keys = [self._take(item, partition, offset, at, mark, value, is_item=True) for item in batch.items]
+            self._claims.setdefault(batch.id, _Claim(batch.fingerprint, place.partition, place.offset, at))
+        for id_ in (batch.id, items_of(batch.id)) if batch.items else (batch.id,):
+            self._note_first(id_.encode(), place, batch.fingerprint)
+        keys = [self._take(structs.replace(item, batch=mark), place, at, is_item=True) for item in batch.items]
         return [key for key in keys if key is not None]
 
-    def _take(
-        self,
-        asked: _Asked,
-        partition: int,
-        offset: int,
-        at: datetime,
-        batch: InBatch | None,
-        value: bytes,
-        *,
-        is_item: bool = False,
-    ) -> bytes | None:
-        if (key := _key_of(asked)) is None:
+    def _take(self, request: EmailRequest, place: Coordinates, at: datetime, *, is_item: bool = False) -> bytes | None:
+        if (id_ := _id_of(request)) is None:
             return None
-        if key in self._firsts and self._firsts[key] is None:
-            self._firsts[key] = First(partition, offset, asked.fingerprint or _fingerprint(value))
-        self._remember(key, Shown(asked.to.email, asked.subject))
+        key = id_.encode()
+        if key in self._firsts:
+            self._note_first(key, place, request.fingerprint or fingerprint_of(request))
+        self._remember(key, Shown(request.to.email, request.subject))
         if self._is_known(key):
             return None
-        is_own = not is_item and email_id.hash_in(key.decode()) % self._partitions == partition
+        is_own = not is_item and email_id.partition_in(id_, self._partitions) == place.partition
         known = self._entries.get(key)
-        if known is None:
-            self._entries[key] = _Entry(asked, partition, offset, at, is_own, is_item, batch)
-            return key
-        if is_own and not known.is_own:  # partitions are read in any order: a batch may come behind its items' records
-            self._entries[key] = _Entry(asked, partition, offset, known.at, is_own, is_item, batch)
-        return None
+        if known is not None and (known.is_own or not is_own):
+            return None
+        if known is not None:  # partitions are read in any order: a batch may come behind its items' records
+            at = known.status.created_at
+        status = queued(request, email_id=id_, recipient=id_[3:11], place=place, at=at, writer="")
+        self._entries[key] = _Entry(status, is_own)
+        return key if known is None else None
+
+    def _note_first(self, key: bytes, place: Coordinates, fingerprint: str | None) -> None:
+        if key in self._firsts and self._firsts[key] is None:
+            self._firsts[key] = First(place.partition, place.offset, fingerprint)
 
 
 def items_of(batch_id: str) -> str:
@@ -264,22 +200,14 @@ def items_of(batch_id: str) -> str:
     return f"{batch_id}/items"
 
 
-def _key_of(asked: _Asked) -> bytes | None:
+def _id_of(request: EmailRequest) -> str | None:
     """The id that the worker will give the request; None where only it can tell."""
     try:
-        recipient = canonical(asked.to.email)
-        if asked.id is not None:
-            return asked.id.encode() if email_id.hash_in(asked.id) == recipient_hash(recipient) else None
+        recipient = canonical(request.to.email)
+        if request.id is not None:
+            return request.id if email_id.hash_in(request.id) == recipient_hash(recipient) else None
     except (BadAddress, BadEmailId):
         return None
-    if asked.idempotency_key is None:
+    if request.idempotency_key is None:
         return None
-    return email_id.derived(asked.tenant, asked.source, asked.idempotency_key, recipient).encode()
-
-
-def _fingerprint(value: bytes) -> str | None:
-    try:
-        request = decode_requested(value)
-    except Undecodable:
-        return None
-    return fingerprint_of(request) if isinstance(request, EmailRequest) else None
+    return email_id.derived(request.tenant, request.source, request.idempotency_key, recipient)

@@ -1,6 +1,5 @@
 """``mailstream dead-letters``: records that could not be taken, and why. ``retry`` is ``mailstream redrive dead-letters``."""
 
-import base64
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from mailstream import codec
 from mailstream.dead_letter import Reason
 from mailstream.settings import load
 
@@ -70,10 +70,10 @@ def show(
         typer.echo("No dead letter is there (any more).", err=True)
         raise typer.Exit(1)
     data = about(letter) | {
-        "key": _readable(letter.dead_letter.key),
-        "headers": [[name, _readable(value)] for name, value in letter.headers],
+        "key": codec.readable(letter.dead_letter.key),
+        "headers": [[name, codec.readable(value)] for name, value in letter.headers],
         "is_cut": letter.is_cut,
-        "value": _readable(letter.dead_letter.value),
+        "value": codec.readable(letter.dead_letter.value),
     }
     if as_json:
         typer.echo(msgspec.json.encode(data).decode())
@@ -122,13 +122,3 @@ def line_of(letter: "Letter") -> str:
     found = letter.dead_letter
     origin = f"{found.topic} {found.partition}/{found.offset}"
     return f"{letter.place:>10}  {letter.at:%Y-%m-%d %H:%M:%S}  {found.reason:18}  {origin}  {found.detail}"
-
-
-def _readable(content: bytes | None) -> str | None:
-    """Text where it is text, else base64 behind its name."""
-    if content is None:
-        return None
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return f"base64:{base64.b64encode(content).decode()}"

@@ -40,7 +40,6 @@ class ClaimRecord(_AttemptRecord, frozen=True, omit_defaults=True, kw_only=True,
     """Intent to make an attempt, or to end the email without one. The first of an attempt in the log wins."""
 
     order: int | None = None  #: as in the email's status: an id that was forgotten may be asked for again
-    turn: int | None = None
     instead: Instead | None = None
     not_before: datetime | None = None  #: RESCHEDULED: the new time
     possible_duplicate: bool = False  #: an earlier attempt is in doubt (K9)

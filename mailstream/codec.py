@@ -1,6 +1,7 @@
 """Records to bytes and back. Bad bytes become a reason code, never an exception that could stop an agent."""
 
-from typing import Any, Literal, NamedTuple, TypeVar
+import base64
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -176,12 +177,14 @@ def decode_suppression(value: bytes) -> Suppression:
     return _decoded(_suppression, value)
 
 
-def decode_any(value: bytes) -> Any:
-    """Any JSON value, as plain Python. Raises Undecodable."""
+def readable(content: bytes | None) -> str | None:
+    """Bytes as people can read them: text where it is text, else base64 behind its name."""
+    if content is None:
+        return None
     try:
-        return msgspec.json.decode(value)
-    except _UNREADABLE as error:
-        raise _refused(error) from None
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"base64:{base64.b64encode(content).decode()}"
 
 
 def _decoded(decoder: "msgspec.json.Decoder[Decoded]", value: bytes) -> Decoded:

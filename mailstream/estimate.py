@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from mailstream.request import Lane
 
-#: Starts of each lane out of 21 while all wait: the same as the worker's.
+#: Starts of each lane out of 21 while all wait.
 WEIGHTS = {Lane.CRITICAL: 16, Lane.NORMAL: 4, Lane.BULK: 1}
 
 

@@ -72,15 +72,12 @@ class Mistake(NamedTuple):
     detail: str
 
 
-def mistakes_in(request: EmailRequest, *, now: datetime, size_bytes: int = 0) -> list[Mistake]:
+def mistakes_in(request: EmailRequest, *, now: datetime) -> list[Mistake]:
     """Everything that keeps this request from being a mail; empty: nothing does.
 
-    ``size_bytes`` is that of the record's value, where the caller has it. An ``expires_at`` in the past is no mistake
-    here: a record that was read late ends ``EXPIRED``.
+    An ``expires_at`` in the past is no mistake here: a record that was read late ends ``EXPIRED``.
     """
     found: list[Mistake] = []
-    if size_bytes > MAX_REQUEST_BYTES:
-        found.append(Mistake("", "too_large", f"the request has {size_bytes} bytes; {MAX_REQUEST_BYTES} are allowed"))
     if request.data or request.provider_options:
         found += mistakes_of_depth(request)
     if len(request.tenant) > NAME_IN_STATUS:

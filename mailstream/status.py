@@ -4,13 +4,15 @@ A rank is one integer, ``band · 10^12 + attempt · 10 + step``; the higher wins
 gives one status. In band 2 the attempt counts 0 (amendment 6).
 """
 
+import hashlib
 from datetime import datetime
 from enum import StrEnum
 
 from msgspec import Struct, structs
 
+from mailstream.recipient import canonical
 from mailstream.request import Coordinates as Coordinates
-from mailstream.request import InBatch, Lane, OnAmbiguous
+from mailstream.request import EmailRequest, InBatch, Lane, OnAmbiguous
 
 BAND = 10**12
 #: A timeline keeps its first 10 and last 40 entries, and a count of what was between them (amendment 11).
@@ -146,6 +148,59 @@ class EmailStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
     digested_into: str | None = None  #: the email whose mail tells this one's event
     timeline: tuple[Fact, ...] = ()
     timeline_dropped: int = 0  #: how many entries between the first 10 and the last 40 were left out
+
+
+def queued(
+    request: EmailRequest,
+    *,
+    email_id: str,
+    recipient: str,
+    place: Coordinates,
+    at: datetime,
+    writer: str,
+    on_ambiguous: OnAmbiguous = OnAmbiguous.HOLD,
+    due_at: datetime | None = None,
+) -> EmailStatus:
+    """The first status of an email: accepted, waiting. ``at`` is the broker's time of the record.
+
+    The worker writes it; until then the API shows what it will be. ``on_ambiguous``: where the request says nothing.
+    ``due_at``: when its digest closes; without one the request's own ``send_at`` counts.
+    """
+    return EmailStatus(
+        writer=writer,
+        id=email_id,
+        tenant=request.tenant,
+        recipient=recipient,
+        to_masked=masked(request.to.email),
+        status=Status.QUEUED,
+        final=False,
+        rank=rank_of(Status.QUEUED, 0),
+        fingerprint=request.fingerprint,
+        reference=request.reference,
+        tags=request.tags,
+        lane=request.lane,
+        batch=request.batch,
+        request=place,
+        order=place.offset,
+        created_at=at,
+        updated_at=at,
+        due_at=due_at or request.send_at,
+        expires_at=request.expires_at,
+        on_ambiguous=request.on_ambiguous or on_ambiguous,
+        test=request.test,
+        cap_group=group_of(request, request.cap.key) if request.cap else None,
+        digest_group=group_of(request, request.digest.key) if request.digest else None,
+        timeline=(Fact(at=at, status=Status.QUEUED),),
+    )
+
+
+def group_of(request: EmailRequest, key: str) -> str:
+    """The group that a key means for a request's tenant and recipient: 32 hex digits that tell nobody the address.
+
+    Not the recipient hash, which strangers may share: a digest would show one what happened to the other.
+    """
+    parts = (request.tenant, canonical(request.to.email), key)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def order_of_merge(status: EmailStatus) -> tuple[int, int, int]:

@@ -19,7 +19,6 @@ from streams.metrics import LAG
 from streams.wiring import Wiring
 
 REJOIN_SECONDS = 180.0  #: without group membership, or in one rebalance, before a worker counts as dead
-PROGRESS_SECONDS = 300.0  #: with work to do and nothing done, before a worker is not ready
 
 
 class Health(Service):  # type: ignore[misc]

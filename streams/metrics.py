@@ -19,8 +19,8 @@ GAP = Histogram(
     "Real gaps between the starts of two calls",
     buckets=(0.001, 0.01, 0.1, 0.5, 1, 1.5, 2, 2.01, 2.1, 2.5, 3, 5, 10, 30, 60, 300),
 )
-#: taken, missed (a winner was late and waits for the next one), empty. Missed rising: claims take longer than expected.
-TURNS = Counter("mailstream_turns", "Turns of owned partitions", ["result"])
+#: While several workers share the gap, each call takes a turn. Not rising while emails are due: claims take too long.
+TURNS = Counter("mailstream_turns", "Turns that a call has taken")
 PROVIDER_SECONDS = Histogram("mailstream_provider_seconds", "Duration of provider calls", ["code"])
 #: Verdicts on records of email.attempts. LOST rising: two workers claim the same emails.
 ATTEMPTS = Counter("mailstream_attempts", "Records of email.attempts, by what they meant", ["result"])

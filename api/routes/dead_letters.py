@@ -4,11 +4,8 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from starlette.requests import Request
 
-from api.auth import KEY, caller_of
-from api.keys import Scope
-from api.parts import parts_of
+from api.deps import Admin, PartsDep
 from api.problems import Code, Problem, responses
 from api.schemas import DeadLetterAnswer, DeadLetterList, DeadLetterOrigin, DeadLetterQuery
 from mailstream.errors import NoKafka
@@ -23,18 +20,12 @@ MOST_READ = 10_000  #: records that are read for one page
 _one_at_a_time = asyncio.Semaphore()  # each opens a client of its own
 
 
-@router.get(
-    "/v1/dead-letters",
-    dependencies=[KEY],
-    responses=responses(401, 403, 422, 429, 503),
-    openapi_extra={"x-scope": Scope.ADMIN},
-)
-async def see_many(request: Request, query: Annotated[DeadLetterQuery, Query()]) -> DeadLetterList:
+@router.get("/v1/dead-letters", responses=responses(401, 403, 422, 429, 503))
+async def see_many(parts: PartsDep, _: Admin, query: Annotated[DeadLetterQuery, Query()]) -> DeadLetterList:
     """The records that could not be taken, of all tenants: who sent one of these can often not be told."""
-    caller_of(request, Scope.ADMIN)
     try:
         async with _one_at_a_time:
-            found, rest = await asyncio.to_thread(_page, parts_of(request).settings, query)
+            found, rest = await asyncio.to_thread(_page, parts.settings, query)
     except NoKafka:
         raise Problem(Code.NOT_CAUGHT_UP, "Kafka does not answer.") from None
     after = None if rest is None else f"{rest[0]}/{rest[1]}"

@@ -3,20 +3,20 @@
 A GET changes nothing: scanners follow every link in a mail. It shows one button to people.
 """
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from api.parts import parts_of
-from api.plain_route import PlainRoute
+from api.deps import PartsDep
 from api.problems import Code, Problem, responses
-from api.route_docs import PUBLIC, TOKEN
 from mailstream.clock import moment
 from mailstream.recipient import recipient_hash
 from mailstream.suppression import Origin, Suppression
 from mailstream.unsubscribe import PATH
 
-router = APIRouter(tags=["suppressions"], route_class=PlainRoute)
+router = APIRouter(tags=["suppressions"])
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><body><h1>{title}</h1>{body}</body></html>"""
@@ -27,15 +27,20 @@ _HEADERS = {
 }
 
 
-@router.get(
-    PATH + "{token}",
-    response_class=HTMLResponse,
-    responses=responses(404),
-    openapi_extra={"x-scope": PUBLIC, "security": [], "parameters": [TOKEN]},
-)
-async def ask(request: Request) -> Response:
+async def _whose(parts: PartsDep, token: str) -> tuple[str, str]:
+    """Tenant and address in the token. Raises Problem 404."""
+    found = parts.unsubscribe.read(token)
+    if found is None:
+        raise Problem(Code.NOT_FOUND, "This is not the address of an unsubscribe page.")
+    return found
+
+
+Whose = Annotated[tuple[str, str], Depends(_whose)]
+
+
+@router.get(PATH + "{token}", response_class=HTMLResponse, responses=responses(404))
+async def ask(_: Whose) -> Response:
     """A page with one button."""
-    _whose(request)
     return HTMLResponse(_PAGE.format(title="Unsubscribe?", body=_ASK), headers=_HEADERS)
 
 
@@ -43,10 +48,7 @@ async def ask(request: Request) -> Response:
     PATH + "{token}",
     response_class=HTMLResponse,
     responses=responses(404, 413, 503),
-    openapi_extra={
-        "x-scope": PUBLIC,
-        "security": [],
-        "parameters": [TOKEN],
+    openapi_extra={  # a form that nobody reads: whose it is stands in the token
         "requestBody": {
             "content": {
                 "application/x-www-form-urlencoded": {
@@ -56,10 +58,9 @@ async def ask(request: Request) -> Response:
         },
     },
 )
-async def unsubscribe(request: Request) -> Response:
+async def unsubscribe(request: Request, parts: PartsDep, whose: Whose) -> Response:
     """Let the recipient of the mail get no more mail of its sender."""
-    parts = parts_of(request)
-    tenant, address = _whose(request)
+    tenant, address = whose
     await request.body()
     await parts.suppressions.put(
         Suppression(
@@ -74,11 +75,3 @@ async def unsubscribe(request: Request) -> Response:
     )
     body = "<p>You will get no more mail from this sender.</p>"
     return HTMLResponse(_PAGE.format(title="Unsubscribed", body=body), headers=_HEADERS)
-
-
-def _whose(request: Request) -> tuple[str, str]:
-    """Tenant and address in the token. Raises Problem 404."""
-    found = parts_of(request).unsubscribe.read(request.path_params["token"])
-    if found is None:
-        raise Problem(Code.NOT_FOUND, "This is not the address of an unsubscribe page.")
-    return found

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Message
 
+from mailstream import codec
 from mailstream.log.read import Reader, total
 from mailstream.settings import Settings
 from mailstream.topics import Naming, Topic
@@ -47,8 +48,8 @@ def _line(topic: Topic, message: Message) -> dict[str, Any]:
         "partition": message.partition(),
         "offset": message.offset(),
         "timestamp_ms": message.timestamp()[1],
-        "key": _readable(message.key()),
-        "headers": [[name, _readable(content)] for name, content in headers_of(message)],
+        "key": codec.readable(message.key()),
+        "headers": [[name, codec.readable(content)] for name, content in headers_of(message)],
         **_value(message.value()),
     }
 
@@ -62,12 +63,3 @@ def _value(value: bytes | None) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {"value_base64": base64.b64encode(value).decode()}
     return {"value": msgspec.Raw(value)}
-
-
-def _readable(content: bytes | None) -> str | None:
-    if content is None:
-        return None
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return f"base64:{base64.b64encode(content).decode()}"

@@ -12,7 +12,7 @@ from msgspec import structs
 from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
 from mailstream.event import ProviderEvent
 from mailstream.mistakes import NAME_IN_STATUS
-from mailstream.request import EmailRequest, InBatch, OnAmbiguous
+from mailstream.request import InBatch
 from mailstream.status import (
     ACCEPTED,
     Coordinates,
@@ -21,12 +21,11 @@ from mailstream.status import (
     Fact,
     Provider,
     Status,
-    masked,
     rank_of,
     with_fact,
 )
+from mailstream.status import queued as queued  # the first status: the API shows it before a worker does
 from streams.core.claims import ENDS_DOUBT, Verdict, doubts, is_open, judge
-from streams.core.groups import group_of
 
 #: What the provider's events about the recipient mean (sendgrid.md §3). Every other event is a fact that proves acceptance.
 EVENT_STATUS = {
@@ -42,49 +41,6 @@ COUNTED = frozenset({"open", "click"})
 #: Characters of a text and of a name that come from outside. A status must fit its topic: one that the broker refuses
 #: would stop its worker, as what cannot be recorded is not sent.
 LONGEST_TEXT = 500
-
-
-def queued(
-    request: EmailRequest,
-    *,
-    email_id: str,
-    recipient: str,
-    place: Coordinates,
-    at: datetime,
-    on_ambiguous: OnAmbiguous,
-    writer: str,
-    due_at: datetime | None = None,
-) -> EmailStatus:
-    """The first status of an email: accepted, waiting. ``at`` is the broker's time of the record.
-
-    ``due_at``: when its digest closes; without one the request's own ``send_at`` counts.
-    """
-    return EmailStatus(
-        writer=writer,
-        id=email_id,
-        tenant=request.tenant,
-        recipient=recipient,
-        to_masked=masked(request.to.email),
-        status=Status.QUEUED,
-        final=False,
-        rank=rank_of(Status.QUEUED, 0),
-        fingerprint=request.fingerprint,
-        reference=request.reference,
-        tags=request.tags,
-        lane=request.lane,
-        batch=request.batch,
-        request=place,
-        order=place.offset,
-        created_at=at,
-        updated_at=at,
-        due_at=due_at or request.send_at,
-        expires_at=request.expires_at,
-        on_ambiguous=request.on_ambiguous or on_ambiguous,
-        test=request.test,
-        cap_group=group_of(request, request.cap.key) if request.cap else None,
-        digest_group=group_of(request, request.digest.key) if request.digest else None,
-        timeline=(Fact(at=at, status=Status.QUEUED),),
-    )
 
 
 def rejected(

@@ -4,14 +4,12 @@ An index over the statuses of the owned partitions, made from nothing else: so a
 would have. All emails of a group are of one recipient, hence in one partition, and one of them is in work at a time.
 """
 
-import hashlib
 from collections.abc import Set
 from datetime import datetime, timedelta
 from typing import Any
 
-from mailstream.recipient import canonical
 from mailstream.request import EmailRequest
-from mailstream.status import EmailStatus, Status
+from mailstream.status import EmailStatus, Status, group_of
 
 #: Proof, or the possibility, that the provider has the email. The rest was certainly not sent.
 _NOT_CALLED = frozenset(
@@ -25,15 +23,6 @@ _NOT_CALLED = frozenset(
         Status.REJECTED,
     }
 )
-
-
-def group_of(request: EmailRequest, key: str) -> str:
-    """The group that a key means for a request's tenant and recipient: 32 hex digits that tell nobody the address.
-
-    Not the recipient hash, which strangers may share: a digest would show one what happened to the other.
-    """
-    parts = (request.tenant, canonical(request.to.email), key)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 class Groups:

@@ -2,10 +2,8 @@
 
 from collections.abc import Collection
 
+from mailstream.estimate import WEIGHTS
 from mailstream.request import Lane
-
-#: Of 21 starts with all lanes waiting: 16 critical, 4 normal, 1 bulk.
-WEIGHTS = {Lane.CRITICAL: 16, Lane.NORMAL: 4, Lane.BULK: 1}
 
 
 class Lanes:

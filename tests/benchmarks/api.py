@@ -14,7 +14,7 @@ from typing import Any
 
 from mailstream.log.client import admin
 from mailstream.settings import Settings
-from tests.benchmarks.api_process import ApiProcess
+from tests.benchmarks.api_process import ApiProcess, PlainProcess
 from tests.support.system import topics_of
 
 BODY = json.dumps(
@@ -27,6 +27,9 @@ BODY = json.dumps(
         "tags": ["order"],
     }
 )
+PATHS = ["/v1/emails"]
+#: Each of them asks both servers, one after the other.
+ROUNDS = 5
 #: Mode, items of a batch, batches of that size.
 BATCHES = (("strict", 100, 200), ("strict", 1000, 30), ("permissive", 100, 200), ("permissive", 1000, 30))
 
@@ -37,13 +40,8 @@ def main() -> None:
     with topics_of(settings), ApiProcess(settings) as api:
         print(f"idle: {api.rss_mib():.0f} MiB", file=sys.stderr)
         idle = api.rss_mib()
-        rows = []
-        api.measure("warm-up", 32, 2000, "POST", ["/v1/emails"], BODY)
-        for connections, requests in ((1, 3000), (32, 10_000), (128, 10_000)):
-            rows.append(api.measure("accept", connections, requests, "POST", ["/v1/emails"], BODY))
-        rows.append(
-            api.measure("accept with a key", 32, 5000, "POST", ["/v1/emails"], BODY, {"Idempotency-Key": "k-NUMBER"})
-        )
+        rows = _beside_the_plain_app(settings, api)
+        rows.append(api.measure("accept with a key", 32, 5000, "POST", PATHS, BODY, {"Idempotency-Key": "k-NUMBER"}))
         for mode, items, batches in BATCHES:
             body = _batch(mode, items)
             api.measure("warm-up", 2, 4, "POST", ["/v1/emails/batch"], body, emails=items)
@@ -58,6 +56,30 @@ def main() -> None:
         rows.append(api.measure("healthz", 32, 20_000, "GET", ["/healthz"], None))
         figures = {"machine": _machine(settings), "idle_rss_mib": idle, "rss_mib": api.rss_mib(), "rows": rows}
     print(json.dumps(figures, indent=1))
+
+
+def _beside_the_plain_app(settings: Settings, api: ApiProcess) -> list[dict[str, Any]]:
+    """Accept, in turn with the plain app: what else the machine does comes to both."""
+    rows = []
+    other = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}plain."})
+    with topics_of(other), PlainProcess(other) as plain:
+        servers = {"accept": api, "accept, plain app": plain}
+        for name, server in servers.items():
+            server.measure(f"{name}, warm-up", 32, 2000, "POST", PATHS, BODY)
+        for connections, requests in ((1, 1500), (32, 5000), (128, 5000)):
+            pairs = [
+                [server.measure(name, connections, requests, "POST", PATHS, BODY) for name, server in servers.items()]
+                for _ in range(ROUNDS)
+            ]
+            ratios = sorted(ours["per_cpu_second"] / plains["per_cpu_second"] for ours, plains in pairs)
+            slowest = [sorted(row["p99"] for row in rows)[ROUNDS // 2] for rows in zip(*pairs, strict=True)]
+            rows += [row for pair in pairs for row in pair]
+            print(
+                f"beside the plain app, {connections} connections: {ratios[0]:.2f} to {ratios[-1]:.2f} of its rate for "
+                f"each CPU-second, median {ratios[ROUNDS // 2]:.2f}; median p99 {slowest[0]} ms, the plain app's {slowest[1]} ms",
+                file=sys.stderr,
+            )
+    return rows
 
 
 def _batch(mode: str, items: int) -> str:

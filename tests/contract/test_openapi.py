@@ -2,18 +2,29 @@
 
 from typing import Any
 
+import httpx
 import pytest
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.routing import iter_route_contexts
 from openapi_spec_validator import validate
+from starlette.responses import Response
+from starlette.types import Receive
+from starlette.types import Scope as Scope_
 
-from api.app import HOT, create_api
+from api import metrics as api_metrics
+from api.app import create_api
+from api.edge import Edge
+from api.fast_lane import FastLane
 from api.keys import DEV_KEY, Key, Scope
-from api.route_docs import PUBLIC
 from mailstream.settings import Settings
-from tests.support.api import an_api
+from tests.support.api import DEV, an_api, an_email
 
 #: Served beside the document, for people and tools: neither takes or gives data.
 AROUND = {"/openapi.json", "/docs", "/docs/{name}", "/problems/{word}"}
+#: Routes that need no key.
+PUBLIC = {
+    ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"), ("POST", "/v1/events/sendgrid"),
+    ("GET", "/unsubscribe/{token}"), ("POST", "/unsubscribe/{token}"),
+}  # fmt: skip
 #: A path for each parameter that leads somewhere, and nowhere.
 PLACES = {"id": "em_00000000_a", "address": "a@example.com", "token": "x", "name": "x", "batch_id": "b"}
 
@@ -48,31 +59,64 @@ def test_the_document_has_every_route_and_no_other(document: dict[str, Any]) -> 
     assert {(method, path) for method, path in routes if path not in AROUND} == documented
 
 
-def test_every_route_names_its_scope_and_each_scope_needs_a_key(document: dict[str, Any]) -> None:
+def scope_of(operation: dict[str, Any]) -> Scope | None:
+    """The scope that a route asks for; None: it needs no key."""
+    scopes = {scope for scheme in operation.get("security", ()) for found in scheme.values() for scope in found}
+    assert len(scopes) == bool(operation.get("security")), "a key needs one scope"
+    return Scope(scopes.pop()) if scopes else None
+
+
+def test_every_route_asks_for_a_scope_unless_it_is_public(document: dict[str, Any]) -> None:
     for method, path, operation in operations(document):
-        assert "x-scope" in operation, (method, path)
-        needs_a_key = operation["x-scope"] != PUBLIC
-        assert bool(operation.get("security")) is needs_a_key, (method, path)
-        assert ("401" in operation["responses"]) is (needs_a_key or path == "/v1/events/sendgrid"), (method, path)
+        scope = scope_of(operation)
+        assert (scope is None) is ((method, path) in PUBLIC), (method, path)
+        assert ("401" in operation["responses"]) is (scope is not None or path == "/v1/events/sendgrid"), (method, path)
 
 
-def test_hot_routes_are_documented_where_they_are_served() -> None:
-    app = create_api(Settings(_env_file=None, dev=True), failed=print).app
-    routes = {
-        (method, context.path): context.original_route
-        for context in iter_route_contexts(app.routes)
-        for method in (context.methods or ())
-    }
+async def test_what_the_fast_lane_answers_the_application_answers_too(settings: Settings) -> None:
+    async with an_api(settings) as api:
+        transport = httpx.ASGITransport(without_fast_lane(api.edge), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=DEV) as slow:
+            id_ = (await api.ask("k")).json()["id"]
+            await api.parts.lookup.barrier()
+            asks: list[dict[str, Any]] = [
+                {"json": an_email(), "headers": {"Idempotency-Key": "k"}},
+                {"json": an_email(subject="Other"), "headers": {"Idempotency-Key": "k"}},
+                {"json": an_email(), "headers": {"Idempotency-Key": ""}},
+                {"json": {"to": "nobody", "lane": 1}},
+                {"content": b"{"},
+                {"content": b"x" * 2**21},
+                {"json": an_email(), "headers": {"Authorization": ""}},
+            ]
+            for ask in asks:
+                answers = [same_of(await http.post("/v1/emails", **ask)) for http in (api.http, slow)]
+                assert answers[0] == answers[1], ask
+            for path in (id_, f"{id_}?wait=0", "em_00000000_a", "no id", f"{id_}?what=1"):
+                answers = [same_of(await http.get(f"/v1/emails/{path}")) for http in (api.http, slow)]
+                assert answers[0] == answers[1], path
 
-    for method, path in HOT:
-        assert isinstance(routes[method, path], APIRoute)
+
+def without_fast_lane(edge: Edge) -> Edge:
+    """The same API, whose application answers all."""
+
+    class Closed(FastLane):
+        async def answer(self, scope: Scope_, receive: Receive) -> Response | None:
+            return None
+
+    return Edge(edge.app, Closed(edge.app), api_metrics.Metrics(), {})
+
+
+def same_of(answer: httpx.Response) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """What must not depend on the way."""
+    body = {name: value for name, value in answer.json().items() if name not in ("request_id", "estimated_at")}
+    return answer.status_code, {name: value for name, value in answer.headers.items() if name != "x-request-id"}, body
 
 
 async def test_a_route_does_only_what_the_scope_of_the_key_allows(settings: Settings, document: dict[str, Any]) -> None:
     """Security S7: scope × route, every route listed."""
     async with an_api(settings) as api:
         for method, path, operation in operations(document):
-            wanted = None if operation["x-scope"] == PUBLIC else operation["x-scope"]
+            wanted = scope_of(operation)
             url = path.format(**PLACES)
             if path.endswith("/stream"):
                 continue  # goes on for ever when it is allowed; the refusals are below

@@ -72,6 +72,12 @@ def test_every_member_stands_in_golden_bytes(shape: type[Struct]) -> None:
     assert members <= {member for record in said for member in record}
 
 
+def test_a_claim_with_a_member_that_is_gone_is_read() -> None:
+    claim = msgspec.json.decode(golden.file_of("email.attempts.v1/claim").read_bytes()) | {"turn": 17}
+
+    assert codec.decode_attempt(msgspec.json.encode(claim)) == golden.RECORDS["email.attempts.v1/claim"]
+
+
 @each_golden
 def test_what_a_newer_version_adds_is_no_mistake_for_an_older_reader(name: str) -> None:
     value = msgspec.json.decode(golden.file_of(name).read_bytes())

@@ -91,7 +91,7 @@ RECORDS: dict[str, Struct] = {
     ),
     "email.requested.v1/batch-claim": Batch(items=(), id="em_0a1b2c3d_b", tenant="shop", fingerprint="4f1d90c1"),
     "email.attempts.v1/claim": ClaimRecord(
-        id=ID, attempt=1, nonce=NONCE, worker=WORKER, at=AT, turn=17, possible_duplicate=True
+        id=ID, attempt=1, nonce=NONCE, worker=WORKER, at=AT, possible_duplicate=True
     ),
     "email.attempts.v1/claim-cancel": ClaimRecord(
         id=ID, attempt=2, nonce=NONCE, worker=WORKER, at=AT, instead=Instead.CANCELLED, by="rule stop",

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from api import edge, event_stream, protocol
+from api import edge, protocol, sse
 from mailstream.settings import Settings
 from mailstream.status import Fact, Status
 from tests.support.api import Api, Worker, a_server, a_status
@@ -133,7 +133,7 @@ async def test_callers_that_wait_for_ever_do_not_keep_others_from_an_answer(sett
 async def test_a_listener_that_never_reads_is_cut_off_and_another_hears_all(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_stream, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(sse, "STALL_SECONDS", 0.3)
     async with a_server(settings) as api:
         worker, id_ = Worker(settings), (await api.ask()).json()["id"]
         status = a_status(id_)

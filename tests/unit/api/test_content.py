@@ -25,7 +25,7 @@ def a_body(**members: Any) -> bytes:
 
 async def settled(body: bytes, caller: Key = DEV_KEY, **settings: Any) -> EmailRequest:
     found = Settings(_env_file=None, **({"sender": "shop@example.com"} | settings))
-    return await Content(found).settled(parse(EmailBody, body).request(), caller, NOW, "POST /v1/emails")
+    return await Content(found).settled(parse(EmailBody, body).request(), caller, NOW, "POST /v1/emails", None)
 
 
 async def refusal(body: bytes, caller: Key = DEV_KEY, **settings: Any) -> Problem:

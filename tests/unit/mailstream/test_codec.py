@@ -25,7 +25,6 @@ DECODERS: list[Callable[[bytes], Any]] = [
     codec.decode_status,
     codec.decode_event,
     codec.decode_suppression,
-    codec.decode_any,
 ]
 CANARY = "canary@secret.example"
 

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailstream.estimate import WEIGHTS, position, starts_at
+from mailstream.estimate import position, starts_at
 from mailstream.request import Lane
-from streams.core import lanes
 from streams.core.schedule import Schedule
 from streams.core.waiting import Waiting
 
@@ -33,10 +32,6 @@ def order_of(counts: dict[Lane, int]) -> list[tuple[Lane, int]]:
 def test_the_position_is_that_of_the_workers_schedule(counts: dict[Lane, int]) -> None:
     for index, (lane, place) in enumerate(order_of(counts)):
         assert position(lane, place, counts) == index
-
-
-def test_the_weights_are_the_workers() -> None:
-    assert WEIGHTS == lanes.WEIGHTS
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from mailstream.mistakes import METADATA_BYTES, fingerprint_of, mistakes_in
 from mailstream.request import Address, Attachment, EmailRequest
-from mailstream.topics import MAX_REQUEST_BYTES
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 PDF = base64.b64encode(b"%PDF").decode()
@@ -128,13 +127,6 @@ def test_all_mistakes_are_named_at_once() -> None:
     found = codes(to=Address("nobody"), subject="a\rb", tags=("",))
 
     assert found == [("/to/email", "bad_address"), ("/subject", "control_character"), ("/tags/0", "empty")]
-
-
-def test_a_record_beyond_the_limit_is_named_with_the_number() -> None:
-    [mistake] = mistakes_in(a_request(), now=NOW, size_bytes=MAX_REQUEST_BYTES + 1)
-
-    assert mistake.code == "too_large"
-    assert str(MAX_REQUEST_BYTES) in mistake.detail
 
 
 @given(

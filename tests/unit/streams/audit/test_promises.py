@@ -38,7 +38,6 @@ def be_shown(scene: Scene, item: EmailRequest, asked: Record) -> None:
         recipient=item.id[3:11],
         place=fold.Coordinates(asked.partition, asked.offset),
         at=moment(asked.at),
-        on_ambiguous=fold.OnAmbiguous.HOLD,
         writer="w/1",
     )
     scene.publish(queued, at=52)

@@ -8,10 +8,10 @@ from msgspec import structs
 
 from mailstream.attempt import Instead
 from mailstream.request import Cap, Digest
-from mailstream.status import EmailStatus, Status
+from mailstream.status import EmailStatus, Status, group_of
 from streams.core import fold
 from streams.core.claims import Verdict
-from streams.core.groups import Groups, group_of
+from streams.core.groups import Groups
 from tests.support.builders import HOME, NOW, a_claim, a_request, a_status, an_outcome, later
 
 CAP = Cap("news", 3, 3600)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailstream.estimate import WEIGHTS
 from mailstream.request import Lane
-from streams.core.lanes import WEIGHTS, Lanes
+from streams.core.lanes import Lanes
 
 ROUND = sum(WEIGHTS.values())
 
