@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mailstream.topics import MAX_DEAD_LETTER_BYTES
+from mailstream.record import Record
+from mailstream.topics import MAX_DEAD_LETTER_BYTES, MAX_ENVELOPE_BYTES
 
 
 class Reason(StrEnum):
@@ -27,38 +28,38 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """The bytes as they came, where they came from, and why they were not taken.
+    """The record as it came, and why it was not taken.
 
     ``detail`` is for people and never repeats an address or a value of the record.
     """
 
     reason: Reason
     detail: str
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
+    record: Record
 
-    def record_value(self) -> bytes | None:
-        """The raw bytes, or the first part of a very large record."""
-        return None if self.value is None else self.value[:MAX_DEAD_LETTER_BYTES]
+    def key(self) -> bytes | None:
+        """Its key, or the first part of a very large one."""
+        return self.record.key and self.record.key[:MAX_ENVELOPE_BYTES]
+
+    def value(self) -> bytes | None:
+        """Its raw bytes, or the first part of a very large record."""
+        return self.record.value and self.record.value[:MAX_DEAD_LETTER_BYTES]
 
     def is_truncated(self) -> bool:
         """Whether the record is too large to be kept whole beside its headers."""
-        return self.value is not None and len(self.value) > MAX_DEAD_LETTER_BYTES
+        return len(self.record.value or b"") > MAX_DEAD_LETTER_BYTES
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """Headers by Spring's names, so that existing tools read them (contract §4)."""
+        """Headers by Spring's names, so that existing tools read them."""
+        record = self.record
         headers = [
-            ("dlt-original-topic", self.topic.encode()),
-            ("dlt-original-partition", str(self.partition).encode()),
-            ("dlt-original-offset", str(self.offset).encode()),
-            ("dlt-original-timestamp", str(self.timestamp_ms).encode()),
+            ("dlt-original-topic", record.topic.encode()),
+            ("dlt-original-partition", str(record.partition).encode()),
+            ("dlt-original-offset", str(record.offset).encode()),
+            ("dlt-original-timestamp", str(record.timestamp_ms).encode()),
             ("mailstream-reason", self.reason.value.encode()),
             ("mailstream-detail", self.detail.encode()),
         ]
         if self.is_truncated():
-            headers.append(("mailstream-truncated", str(len(self.value or b"")).encode()))
+            headers.append(("mailstream-truncated", str(len(record.value or b"")).encode()))
         return headers

@@ -21,13 +21,13 @@ from mailstream.errors import NotCaughtUp
 from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Publisher
 from mailstream.log.read import Reader, Span
+from mailstream.log.record import record_of
+from mailstream.record import Record
 from mailstream.status import EmailStatus
 from mailstream.topics import Topic
 from streams.accept import Accept
 from streams.core.faults import Fault
-from streams.core.intake import Received
 from streams.feedback import Feedback
-from streams.records import as_received
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ class Rebuild:
             refused = await self._refused(partition)
             born = forgotten = 0
 
-            def bear(record: Received, begin: float = begin, refused: Mapping[int, Fault] = refused) -> None:
+            def bear(record: Record, begin: float = begin, refused: Mapping[int, Fault] = refused) -> None:
                 nonlocal born, forgotten
                 if record.timestamp_ms / 1000 < min(begin, oldest):
                     forgotten += 1
@@ -110,7 +110,7 @@ class Rebuild:
         topic = self._kafka.name_of(topics.REQUESTED).encode()
         found: dict[int, Fault] = {}
 
-        def take(letter: Received) -> None:
+        def take(letter: Record) -> None:
             said = letter.headers
             reason, offset = (
                 said.get("mailstream-reason", b"").decode("utf-8", "replace"),
@@ -140,13 +140,14 @@ class Rebuild:
         with self._kafka.reader() as reader:
             return await asyncio.to_thread(look, reader)
 
-    async def _read(self, topic: Topic, partition: int, take: Callable[[Received], None]) -> None:
+    async def _read(self, topic: Topic, partition: int, take: Callable[[Record], None]) -> None:
         with self._kafka.reader() as reader:
             span: Span = await asyncio.to_thread(reader.span, self._kafka.name_of(topic), partition)
+
             records = reader.records(span)
             while batch := await asyncio.to_thread(lambda: list(islice(records, AT_ONCE))):
                 for record in batch:
-                    take(as_received(record))
+                    take(record_of(record))
 
 
 def _nothing() -> None:

@@ -46,9 +46,7 @@ class Redrive:
         """What would be asked for a dead letter."""
         if letter.is_cut:
             return NoUse("only its first part was kept")
-        ruling, decided = redrive.dead_letter(
-            letter.dead_letter, letter.headers, letter.place, self._cause, self._means, now
-        )
+        ruling, decided = redrive.dead_letter(letter.dead_letter, letter.place, self._cause, self._means, now)
         if ruling is None:
             assert decided is not None
             return decided

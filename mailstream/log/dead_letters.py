@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
 
 from confluent_kafka import Message
 
@@ -11,6 +10,8 @@ from mailstream import topics
 from mailstream.clock import moment
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.log.read import Reader, Span, total
+from mailstream.log.record import headers_of
+from mailstream.record import Record
 from mailstream.settings import Settings
 from mailstream.topics import Naming
 
@@ -28,7 +29,6 @@ class Letter:
     offset: int
     at: datetime  #: when it was rejected
     dead_letter: DeadLetter
-    headers: tuple[tuple[str, bytes], ...]  #: those of the record itself
     is_cut: bool  #: a very large record, of which only the first part was kept
 
     @property
@@ -49,7 +49,7 @@ class Filter:
 
     def takes(self, letter: Letter, prefix: str) -> bool:
         """Whether it is one of them; the time is asked of the log."""
-        origin = letter.dead_letter.topic
+        origin = letter.dead_letter.record.topic
         return (
             (not self.reasons or letter.dead_letter.reason in self.reasons)
             and (not self.topics or origin in self.topics or origin.removeprefix(prefix) in self.topics)
@@ -111,21 +111,23 @@ def _one(reader: Reader, topic: str, partition: int, offset: int) -> Span:
 
 def read(message: Message) -> Letter | None:
     """A record of ``email.rejected``; None for one that is not ours to understand."""
-    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+    headers = headers_of(message)
     said = {name: value.decode("utf-8", "replace") for name, value in headers if value is not None}
     try:
         dead_letter = DeadLetter(
             reason=Reason(said["mailstream-reason"]),
             detail=said.get("mailstream-detail", ""),
-            topic=said["dlt-original-topic"],
-            partition=int(said["dlt-original-partition"]),
-            offset=int(said["dlt-original-offset"]),
-            timestamp_ms=int(said["dlt-original-timestamp"]),
-            key=message.key(),
-            value=message.value(),
+            record=Record(
+                topic=said["dlt-original-topic"],
+                partition=int(said["dlt-original-partition"]),
+                offset=int(said["dlt-original-offset"]),
+                timestamp_ms=int(said["dlt-original-timestamp"]),
+                key=message.key(),
+                value=message.value(),
+                headers={name: value or b"" for name, value in headers if not name.startswith(_OURS)},
+            ),
         )
     except (KeyError, ValueError):
         return None
-    own = tuple((name, value or b"") for name, value in headers if not name.startswith(_OURS))
     at = moment(message.timestamp()[1] / 1000)
-    return Letter(message.partition() or 0, message.offset() or 0, at, dead_letter, own, "mailstream-truncated" in said)
+    return Letter(message.partition() or 0, message.offset() or 0, at, dead_letter, "mailstream-truncated" in said)

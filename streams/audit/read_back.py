@@ -11,6 +11,7 @@ from msgspec import structs
 from mailstream import topics
 from mailstream.email_id import is_email_id
 from mailstream.log.read import Reader, Span
+from mailstream.log.record import record_of
 from mailstream.settings import Settings
 from mailstream.status import merge
 from mailstream.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming, Topic
@@ -25,7 +26,6 @@ from streams.audit.life import (
 )
 from streams.audit.passed import Passed
 from streams.checkpoints import checkpoint_of
-from streams.records import as_received
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
 ABOUT_EMAILS = (topics.REJECTED, topics.REQUESTED, topics.ATTEMPTS, topics.EVENTS, topics.STATUS)
@@ -151,7 +151,7 @@ def _dead_letters(messages: Iterator[Message], settings: Settings) -> dict[int, 
     requested = Naming(settings.topic_prefix).of(topics.REQUESTED).encode()
     found = {}
     for message in messages:
-        headers = as_received(message).headers
+        headers = record_of(message).headers
         if headers.get("dlt-original-topic") == requested and "dlt-original-offset" in headers:
             reason = headers.get("mailstream-reason", b"").decode("utf-8", "replace")
             found[int(headers["dlt-original-offset"])] = reason
@@ -166,7 +166,7 @@ def _take_request(found: PartitionLives, message: Message, partitions: int, dead
     role = Role.ASKS  # what names no email is asked for all the same: its worker says what it is
     reason = dead.get(place.offset)
     is_passed = found.passed is None or place.offset < found.passed.requests
-    for email_id, role in emails_in(as_received(message), partitions):
+    for email_id, role in emails_in(record_of(message), partitions):
         if role is Role.ASKS:
             life = found.life(email_id)
             if not life.asked:
