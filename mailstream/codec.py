@@ -1,5 +1,6 @@
 """Records to bytes and back. Bad bytes become a reason code, never an exception that could stop an agent."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -182,6 +183,14 @@ def decode_any(value: bytes) -> Any:
         return msgspec.json.decode(value)
     except _UNREADABLE as error:
         raise _refused(error) from None
+
+
+def decoded(decode: Callable[[bytes], Decoded], value: bytes | None) -> Decoded | None:
+    """What one of these functions makes of a value; None where there is none, or it cannot be read."""
+    try:
+        return decode(value or b"")
+    except Undecodable:
+        return None
 
 
 def _decoded(decoder: "msgspec.json.Decoder[Decoded]", value: bytes) -> Decoded:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from mailstream import codec
 from mailstream.attempt import AttemptRecord, ClaimRecord, Outcome, OutcomeRecord
 from mailstream.clock import moment
 from mailstream.dead_letter import Reason
@@ -199,27 +198,3 @@ def _beginning(life: Life) -> EmailStatus:
         on_ambiguous=OnAmbiguous.HOLD,
         writer=WRITER,
     )
-
-
-def decoded_attempt(value: bytes | None) -> AttemptRecord | None:
-    """A record of ``email.attempts``; None when nobody can read it (the worker passes it over, too)."""
-    try:
-        return codec.decode_attempt(value or b"")
-    except codec.Undecodable:
-        return None
-
-
-def decoded_event(value: bytes | None) -> ProviderEvent | None:
-    """A record of ``email.events``; None when nobody can read it."""
-    try:
-        return codec.decode_event(value or b"")
-    except codec.Undecodable:
-        return None
-
-
-def decoded_status(value: bytes | None) -> EmailStatus | None:
-    """A record of ``email.status``; None when nobody can read it."""
-    try:
-        return codec.decode_status(value or b"")
-    except codec.Undecodable:
-        return None

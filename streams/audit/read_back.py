@@ -9,6 +9,7 @@ from confluent_kafka import Message
 from msgspec import structs
 
 from mailstream import topics
+from mailstream.codec import decode_attempt, decode_event, decode_status, decoded
 from mailstream.email_id import is_email_id
 from mailstream.log.read import Reader, Span
 from mailstream.log.record import record_of
@@ -19,9 +20,6 @@ from streams.audit.life import (
     Life,
     Place,
     Role,
-    decoded_attempt,
-    decoded_event,
-    decoded_status,
     emails_in,
 )
 from streams.audit.passed import Passed
@@ -114,12 +112,12 @@ def read_partition(
         _take_request(found, message, settings.partitions, dead)
     _take_controls(found)
     for message in _counted(reader, spans[topics.ATTEMPTS], found, topics.ATTEMPTS, progress):
-        if (attempt := decoded_attempt(message.value())) is not None and is_email_id(attempt.id):
+        if (attempt := decoded(decode_attempt, message.value())) is not None and is_email_id(attempt.id):
             life, place = found.life(attempt.id), _place(message)
             life.attempts.append((place, attempt))
             life.touch(place.at)
     for message in _counted(reader, spans[topics.EVENTS], found, topics.EVENTS, progress):
-        event, place = decoded_event(message.value()), _place(message)
+        event, place = decoded(decode_event, message.value()), _place(message)
         if passed is not None and place.offset >= passed.events:
             found.waiting["events"] += 1
         if event is not None and event.id is not None and event.id in found.lives:
@@ -200,7 +198,7 @@ def _take_status(found: PartitionLives, message: Message) -> None:
             life.published = life.last_published = None
             life.is_forgotten = True
         return
-    if (status := decoded_status(message.value())) is None or not is_email_id(status.id):
+    if (status := decoded(decode_status, message.value())) is None or not is_email_id(status.id):
         return
     status = structs.replace(status, timeline=())  # most of its bytes, and nothing is judged by it
     life = found.life(status.id)

@@ -8,6 +8,7 @@ from confluent_kafka import Message
 from mailstream import codec, topics
 from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
 from mailstream.clock import moment
+from mailstream.codec import decoded
 from mailstream.email_id import partition_in
 from mailstream.log.read import Reader, total
 from mailstream.log.record import record_of
@@ -16,7 +17,7 @@ from mailstream.request import Batch, Control, EmailRequest
 from mailstream.settings import Settings
 from mailstream.status import masked
 from mailstream.topics import Topic
-from streams.audit.life import decoded_attempt, decoded_event, decoded_status, emails_in
+from streams.audit.life import emails_in
 from streams.audit.read_back import ABOUT_EMAILS, Progress, spans_of
 
 
@@ -60,12 +61,12 @@ def _told(topic: Topic, message: Message, email_id: str, partitions: int, asked_
         return _dead_letter_told(record_of(message), asked_at)
     if message.key() == email_id.encode() and value is None:
         return "forgotten: kept for its time, then a tombstone"
-    if topic is topics.ATTEMPTS and (attempt := decoded_attempt(value)) and attempt.id == email_id:
+    if topic is topics.ATTEMPTS and (attempt := decoded(codec.decode_attempt, value)) and attempt.id == email_id:
         return _attempt_told(attempt)
-    if topic is topics.EVENTS and (event := decoded_event(value)) and event.id == email_id:
+    if topic is topics.EVENTS and (event := decoded(codec.decode_event, value)) and event.id == email_id:
         about = "" if event.is_recipient else " about a copy"
         return f"event {event.event}{about}, the provider's time {event.at:%Y-%m-%d %H:%M:%S}"
-    if topic is topics.STATUS and (status := decoded_status(value)) and status.id == email_id:
+    if topic is topics.STATUS and (status := decoded(codec.decode_status, value)) and status.id == email_id:
         final = ", final" if status.final else ""
         return f"status {status.status} (attempt {status.attempt}{final}), written by {status.writer}"
     return None
