@@ -1,11 +1,11 @@
 """A record as it stands in a topic, whichever client has read it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-import msgspec
 
-
-class Record(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Record:
     """One record with its place. Of headers with the same name, the last one."""
 
     topic: str

@@ -9,6 +9,7 @@ import base64
 import binascii
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -17,7 +18,6 @@ from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegis
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from fastavro import parse_schema, schemaless_reader
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message, message_factory
-from msgspec import structs
 
 from mailstream.errors import RegistryAway
 from mailstream.settings import Settings
@@ -46,9 +46,7 @@ class Schemas:
         """The record with its content, where it needs a schema. Raises BadEvent, RegistryAway."""
         value = received.value
         return (
-            received
-            if value is None or value[:1] != MAGIC
-            else structs.replace(received, content=await self._content(value))
+            received if value is None or value[:1] != MAGIC else replace(received, content=await self._content(value))
         )
 
     async def _content(self, value: bytes) -> Any:

@@ -35,7 +35,8 @@ class BadEvent(Exception):
     """A record that is no domain event. The text names the place, never a value."""
 
 
-class Received(Record, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Received(Record):
     """A record as it stands in a topic of another service. The names of its headers are in lower case."""
 
     name: str  #: of the topic in the rules, without our prefix

@@ -1,6 +1,7 @@
 """Any record gets a ruling, an id does not change, and a bad repeat harms no good mail (amendments 1–5, 17, 22)."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -248,7 +249,7 @@ def test_key_and_headers_have_room_beside_the_largest_request() -> None:
 
 
 def with_headers(record: Record, **headers: bytes) -> Record:
-    return structs.replace(record, headers={**record.headers, **headers})
+    return replace(record, headers={**record.headers, **headers})
 
 
 def test_a_huge_key_does_not_keep_its_dead_letter_out_of_the_topic() -> None:
