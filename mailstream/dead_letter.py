@@ -26,6 +26,11 @@ class Reason(StrEnum):
     BAD_EVENT = "BAD_EVENT"  #: an element of a webhook post, or a domain event, that cannot be read
 
 
+#: Beside the headers of the record itself: where it came from, by Spring's names, so that existing tools read them.
+_ORIGIN, _REASON, _DETAIL, TRUNCATED = "dlt-original-", "mailstream-reason", "mailstream-detail", "mailstream-truncated"
+_OURS = (_ORIGIN, _REASON, _DETAIL, TRUNCATED)
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """The record as it came, and why it was not taken.
@@ -50,16 +55,28 @@ class DeadLetter:
         return len(self.record.value or b"") > MAX_DEAD_LETTER_BYTES
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """Headers by Spring's names, so that existing tools read them."""
+        """What is added to the headers of the record."""
         record = self.record
         headers = [
-            ("dlt-original-topic", record.topic.encode()),
-            ("dlt-original-partition", str(record.partition).encode()),
-            ("dlt-original-offset", str(record.offset).encode()),
-            ("dlt-original-timestamp", str(record.timestamp_ms).encode()),
-            ("mailstream-reason", self.reason.value.encode()),
-            ("mailstream-detail", self.detail.encode()),
+            (f"{_ORIGIN}topic", record.topic.encode()),
+            (f"{_ORIGIN}partition", str(record.partition).encode()),
+            (f"{_ORIGIN}offset", str(record.offset).encode()),
+            (f"{_ORIGIN}timestamp", str(record.timestamp_ms).encode()),
+            (_REASON, self.reason.value.encode()),
+            (_DETAIL, self.detail.encode()),
         ]
         if self.is_truncated():
-            headers.append(("mailstream-truncated", str(len(record.value or b"")).encode()))
+            headers.append((TRUNCATED, str(len(record.value or b"")).encode()))
         return headers
+
+
+def dead_letter_in(record: Record) -> DeadLetter | None:
+    """The dead letter that a record of ``email.rejected`` is; None for one that is not ours to understand."""
+    said = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers.items()}
+    own = {name: value or b"" for name, value in record.headers.items() if not name.startswith(_OURS)}
+    try:
+        partition, offset, at = (int(said[_ORIGIN + name]) for name in ("partition", "offset", "timestamp"))
+        origin = Record(said[f"{_ORIGIN}topic"], partition, offset, at, record.key, record.value, own)
+        return DeadLetter(Reason(said[_REASON]), said.get(_DETAIL, ""), origin)
+    except (KeyError, ValueError):
+        return None

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from mailstream import topics
 from mailstream.clock import Clock
-from mailstream.dead_letter import Reason
+from mailstream.dead_letter import dead_letter_in
 from mailstream.errors import NotCaughtUp
 from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Publisher
@@ -34,7 +34,6 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 500  #: records between two turns of the loop
 LOOK_SECONDS = 0.05
-_REASONS = frozenset(Reason)
 
 
 class Rebuild:
@@ -107,17 +106,12 @@ class Rebuild:
 
     async def _refused(self, partition: int) -> dict[int, Fault]:
         """Offsets of the requests that became dead letters, and why."""
-        topic = self._kafka.name_of(topics.REQUESTED).encode()
-        found: dict[int, Fault] = {}
+        topic, found = self._kafka.name_of(topics.REQUESTED), dict[int, Fault]()
 
-        def take(letter: Record) -> None:
-            said = letter.headers
-            reason, offset = (
-                said.get("mailstream-reason", b"").decode("utf-8", "replace"),
-                said.get("dlt-original-offset", b""),
-            )
-            if said.get("dlt-original-topic") == topic and reason in _REASONS and offset.isdigit():
-                found[int(offset)] = Reason(reason), said.get("mailstream-detail", b"").decode("utf-8", "replace")
+        def take(record: Record) -> None:
+            letter = dead_letter_in(record)
+            if letter is not None and letter.record.topic == topic:
+                found[letter.record.offset] = letter.reason, letter.detail
 
         await self._read(topics.REJECTED, partition, take)
         return found

@@ -8,17 +8,13 @@ from confluent_kafka import Message
 
 from mailstream import topics
 from mailstream.clock import moment
-from mailstream.dead_letter import DeadLetter, Reason
+from mailstream.dead_letter import TRUNCATED, DeadLetter, Reason, dead_letter_in
 from mailstream.log.read import Reader, Span, total
-from mailstream.log.record import headers_of
-from mailstream.record import Record
+from mailstream.log.record import record_of
 from mailstream.settings import Settings
 from mailstream.topics import Naming
 
 Progress = Callable[[int], None]  #: told how many records more were read
-
-#: Headers that we put there; the others came with the record.
-_OURS = ("dlt-original-", "mailstream-reason", "mailstream-detail", "mailstream-truncated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ def letters(
     for span in spans:
         for message in reader.records(span):
             progress(1)
-            letter = read(message)
+            letter = _read(message)
             if letter is not None and wanted.takes(letter, settings.topic_prefix):
                 yield letter
 
@@ -96,7 +92,7 @@ def page(
             if len(found) == limit or read_ == most:
                 return found, (partition, message.offset() or 0)
             read_ += 1
-            letter = read(message)
+            letter = _read(message)
             if letter is not None and wanted.takes(letter, settings.topic_prefix):
                 found.append(letter)
     return found, None
@@ -109,25 +105,10 @@ def _one(reader: Reader, topic: str, partition: int, offset: int) -> Span:
     return Span(topic, partition, offset, offset + 1 if is_there else offset)
 
 
-def read(message: Message) -> Letter | None:
-    """A record of ``email.rejected``; None for one that is not ours to understand."""
-    headers = headers_of(message)
-    said = {name: value.decode("utf-8", "replace") for name, value in headers if value is not None}
-    try:
-        dead_letter = DeadLetter(
-            reason=Reason(said["mailstream-reason"]),
-            detail=said.get("mailstream-detail", ""),
-            record=Record(
-                topic=said["dlt-original-topic"],
-                partition=int(said["dlt-original-partition"]),
-                offset=int(said["dlt-original-offset"]),
-                timestamp_ms=int(said["dlt-original-timestamp"]),
-                key=message.key(),
-                value=message.value(),
-                headers={name: value or b"" for name, value in headers if not name.startswith(_OURS)},
-            ),
-        )
-    except (KeyError, ValueError):
+def _read(message: Message) -> Letter | None:
+    record = record_of(message)
+    if (found := dead_letter_in(record)) is None:
         return None
-    at = moment(message.timestamp()[1] / 1000)
-    return Letter(message.partition() or 0, message.offset() or 0, at, dead_letter, "mailstream-truncated" in said)
+    return Letter(
+        record.partition, record.offset, moment(record.timestamp_ms / 1000), found, TRUNCATED in record.headers
+    )

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from mailstream import topics
 from mailstream.codec import decode_attempt, decode_event, decode_status, decoded
+from mailstream.dead_letter import dead_letter_in
 from mailstream.email_id import is_email_id
 from mailstream.log.read import Reader, Span
 from mailstream.log.record import record_of
@@ -146,14 +147,9 @@ def _place(message: Message) -> Place:
 
 def _dead_letters(messages: Iterator[Message], settings: Settings) -> dict[int, str]:
     """Offset in ``email.requested`` of this partition → reason."""
-    requested = Naming(settings.topic_prefix).of(topics.REQUESTED).encode()
-    found = {}
-    for message in messages:
-        headers = record_of(message).headers
-        if headers.get("dlt-original-topic") == requested and "dlt-original-offset" in headers:
-            reason = headers.get("mailstream-reason", b"").decode("utf-8", "replace")
-            found[int(headers["dlt-original-offset"])] = reason
-    return found
+    requested = Naming(settings.topic_prefix).of(topics.REQUESTED)
+    letters = (dead_letter_in(record_of(message)) for message in messages)
+    return {each.record.offset: each.reason.value for each in letters if each and each.record.topic == requested}
 
 
 _WORD = {Role.ASKS: "requests", Role.CONTROLS: "controls", Role.PROMISES: "batches"}

@@ -9,6 +9,7 @@ from mailstream import codec, topics
 from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
 from mailstream.clock import moment
 from mailstream.codec import decoded
+from mailstream.dead_letter import dead_letter_in
 from mailstream.email_id import partition_in
 from mailstream.log.read import Reader, total
 from mailstream.log.record import record_of
@@ -94,14 +95,14 @@ def _request_told(received: Record) -> str:
 
 
 def _dead_letter_told(received: Record, asked_at: set[int]) -> str | None:
-    headers = {name: content.decode("utf-8", "replace") for name, content in received.headers.items()}
-    is_request = headers.get("dlt-original-topic", "").endswith(topics.REQUESTED.name)
-    origin = headers.get("dlt-original-offset", "")
-    if not is_request or not origin.isdigit() or int(origin) not in asked_at:
+    letter = dead_letter_in(received)
+    if (
+        letter is None
+        or not letter.record.topic.endswith(topics.REQUESTED.name)
+        or letter.record.offset not in asked_at
+    ):
         return None
-    return (
-        f"dead letter {headers.get('mailstream-reason', '')} of offset {origin}: {headers.get('mailstream-detail', '')}"
-    )
+    return f"dead letter {letter.reason} of offset {letter.record.offset}: {letter.detail}"
 
 
 def _attempt_told(record: AttemptRecord) -> str:
