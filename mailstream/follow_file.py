@@ -11,7 +11,7 @@ from mailstream.errors import MailstreamError
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 
 Loaded = TypeVar("Loaded")
 #: The name of each file, and what changes when the file does. Mounted secrets are replaced as a whole, so the inode
