@@ -11,7 +11,7 @@ from mailstream import codec, sender, topics
 from mailstream.errors import TemplateError
 from mailstream.log.dead_letters import Letter
 from mailstream.log.publish import Publisher
-from mailstream.log.read import Reader
+from mailstream.log.read import Progress, Reader
 from mailstream.log.statuses import statuses
 from mailstream.request import EmailRequest
 from mailstream.settings import Settings
@@ -19,7 +19,6 @@ from mailstream.status import EmailStatus, Status
 from mailstream.templates import Rendered, Templates
 from mailstream.topics import Naming
 from streams import trigger_files
-from streams.audit.read_back import Progress
 from streams.core import redrive, trigger
 from streams.core.redrive import Again, Cause, Means, NoUse
 from streams.core.trigger import Wish

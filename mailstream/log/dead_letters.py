@@ -1,6 +1,6 @@
 """Read ``email.rejected``: records that could not be taken, with where they came from and why."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,12 +9,10 @@ from confluent_kafka import Message
 from mailstream import topics
 from mailstream.clock import moment
 from mailstream.dead_letter import TRUNCATED, DeadLetter, Reason, dead_letter_in
-from mailstream.log.read import Reader, Span, total
+from mailstream.log.read import Progress, Reader, Span, total
 from mailstream.log.record import record_of
 from mailstream.settings import Settings
 from mailstream.topics import Naming
-
-Progress = Callable[[int], None]  #: told how many records more were read
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ BATCH = 1000
 _ASK_AGAIN = tail.LEADER_MOVES | COORDINATOR_MOVES
 
 Answer = TypeVar("Answer")
+Progress = Callable[[int], None]  #: told how many records more were read, or how many there are to read
 
 
 @dataclass(frozen=True, slots=True)

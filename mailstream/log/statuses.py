@@ -1,11 +1,11 @@
 """Where each email stands, from ``email.status`` alone: what a worker would load."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from mailstream import topics
 from mailstream.codec import decode_status, decoded
 from mailstream.email_id import partition_in
-from mailstream.log.read import Reader, total
+from mailstream.log.read import Progress, Reader, total
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus, merge
 from mailstream.topics import Naming
@@ -16,8 +16,8 @@ def statuses(
     settings: Settings,
     *,
     ids: Collection[str] = (),
-    progress: Callable[[int], None],
-    planned: Callable[[int], None],
+    progress: Progress,
+    planned: Progress,
 ) -> Iterator[EmailStatus]:
     """The status of each email, or of each of these, partition by partition: the highest one that stands there.
 

@@ -8,11 +8,10 @@ from typing import Any
 import msgspec
 from confluent_kafka import Message
 
-from mailstream.log.read import Reader, total
+from mailstream.log.read import Progress, Reader, total
 from mailstream.log.record import headers_of
 from mailstream.settings import Settings
 from mailstream.topics import Naming, Topic
-from streams.audit.read_back import Progress
 
 _encoder = msgspec.json.Encoder()
 

@@ -1,7 +1,7 @@
 """One partition of all topics, read from beginning to end into the lives of its emails."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from mailstream import topics
 from mailstream.codec import decode_attempt, decode_event, decode_status, decoded
 from mailstream.dead_letter import dead_letter_in
 from mailstream.email_id import is_email_id
-from mailstream.log.read import Reader, Span
+from mailstream.log.read import Progress, Reader, Span
 from mailstream.log.record import record_of
 from mailstream.settings import Settings
 from mailstream.status import merge
@@ -28,8 +28,6 @@ from streams.checkpoints import checkpoint_of
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
 ABOUT_EMAILS = (topics.REJECTED, topics.REQUESTED, topics.ATTEMPTS, topics.EVENTS, topics.STATUS)
-
-Progress = Callable[[int], None]
 
 
 class Promise(NamedTuple):

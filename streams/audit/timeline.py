@@ -11,7 +11,7 @@ from mailstream.clock import moment
 from mailstream.codec import decoded
 from mailstream.dead_letter import dead_letter_in
 from mailstream.email_id import partition_in
-from mailstream.log.read import Reader, total
+from mailstream.log.read import Progress, Reader, total
 from mailstream.log.record import record_of
 from mailstream.record import Record
 from mailstream.request import Batch, Control, EmailRequest
@@ -19,7 +19,7 @@ from mailstream.settings import Settings
 from mailstream.status import masked
 from mailstream.topics import Topic
 from streams.audit.life import emails_in
-from streams.audit.read_back import ABOUT_EMAILS, Progress, spans_of
+from streams.audit.read_back import ABOUT_EMAILS, spans_of
 
 
 @dataclass(frozen=True, slots=True)
