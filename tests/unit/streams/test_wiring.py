@@ -49,9 +49,6 @@ class Brokers:
     def offsets(self, _: str) -> Any:
         return Mock(committed=AsyncMock(return_value=[]), commit=AsyncMock(), close=self._noting("checkpoints closed"))
 
-    def bodies(self, *_: Any) -> Any:
-        return Mock(close=self._noting("bodies closed"))
-
     def _noting(self, what: str) -> AsyncMock:
         return AsyncMock(side_effect=lambda *_, **__: self.happened.append(what))
 
@@ -124,7 +121,7 @@ async def test_a_stop_starts_nothing_more_then_writes_the_last_checkpoints_then_
 
     assert brokers.happened == [
         "no more starts", "work ended", "last checkpoints", "ownership closed", "checkpoints closed",
-        "suppressions closed", "bodies closed", "bodies closed", "last records",
+        "suppressions closed", "last records",
     ]  # fmt: skip
 
 
