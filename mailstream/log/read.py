@@ -20,11 +20,14 @@ from mailstream.settings import Settings
 SECONDS = 15.0  #: without any answer before a read is given up
 #: Offsets that are read through rather than jumped over, between two wanted ones.
 NEAR = 200
+META_SECONDS = 1.0  #: for what the brokers say of a topic
 PAUSE_SECONDS = 0.05
 BATCH = 1000
 
 #: The leader of a partition, or the coordinator of a group, is being replaced, or has just started.
 _ASK_AGAIN = tail.LEADER_MOVES | COORDINATOR_MOVES
+#: There is no such partition, or the client has lost the brokers and with them what it knew.
+_UNKNOWN = frozenset({KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 
 Answer = TypeVar("Answer")
 Progress = Callable[[int], None]  #: told how many records more were read, or how many there are to read
@@ -68,8 +71,9 @@ class Reader:
         Raises NoKafka when no broker answers, TopicsDiffer when there is no such partition.
         """
         try:
+            asked = TopicPartition(topic, partition)
             low, high = self._answer(
-                lambda: self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=self._seconds)
+                lambda: self._consumer.get_watermark_offsets(asked, timeout=self._seconds), topic, partition
             )
             start = low if since is None else self._at(topic, partition, since, high)
             end = high if until is None else self._at(topic, partition, until, high)
@@ -162,23 +166,37 @@ class Reader:
 
     def _at(self, topic: str, partition: int, moment: datetime, high: int) -> int:
         asked = TopicPartition(topic, partition, max(0, int(moment.timestamp() * 1000)))  # negative: a name, no time
-        (found,) = self._answer(lambda: self._consumer.offsets_for_times([asked], timeout=self._seconds))
+        (found,) = self._answer(
+            lambda: self._consumer.offsets_for_times([asked], timeout=self._seconds), topic, partition
+        )
         return found.offset if found.offset >= 0 else high  # -1: nothing is as young as that
 
-    def _answer(self, question: Callable[[], Answer]) -> Answer:
-        """Ask until a leader answers: librdkafka asks once only, and the one that it knew may have left."""
+    def _answer(self, question: Callable[[], Answer], *place: Any) -> Answer:
+        """Ask until a leader answers: librdkafka asks once only, and the one that it knew may have left.
+
+        ``place``: the topic and partition that it is about.
+        """
         deadline = time.monotonic() + self._seconds
         while True:
             try:
                 return question()
             except KafkaException as error:
-                if error.args[0].code() not in _ASK_AGAIN or time.monotonic() > deadline:
+                code = error.args[0].code()
+                is_passing = code in _ASK_AGAIN or (code in _UNKNOWN and bool(place) and not self._is_missing(*place))
+                if not is_passing or time.monotonic() > deadline:
                     raise
             time.sleep(PAUSE_SECONDS)
 
+    def _is_missing(self, topic: str, partition: int) -> bool:
+        """Whether the brokers say that there is no such partition."""
+        try:
+            return partition not in self._consumer.list_topics(topic, timeout=META_SECONDS).topics[topic].partitions
+        except KafkaException:
+            return False
+
     def _explained(self, error: KafkaException, topic: str, partition: int) -> Exception:
         code = error.args[0].code()
-        if code in (KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        if code in _UNKNOWN and self._is_missing(topic, partition):
             return TopicsDiffer(
                 f"{topic} has no partition {partition}. Run `mailstream topics plan`: it shows what differs."
             )
