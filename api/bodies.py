@@ -2,31 +2,18 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from typing import NamedTuple
 
 from mailstream import topics
-from mailstream.codec import Undecodable, decode_requested
-from mailstream.errors import NotCaughtUp
-from mailstream.log.client import connection
+from mailstream.codec import decode_requested, decoded
+from mailstream.errors import NoKafka, TopicsDiffer
+from mailstream.log import tail
+from mailstream.log.read import Reader
 from mailstream.request import Batch, EmailRequest
 from mailstream.settings import Settings
 from mailstream.status import Coordinates, EmailStatus
 
-_CONFIG: Mapping[str, Any] = {
-    "group.id": "unused",
-    "enable.auto.commit": False,
-    "auto.offset.reset": "error",
-    "enable.partition.eof": True,  # nothing there is an answer, too
-    "fetch.wait.max.ms": 10,
-    "queued.min.messages": 1,  # one is wanted, not what follows it
-    "queued.max.messages.kbytes": 2048,
-}
 SECONDS = 1.0
-#: What the broker says of a record that is not there, or not any more.
-_GONE = frozenset({KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 #: Emails of which address and subject are in memory.
 REMEMBERED = 10_000
 
@@ -39,15 +26,10 @@ class Shown(NamedTuple):
 
 
 class Bodies:
-    """What was read lately is remembered; beyond that the log is asked, one question at a time.
-
-    Each has a consumer of its own, for 2 ms: one that is kept looks only once a second whether it was given another
-    place to read from (librdkafka 2.16).
-    """
+    """What was read lately is remembered, and nothing else of a body; beyond that the log is asked, one at a time."""
 
     def __init__(self, settings: Settings) -> None:
-        self._topic = topics.Naming(settings.topic_prefix).of(topics.REQUESTED)
-        self._config = {**_CONFIG, **connection(settings)}
+        self._settings, self._topic = settings, topics.Naming(settings.topic_prefix).of(topics.REQUESTED)
         self._shown: OrderedDict[bytes, Shown | None] = OrderedDict()
         self._turn = asyncio.Lock()
 
@@ -69,36 +51,21 @@ class Bodies:
                 return self._shown[key]
             try:
                 value = await asyncio.to_thread(self._read, status.request)
-            except NotCaughtUp:
+            except (NoKafka, TopicsDiffer):
                 return None
         found = None if value is None else _shown_in(value, status.id)
         self.remember(key, found)
         return found
 
     def _read(self, place: Coordinates) -> bytes | None:
-        """The record; None: it is not kept any more. Raises NotCaughtUp when the brokers do not say."""
-        consumer = Consumer(self._config)
-        try:
-            consumer.assign([TopicPartition(self._topic, place.partition, place.offset)])
-            message = consumer.poll(SECONDS)
-        except KafkaException as failure:
-            raise NotCaughtUp(f"the brokers do not answer ({failure.args[0].name()})") from None
-        finally:
-            consumer.close()
-        if message is None:
-            raise NotCaughtUp("the brokers do not answer in time")
-        if (error := message.error()) is not None:
-            if error.code() in _GONE:
-                return None
-            raise NotCaughtUp(f"the brokers do not answer ({error.name()})")
-        return message.value() if message.offset() == place.offset else None
+        """The record; None: it is not kept any more. Raises NoKafka, TopicsDiffer. On a thread."""
+        with Reader(self._settings, seconds=SECONDS, **tail.LITTLE_AHEAD) as reader:
+            message = reader.record(self._topic, place.partition, place.offset)
+            return None if message is None else message.value()
 
 
 def _shown_in(value: bytes, email_id: str) -> Shown | None:
-    try:
-        record = decode_requested(value)
-    except Undecodable:
-        return None
+    record = decoded(decode_requested, value)
     for item in record.items if isinstance(record, Batch) else (record,):
         if isinstance(item, EmailRequest) and (item is record or item.id == email_id):
             return Shown(item.to.email, item.subject)

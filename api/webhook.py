@@ -17,6 +17,7 @@ from mailstream.errors import NotPublished
 from mailstream.event import ProviderEvent
 from mailstream.log.publish import Position, Publisher
 from mailstream.recipient import partition_of, recipient_hash
+from mailstream.record import Record
 from mailstream.settings import Settings
 from mailstream.suppression import Origin, Suppression, key_of
 
@@ -95,12 +96,9 @@ class Webhook:
         )
 
     def _publish_bad(self, index: int, raw: bytes, why: str) -> "asyncio.Future[Position]":
-        letter = DeadLetter(
-            Reason.BAD_EVENT, why, SOURCE, _ANY, index, int(self._clock.now() * 1000), key=None, value=raw
-        )
-        return self._publisher.send(
-            self._rejected, letter.record_value(), key=None, partition=_ANY, headers=letter.headers()
-        )
+        record = Record(SOURCE, _ANY, index, int(self._clock.now() * 1000), key=None, value=raw, headers={})
+        letter = DeadLetter(Reason.BAD_EVENT, why, record)
+        return self._publisher.send(self._rejected, letter.value(), key=None, partition=_ANY, headers=letter.headers())
 
     def _publish_suppression(
         self, event: ProviderEvent, address: str, tenant: str, origin: Origin

@@ -70,10 +70,10 @@ def show(
         typer.echo("No dead letter is there (any more).", err=True)
         raise typer.Exit(1)
     data = about(letter) | {
-        "key": codec.readable(letter.dead_letter.key),
-        "headers": [[name, codec.readable(value)] for name, value in letter.headers],
+        "key": codec.readable(letter.dead_letter.record.key),
+        "headers": [[name, codec.readable(value)] for name, value in letter.dead_letter.record.headers.items()],
         "is_cut": letter.is_cut,
-        "value": codec.readable(letter.dead_letter.value),
+        "value": codec.readable(letter.dead_letter.record.value),
     }
     if as_json:
         typer.echo(msgspec.json.encode(data).decode())
@@ -113,12 +113,13 @@ def utc(given: datetime | None) -> datetime | None:
 def about(letter: "Letter") -> dict[str, Any]:
     """What may be shown to anybody."""
     found = letter.dead_letter
-    origin = {"topic": found.topic, "partition": found.partition, "offset": found.offset}
+    record = found.record
+    origin = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     return {"place": letter.place, "at": letter.at, "reason": found.reason, "detail": found.detail, "from": origin}
 
 
 def line_of(letter: "Letter") -> str:
     """The same for people."""
     found = letter.dead_letter
-    origin = f"{found.topic} {found.partition}/{found.offset}"
+    origin = f"{found.record.topic} {found.record.partition}/{found.record.offset}"
     return f"{letter.place:>10}  {letter.at:%Y-%m-%d %H:%M:%S}  {found.reason:18}  {origin}  {found.detail}"

@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
@@ -14,11 +14,8 @@ from mailstream.email_id import partition_in
 from mailstream.errors import BadEmailId
 from mailstream.request import Control, ControlKind
 from mailstream.settings import Settings, load
-from mailstream.status import EmailStatus, Status, merge
+from mailstream.status import EmailStatus, Status
 from mailstream.topics import Naming
-
-if TYPE_CHECKING:
-    from cli.progress import Meter
 
 group = typer.Typer(no_args_is_help=True, help="Emails whose outcome is unknown, and an operator's word about them.")
 
@@ -40,9 +37,14 @@ class As(StrEnum):
 def list_held(as_json: Json = False) -> None:
     """Show what is HELD, oldest first, from the topic alone."""
     from cli.progress import Meter
+    from mailstream.log.read import Reader
+    from mailstream.log.statuses import statuses
 
-    with Meter("reading") as meter:
-        held = sorted(_held(load(), meter), key=lambda status: status.held_at or status.updated_at)
+    settings = load()
+    with Reader(settings) as reader, Meter("reading") as meter:
+        found = statuses(reader, settings, progress=meter.progress, planned=meter.planned)
+        held = [status for status in found if status.status is Status.HELD]
+    held.sort(key=lambda status: status.held_at or status.updated_at)
     if as_json:
         typer.echo(msgspec.json.encode(held).decode())
         return
@@ -78,25 +80,6 @@ def resolve(
         raise typer.Exit(1)
 
 
-def _held(settings: Settings, meter: "Meter") -> list[EmailStatus]:
-    from mailstream.log.read import Reader
-
-    statuses: dict[str, EmailStatus] = {}
-    name = Naming(settings.topic_prefix).of(topics.STATUS)
-    with Reader(settings) as reader:
-        spans = [reader.span(name, partition) for partition in range(settings.partitions)]
-        meter.planned(sum(map(len, spans)))
-        for span in spans:
-            for record in reader.records(span):
-                meter.progress(1)
-                if (value := record.value()) is None:
-                    statuses.pop((record.key() or b"").decode(), None)
-                    continue
-                status = codec.decode_status(value)
-                statuses[status.id] = merge(statuses.get(status.id), status)
-    return [status for status in statuses.values() if status.status is Status.HELD]
-
-
 def _publish_and_wait(settings: Settings, control: Control) -> str:
     """Append the word, then follow the statuses of its partition until it is decided."""
     from mailstream.log.read import Reader
@@ -109,10 +92,9 @@ def _publish_and_wait(settings: Settings, control: Control) -> str:
         while time.monotonic() < deadline:
             span = replace(reader.span(name, partition), start=span.end)
             for record in reader.records(span):
-                if record.key() == control.id.encode() and (value := record.value()) is not None:
-                    status = codec.decode_status(value)
-                    if status.control >= offset:
-                        return _told(status, offset)
+                status = codec.decoded(codec.decode_status, record.value())
+                if status is not None and status.id == control.id and status.control >= offset:
+                    return _told(status, offset)
             time.sleep(LOOK_SECONDS)
     return f"not decided within {DECIDED_SECONDS:.0f} s: is a worker running? It decides when it reads the record"
 

@@ -12,6 +12,7 @@ import typer
 
 from mailstream.clock import moment
 from mailstream.errors import TemplateError
+from mailstream.record import Record
 from mailstream.settings import load
 from mailstream.status import masked
 from mailstream.templates import Rendered, Templates
@@ -50,23 +51,15 @@ def try_out(
 ) -> None:
     """Show what would happen to an event: the mails it asks for, or why there is none. Sends nothing."""
     from streams.core import trigger
-    from streams.core.trigger_event import Received
+    from streams.core.trigger_event import as_event
 
     found, loaded, max_age_seconds = _loaded(rules, templates)
     if topic is None and len(found.topics) > 1:
         raise typer.BadParameter(f"name one with --topic: {', '.join(found.topics)}")
     at = now.replace(tzinfo=UTC) if now else moment(time.time())
-    received = Received(
-        topic=topic or found.topics[0],
-        full_topic=topic or found.topics[0],
-        partition=0,
-        offset=0,
-        timestamp_ms=int(at.timestamp() * 1000),
-        headers=dict(_header(text) for text in header or ()),
-        key=None,
-        value=event.read_bytes() or None,
-    )
-    judged = trigger.judge(received, found, now=at, max_age=timedelta(seconds=max_age_seconds))
+    name, headers = topic or found.topics[0], dict(_header(text) for text in header or ())
+    record = Record(name, 0, 0, int(at.timestamp() * 1000), None, event.read_bytes() or None, headers)
+    judged = trigger.judge(as_event(record, name), found, now=at, max_age=timedelta(seconds=max_age_seconds))
     ruling = trigger.fulfil(judged, lambda wish: _rendered(wish, loaded))
     told = _told(ruling)
     typer.echo(msgspec.json.encode(told.data).decode() if as_json else "\n".join(told.lines))
@@ -163,4 +156,4 @@ def _header(text: str) -> tuple[str, bytes]:
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter("a header is written NAME=VALUE")
-    return name.lower(), value.encode()
+    return name, value.encode()

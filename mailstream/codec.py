@@ -1,6 +1,7 @@
 """Records to bytes and back. Bad bytes become a reason code, never an exception that could stop an agent."""
 
 import base64
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -185,6 +186,14 @@ def readable(content: bytes | None) -> str | None:
         return content.decode()
     except UnicodeDecodeError:
         return f"base64:{base64.b64encode(content).decode()}"
+
+
+def decoded(decode: Callable[[bytes], Decoded], value: bytes | None) -> Decoded | None:
+    """What one of these functions makes of a value; None where there is none, or it cannot be read."""
+    try:
+        return decode(value or b"")
+    except Undecodable:
+        return None
 
 
 def _decoded(decoder: "msgspec.json.Decoder[Decoded]", value: bytes) -> Decoded:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mailstream.topics import MAX_DEAD_LETTER_BYTES
+from mailstream.record import Record
+from mailstream.topics import MAX_DEAD_LETTER_BYTES, MAX_ENVELOPE_BYTES
 
 
 class Reason(StrEnum):
@@ -25,40 +26,57 @@ class Reason(StrEnum):
     BAD_EVENT = "BAD_EVENT"  #: an element of a webhook post, or a domain event, that cannot be read
 
 
+#: Beside the headers of the record itself: where it came from, by Spring's names, so that existing tools read them.
+_ORIGIN, _REASON, _DETAIL, TRUNCATED = "dlt-original-", "mailstream-reason", "mailstream-detail", "mailstream-truncated"
+_OURS = (_ORIGIN, _REASON, _DETAIL, TRUNCATED)
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """The bytes as they came, where they came from, and why they were not taken.
+    """The record as it came, and why it was not taken.
 
     ``detail`` is for people and never repeats an address or a value of the record.
     """
 
     reason: Reason
     detail: str
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
+    record: Record
 
-    def record_value(self) -> bytes | None:
-        """The raw bytes, or the first part of a very large record."""
-        return None if self.value is None else self.value[:MAX_DEAD_LETTER_BYTES]
+    def key(self) -> bytes | None:
+        """Its key, or the first part of a very large one."""
+        return self.record.key and self.record.key[:MAX_ENVELOPE_BYTES]
+
+    def value(self) -> bytes | None:
+        """Its raw bytes, or the first part of a very large record."""
+        return self.record.value and self.record.value[:MAX_DEAD_LETTER_BYTES]
 
     def is_truncated(self) -> bool:
         """Whether the record is too large to be kept whole beside its headers."""
-        return self.value is not None and len(self.value) > MAX_DEAD_LETTER_BYTES
+        return len(self.record.value or b"") > MAX_DEAD_LETTER_BYTES
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """Headers by Spring's names, so that existing tools read them (contract §4)."""
+        """What is added to the headers of the record."""
+        record = self.record
         headers = [
-            ("dlt-original-topic", self.topic.encode()),
-            ("dlt-original-partition", str(self.partition).encode()),
-            ("dlt-original-offset", str(self.offset).encode()),
-            ("dlt-original-timestamp", str(self.timestamp_ms).encode()),
-            ("mailstream-reason", self.reason.value.encode()),
-            ("mailstream-detail", self.detail.encode()),
+            (f"{_ORIGIN}topic", record.topic.encode()),
+            (f"{_ORIGIN}partition", str(record.partition).encode()),
+            (f"{_ORIGIN}offset", str(record.offset).encode()),
+            (f"{_ORIGIN}timestamp", str(record.timestamp_ms).encode()),
+            (_REASON, self.reason.value.encode()),
+            (_DETAIL, self.detail.encode()),
         ]
         if self.is_truncated():
-            headers.append(("mailstream-truncated", str(len(self.value or b"")).encode()))
+            headers.append((TRUNCATED, str(len(record.value or b"")).encode()))
         return headers
+
+
+def dead_letter_in(record: Record) -> DeadLetter | None:
+    """The dead letter that a record of ``email.rejected`` is; None for one that is not ours to understand."""
+    said = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers.items()}
+    own = {name: value or b"" for name, value in record.headers.items() if not name.startswith(_OURS)}
+    try:
+        partition, offset, at = (int(said[_ORIGIN + name]) for name in ("partition", "offset", "timestamp"))
+        origin = Record(said[f"{_ORIGIN}topic"], partition, offset, at, record.key, record.value, own)
+        return DeadLetter(Reason(said[_REASON]), said.get(_DETAIL, ""), origin)
+    except (KeyError, ValueError):
+        return None

@@ -12,6 +12,8 @@ SAFE_REPLICATION, SAFE_IN_SYNC = 3, 2
 MAX_REQUEST_BYTES = MIB - 64 * KIB
 #: What of a larger poison is kept in its dead letter (amendment 11).
 MAX_DEAD_LETTER_BYTES = 900_000
+#: Key and headers of a request together: what a copy and a dead letter have room for beside the value.
+MAX_ENVELOPE_BYTES = 63 * KIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished, TemplateError
 from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Position, Publisher
+from mailstream.record import Record
 from mailstream.request import OnAmbiguous
 from mailstream.status import Coordinates, EmailStatus
 from mailstream.topics import REJECTED, REQUESTED, Naming
@@ -34,7 +35,6 @@ from streams.core.intake import (
     Ignored,
     Known,
     New,
-    Received,
     Rejected,
     Rules,
     Ruling,
@@ -52,9 +52,9 @@ AGAIN_SECONDS = 1.0
 Done = Callable[[], None]
 
 
-def received(record: "ConsumerRecord[bytes, bytes]") -> Received:
-    """A record as our core sees it."""
-    return Received(
+def received(record: "ConsumerRecord[bytes, bytes]") -> Record:
+    """A record of Faust's client as plain data."""
+    return Record(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
@@ -94,7 +94,7 @@ class Accept:
         #: Emails of batches that have no status yet, and the first control record that names each.
         self._named: dict[str, int] = {}
 
-    def settle(self, record: Received, done: Done) -> None:
+    def settle(self, record: Record, done: Done) -> None:
         """Begin what the record asks for. Never raises for anything that the record holds."""
         ruling: Ruling | New | Known | Carried = intake.read(record, self._rules, self._clock.now())
         if isinstance(ruling, Asked):
@@ -132,7 +132,7 @@ class Accept:
                 asked = intake.with_fault(asked, Reason.TEMPLATE_FAILED, str(error))
         return intake.settle(asked, known)
 
-    def bear_again(self, record: Received, refused: Fault | None) -> bool:
+    def bear_again(self, record: Record, refused: Fault | None) -> bool:
         """Remember an email as it was when its record was first taken; True: it was not known.
 
         For a partition whose statuses are gone: nothing is written, no dead letter, no copy. ``refused``: why the record
@@ -201,21 +201,20 @@ class Accept:
             return
         self._projection.put(self._with_copy(known, asked.received), asked.received.partition, done)
 
-    def _with_copy(self, known: EmailStatus, record: Received) -> EmailStatus:
+    def _with_copy(self, known: EmailStatus, record: Record) -> EmailStatus:
         return fold.carried(known, Coordinates(record.partition, record.offset), moment(record.timestamp_ms / 1000))
 
     async def _reject(self, rejected: Rejected, done: Done) -> None:
         letter, email_id = rejected.dead_letter, rejected.id
         DEAD_LETTERS.labels(letter.reason.value).inc()
-        log.warning("dead letter", reason=letter.reason, topic=letter.topic, partition=letter.partition,
-                    offset=letter.offset, detail=letter.detail)  # fmt: skip
-        await self._append_surely(
-            self._naming.of(REJECTED), letter.record_value(), letter.key, letter.partition, letter.headers()
-        )
+        partition = letter.record.partition
+        log.warning("dead letter", reason=letter.reason, topic=letter.record.topic, partition=partition,
+                    offset=letter.record.offset, detail=letter.detail)  # fmt: skip
+        await self._append_surely(self._naming.of(REJECTED), letter.value(), letter.key(), partition, letter.headers())
         if email_id is None:
             done()
-        elif self._may_show_rejected(email_id, letter.partition):
-            self._projection.put(self._rejected_status(rejected, email_id), letter.partition, done)
+        elif self._may_show_rejected(email_id, partition):
+            self._projection.put(self._rejected_status(rejected, email_id), partition, done)
         else:
             self._table.when_durable(email_id, done)
 
@@ -227,8 +226,8 @@ class Accept:
         return fold.rejected(
             email_id=email_id,
             recipient=email_id[3:11],
-            place=Coordinates(letter.partition, letter.offset),
-            at=moment(letter.timestamp_ms / 1000),
+            place=Coordinates(letter.record.partition, letter.record.offset),
+            at=moment(letter.record.timestamp_ms / 1000),
             reason=letter.reason.value,
             detail=letter.detail,
             writer=self._projection.writer,
@@ -237,7 +236,7 @@ class Accept:
             batch=rejected.batch,
         )
 
-    async def _move(self, partition: int, key: bytes, value: bytes, record: Received, done: Done) -> None:
+    async def _move(self, partition: int, key: bytes, value: bytes, record: Record, done: Done) -> None:
         headers = [(name, content) for name, content in record.headers.items() if name != codec.REKEYED_HEADER]
         headers.append((codec.REKEYED_HEADER, f"{record.partition}/{record.offset}".encode()))
         await self._append_surely(self._naming.of(REQUESTED), value, key, partition, headers)
@@ -283,11 +282,11 @@ class Accept:
             if partition not in self._table.owned():
                 return False  # the next owner reads the control record again
             now_ms = int(self._clock.now() * 1000)
-            record = Received(topic, partition, place.offset, now_ms, item.key, item.value, dict(headers))
+            record = Record(topic, partition, place.offset, now_ms, item.key, item.value, dict(headers))
             await self._take_now(record)
         return await self._has_email(ruling, done)
 
-    async def _take_now(self, record: Received) -> None:
+    async def _take_now(self, record: Record) -> None:
         """Take the record of an email before it is read in its turn, which then finds it known."""
         asked = intake.read(record, self._rules, self._clock.now())
         match self._settle_asked(asked) if isinstance(asked, Asked) else asked:

@@ -14,12 +14,12 @@ from mailstream import topics
 from mailstream.clock import Clock, SystemClock
 from mailstream.errors import LogLost, OffsetGap
 from mailstream.log.kafka import Kafka
+from mailstream.record import Record
 from mailstream.settings import Settings
 from mailstream.topics import GROUP_WORKER, Naming
 from streams import trigger_files
 from streams.accept import Done, received
 from streams.core.acks import Slot
-from streams.core.intake import Received
 from streams.guards import GuardedApp, make_app
 from streams.rendering import Rendering
 from streams.table import StatusTable
@@ -51,7 +51,7 @@ class MailApp(GuardedApp):
             await self.wiring.triggers.stop()
         await super().on_stop()
 
-    async def take(self, stream: Any, settle: Callable[[Received, Done], None]) -> None:
+    async def take(self, stream: Any, settle: Callable[[Record, Done], None]) -> None:
         """Read a stream for an agent: register, wait for room, settle; ack in log order when it is durable."""
         async for event in stream.noack().events():
             tp, records, drains = event.message.tp, event.message.records, self.drains

@@ -12,11 +12,11 @@ from mailstream import codec, topics
 from mailstream.clock import Clock
 from mailstream.errors import NoKafka
 from mailstream.log.kafka import Kafka
+from mailstream.log.record import record_of
 from mailstream.request import Coordinates
 from streams.core import intake
 from streams.core.intake import Astray, Rules
 from streams.core.unfold import Item, Unfold
-from streams.records import as_received
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Batches:
                 continue
             if message is None:
                 return None
-            match intake.read(as_received(message), self._rules, self._clock.now()):
+            match intake.read(record_of(message), self._rules, self._clock.now()):
                 case Unfold() as batch:
                     return batch
                 case Astray(partition, key, value):

@@ -7,14 +7,20 @@ again beside them whenever an email of its own is wanted.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import itemgetter
 
 from mailstream import topics
-from mailstream.errors import NotCaughtUp
-from mailstream.log.body_reader import Found
+from mailstream.errors import NoKafka, NotCaughtUp, TopicsDiffer
+from mailstream.log import tail
 from mailstream.log.kafka import Kafka
 from mailstream.status import Coordinates, EmailStatus
 
 OVERHEAD_BYTES = 200  #: what Python needs around a body
+READ_SECONDS = 10.0  #: without an answer of a partition before it counts as silent
+
+Found = dict[Coordinates, bytes]
+Failed = dict[int, str]  #: why a partition cannot be read
 
 
 class Bodies:
@@ -22,15 +28,14 @@ class Bodies:
 
     def __init__(self, kafka: Kafka, due_next: Callable[[], Iterable[Coordinates]]) -> None:
         """``due_next`` says which bodies will be asked for soon."""
+        self._kafka, self._topic = kafka, kafka.name_of(topics.REQUESTED)
         self._limit = kafka.settings.bodies_bytes
         self._due_next = due_next
         self._kept: OrderedDict[Coordinates, bytes] = OrderedDict()
         self._size = 0
-        self._reader = kafka.bodies(topics.REQUESTED, self._limit / 4)
         self._reading = asyncio.Lock()
         self._asked: set[Coordinates] = set()  #: emails that wait for their body
         self._silent: set[int] = set()  #: partitions that did not answer
-        self._reader_of_silent = kafka.bodies(topics.REQUESTED, self._limit / 4)
         self._asking_silent = asyncio.Lock()
 
     def keep(self, place: Coordinates, value: bytes) -> None:
@@ -77,7 +82,7 @@ class Bodies:
     async def _read(self, places: Iterable[Coordinates]) -> Found:
         """Read, and keep, what is at these places in partitions that answer; learn which do not."""
         wanted = {p for p in places if p not in self._kept and p.partition not in self._silent}
-        found, failed = await self._reader.read(wanted)
+        found, failed = await asyncio.to_thread(self._fetch, wanted)
         for place, value in found.items():
             self.keep(place, value)
         self._silent |= failed.keys()
@@ -87,7 +92,7 @@ class Bodies:
         if self._asking_silent.locked():  # to wait here would take the place of an email that can be sent
             raise NotCaughtUp(f"email.requested/{place.partition} did not answer, and is asked again")
         async with self._asking_silent:
-            found, failed = await self._reader_of_silent.read([place])
+            found, failed = await asyncio.to_thread(self._fetch, [place])
         if failed:
             raise NotCaughtUp(failed[place.partition])
         self._silent.discard(place.partition)
@@ -95,10 +100,27 @@ class Bodies:
             self.keep(place, value)
         return value
 
-    async def close(self) -> None:
-        """Close the readers."""
-        await self._reader.close()
-        await self._reader_of_silent.close()
+    def _fetch(self, places: Iterable[Coordinates]) -> tuple[Found, Failed]:
+        """What is there at these places; and the partition that does not answer, with why. On a thread.
+
+        A place is missing when its record is gone, when there was too much to read, or when another partition did not
+        answer first: then no more is read, as each further one may take as long.
+        """
+        found: Found = {}
+        size = 0
+        wanted = sorted((place.partition, place.offset) for place in places)
+        with self._kafka.reader(seconds=READ_SECONDS, **tail.LITTLE_AHEAD) as reader:
+            for partition, group in groupby(wanted, key=itemgetter(0)):
+                try:
+                    for message in reader.fetch(self._topic, partition, (offset for _, offset in group)):
+                        if (value := message.value()) is not None:
+                            found[Coordinates(partition, message.offset() or 0)] = value
+                            size += len(value)
+                        if size > self._limit / 4:
+                            return found, {}
+                except (NoKafka, TopicsDiffer) as error:
+                    return found, {partition: f"email.requested/{partition} cannot be read: {error}"}
+        return found, {}
 
     def _drop(self, place: Coordinates) -> None:
         self._size -= len(self._kept.pop(place)) + OVERHEAD_BYTES

@@ -5,10 +5,10 @@ import structlog
 from mailstream import codec
 from mailstream.clock import Clock
 from mailstream.email_id import partition_in
+from mailstream.record import Record
 from mailstream.status import Status
 from streams.accept import Done
 from streams.core import fold
-from streams.core.intake import Received
 from streams.core.webhook_health import WebhookHealth
 from streams.metrics import DUPLICATES_PROVEN, EVENT_KINDS, EVENTS, LATE_EVIDENCE
 from streams.projection import Projection
@@ -23,7 +23,7 @@ class Feedback:
     def __init__(self, table: StatusTable, projection: Projection, health: WebhookHealth, clock: Clock) -> None:
         self._table, self._projection, self._health, self._clock = table, projection, health, clock
 
-    def settle(self, record: Received, done: Done) -> None:
+    def settle(self, record: Record, done: Done) -> None:
         """Apply one event. Never raises for anything that the record holds: orphans and nonsense are counted."""
         try:
             event = codec.decode_event(record.value or b"")

@@ -16,25 +16,24 @@ from msgspec import structs
 
 from mailstream import topics
 from mailstream.clock import Clock
-from mailstream.dead_letter import Reason
+from mailstream.dead_letter import dead_letter_in
 from mailstream.errors import NotCaughtUp
 from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Publisher
 from mailstream.log.read import Reader, Span
+from mailstream.log.record import record_of
+from mailstream.record import Record
 from mailstream.status import EmailStatus
 from mailstream.topics import Topic
 from streams.accept import Accept
 from streams.core.faults import Fault
-from streams.core.intake import Received
 from streams.feedback import Feedback
-from streams.records import as_received
 from streams.table import StatusTable
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 500  #: records between two turns of the loop
 LOOK_SECONDS = 0.05
-_REASONS = frozenset(Reason)
 
 
 class Rebuild:
@@ -66,7 +65,7 @@ class Rebuild:
             refused = await self._refused(partition)
             born = forgotten = 0
 
-            def bear(record: Received, begin: float = begin, refused: Mapping[int, Fault] = refused) -> None:
+            def bear(record: Record, begin: float = begin, refused: Mapping[int, Fault] = refused) -> None:
                 nonlocal born, forgotten
                 if record.timestamp_ms / 1000 < min(begin, oldest):
                     forgotten += 1
@@ -107,17 +106,12 @@ class Rebuild:
 
     async def _refused(self, partition: int) -> dict[int, Fault]:
         """Offsets of the requests that became dead letters, and why."""
-        topic = self._kafka.name_of(topics.REQUESTED).encode()
-        found: dict[int, Fault] = {}
+        topic, found = self._kafka.name_of(topics.REQUESTED), dict[int, Fault]()
 
-        def take(letter: Received) -> None:
-            said = letter.headers
-            reason, offset = (
-                said.get("mailstream-reason", b"").decode("utf-8", "replace"),
-                said.get("dlt-original-offset", b""),
-            )
-            if said.get("dlt-original-topic") == topic and reason in _REASONS and offset.isdigit():
-                found[int(offset)] = Reason(reason), said.get("mailstream-detail", b"").decode("utf-8", "replace")
+        def take(record: Record) -> None:
+            letter = dead_letter_in(record)
+            if letter is not None and letter.record.topic == topic:
+                found[letter.record.offset] = letter.reason, letter.detail
 
         await self._read(topics.REJECTED, partition, take)
         return found
@@ -140,13 +134,14 @@ class Rebuild:
         with self._kafka.reader() as reader:
             return await asyncio.to_thread(look, reader)
 
-    async def _read(self, topic: Topic, partition: int, take: Callable[[Received], None]) -> None:
+    async def _read(self, topic: Topic, partition: int, take: Callable[[Record], None]) -> None:
         with self._kafka.reader() as reader:
             span: Span = await asyncio.to_thread(reader.span, self._kafka.name_of(topic), partition)
+
             records = reader.records(span)
             while batch := await asyncio.to_thread(lambda: list(islice(records, AT_ONCE))):
                 for record in batch:
-                    take(as_received(record))
+                    take(record_of(record))
 
 
 def _nothing() -> None:

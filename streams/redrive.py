@@ -8,18 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from mailstream import codec, sender, topics
-from mailstream.email_id import partition_in
 from mailstream.errors import TemplateError
 from mailstream.log.dead_letters import Letter
 from mailstream.log.publish import Publisher
-from mailstream.log.read import Reader, total
+from mailstream.log.read import Progress, Reader
+from mailstream.log.statuses import statuses
 from mailstream.request import EmailRequest
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus, Status, merge
+from mailstream.status import EmailStatus, Status
 from mailstream.templates import Rendered, Templates
 from mailstream.topics import Naming
 from streams import trigger_files
-from streams.audit.read_back import Progress
 from streams.core import redrive, trigger
 from streams.core.redrive import Again, Cause, Means, NoUse
 from streams.core.trigger import Wish
@@ -46,9 +45,7 @@ class Redrive:
         """What would be asked for a dead letter."""
         if letter.is_cut:
             return NoUse("only its first part was kept")
-        ruling, decided = redrive.dead_letter(
-            letter.dead_letter, letter.headers, letter.place, self._cause, self._means, now
-        )
+        ruling, decided = redrive.dead_letter(letter.dead_letter, letter.place, self._cause, self._means, now)
         if ruling is None:
             assert decided is not None
             return decided
@@ -73,19 +70,8 @@ class Redrive:
     ) -> Iterator[EmailStatus]:
         """The emails of these ids, or in these statuses and last changed in this time. Raises BadEmailId."""
         named = frozenset(ids)
-        partitions = {partition_in(id_, self._settings.partitions) for id_ in named} or range(self._settings.partitions)
-        spans = [reader.span(self._naming.of(topics.STATUS), partition) for partition in sorted(partitions)]
-        planned(total(spans))
-        for span in spans:
-            known: dict[bytes, EmailStatus] = {}
-            for message in reader.records(span):
-                progress(1)
-                key, value = message.key() or b"", message.value()
-                if value is None:
-                    known.pop(key, None)
-                elif not named or key.decode("utf-8", "replace") in named:
-                    known[key] = merge(known.get(key), codec.decode_status(value))
-            yield from (status for status in known.values() if named or _fits(status, wanted, since, until))
+        found = statuses(reader, self._settings, ids=named, progress=progress, planned=planned)
+        return (status for status in found if named or _fits(status, wanted, since, until))
 
     def body(self, reader: Reader, status: EmailStatus) -> EmailRequest | None:
         """The request of an email, by its coordinates; None when the record is gone."""
@@ -94,10 +80,7 @@ class Redrive:
         topic = self._naming.of(topics.REQUESTED)
         if (message := reader.record(topic, place.partition, place.offset)) is None:
             return None
-        try:
-            found = codec.decode_requested(message.value() or b"")
-        except codec.Undecodable:
-            return None
+        found = codec.decoded(codec.decode_requested, message.value())
         return found if isinstance(found, EmailRequest) else None
 
     def publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:

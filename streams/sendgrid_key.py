@@ -1,6 +1,5 @@
-"""Follow the file that holds SendGrid's key: a new one counts from the next call on, without a restart (security.md S12)."""
+"""Follow the file that holds SendGrid's key: a new one counts from the next call on, without a restart."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +7,11 @@ import structlog
 from pydantic import SecretStr
 
 from mailstream import settings as settings_of
-from mailstream.errors import WrongSettings
-from mailstream.file_state import FileState, state_of
+from mailstream.follow_file import follow_file
 from mailstream.settings import PREFIX, Settings
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 1.0
 NAME = f"{PREFIX}SENDGRID_API_KEY"
 
 
@@ -22,28 +19,15 @@ async def follow(settings: Settings, use_key: Callable[[SecretStr], None]) -> No
     """Look at the file for ever; without MAILSTREAM_SECRETS_DIR there is none. A key that cannot be read changes nothing."""
     if settings.secrets_dir is None:
         return
-    folder, known = Path(settings.secrets_dir), settings.sendgrid_api_key
-    seen = _state_in(folder)
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        if (now := await asyncio.to_thread(_state_in, folder)) == seen:
-            continue
-        seen = now
-        try:
-            key = (await asyncio.to_thread(settings_of.load)).sendgrid_api_key
-        except WrongSettings as error:  # the key as it was stays in use
-            log.error("the settings cannot be read again", reason=str(error))
-            continue
+    known = settings.sendgrid_api_key
+
+    async def use(key: SecretStr | None) -> None:
+        nonlocal known
         if key is None or key == known:
-            continue
+            return
         known = key
-        try:
-            use_key(key)
-        except WrongSettings as error:
-            log.error("the new SendGrid key is not used", reason=str(error))
-        else:
-            log.info("a new SendGrid key is used")
+        use_key(key)
+        log.info("a new SendGrid key is used")
 
-
-def _state_in(folder: Path) -> tuple[FileState | None, ...]:
-    return tuple(state_of(folder / name) for name in (NAME, NAME.lower()))  # both spellings are read
+    files = [Path(settings.secrets_dir, name) for name in (NAME, NAME.lower())]  # both spellings are read
+    await follow_file(files, lambda: settings_of.load().sendgrid_api_key, use, what="SendGrid's key")

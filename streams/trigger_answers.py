@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import structlog
 from confluent_kafka import Message
@@ -13,6 +13,7 @@ from mailstream.clock import Clock, moment
 from mailstream.dead_letter import Reason
 from mailstream.errors import NotPublished, RegistryAway, TemplateError, WrongSettings
 from mailstream.log.publish import Publisher
+from mailstream.log.record import record_of
 from mailstream.render_process import RenderProcess
 from mailstream.settings import Settings
 from mailstream.templates import Rendered
@@ -22,7 +23,7 @@ from streams.core import trigger, trigger_records
 from streams.core.rules import Rules
 from streams.core.rules_model import Start
 from streams.core.trigger import Failure, Ruling, Unreadable, Wish
-from streams.core.trigger_event import BadEvent, Received
+from streams.core.trigger_event import BadEvent, Received, as_event
 from streams.core.trigger_records import Outgoing
 from streams.group_reader import Ending
 from streams.metrics import DEAD_LETTERS
@@ -74,7 +75,7 @@ class Answers:
         outgoing: list[Outgoing] = []
         for message in records:
             if (topic := self.topics.get(message.topic() or "")) is not None:  # else: no rule names it any more
-                outgoing += await self._answer(_received(message, topic))
+                outgoing += await self._answer(as_event(record_of(message), topic))
                 await asyncio.sleep(0)  # the gate of a call that is due must not wait for a whole batch
         while not await self._is_published(outgoing):
             await self._wait()
@@ -110,7 +111,7 @@ class Answers:
         if dead_letter:
             DEAD_LETTERS.labels(dead_letter.reason.value).inc()
             log.warning("domain event rejected", reason=dead_letter.reason.value, detail=dead_letter.detail,
-                        topic=dead_letter.topic, partition=received.partition, offset=received.offset)  # fmt: skip
+                        topic=received.topic, partition=received.partition, offset=received.offset)  # fmt: skip
         return outgoing
 
     async def _judged(self, received: Received) -> Ruling:
@@ -134,22 +135,6 @@ class Answers:
             return await self._renderer.render(wish.template, wish.data, locale=wish.locale)
         except TemplateError as error:
             return error
-
-
-def _received(message: Message, topic: str) -> Received:
-    headers: dict[str, bytes] = {}
-    for name, value in cast("list[tuple[str, bytes | None]]", message.headers() or []):
-        headers[name.lower()] = value or b""  # in lower case: a client of HTTP habits may have written them otherwise
-    return Received(
-        topic=topic,
-        full_topic=message.topic() or "",
-        partition=message.partition() or 0,
-        offset=message.offset() or 0,
-        timestamp_ms=message.timestamp()[1],
-        headers=headers,
-        key=message.key(),
-        value=message.value(),
-    )
 
 
 def _schemas(settings: Settings) -> "Schemas | None":

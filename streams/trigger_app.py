@@ -6,8 +6,8 @@ A transactional producer or a compacted topic leaves holes in the offsets, which
 that it lost. librdkafka reports the one topic and reads on, loses nothing at a rebalance, and reads committed records.
 """
 
-import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from mode import Service
 
 from mailstream.clock import Clock
 from mailstream.errors import MailstreamError
+from mailstream.follow_file import follow_file
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
 from mailstream.templates import Templates
@@ -25,8 +26,6 @@ from streams.group_reader import GroupReader
 from streams.trigger_answers import Answers
 
 log = structlog.get_logger(__name__)
-
-RELOAD_SECONDS = 5.0  #: between two looks at the files of rules and templates
 
 
 class Triggers(Service):  # type: ignore[misc]
@@ -82,23 +81,22 @@ class Triggers(Service):  # type: ignore[misc]
 
     async def _reload_on_change(self) -> None:
         """Take changed rules and templates without a restart; what cannot be used is reported, the old ones stay."""
-        seen: trigger_files.Signature = frozenset()  # the first look reads again: the files may have changed meanwhile
-        while True:
-            await self._clock.sleep(RELOAD_SECONDS)
-            if (found := await asyncio.to_thread(trigger_files.signature, self._settings)) == seen:
-                continue
-            seen = found
-            try:
-                loaded = await asyncio.to_thread(trigger_files.load, self._settings)
-            except MailstreamError as error:
-                log.error("changed rules or templates cannot be used, the old ones stay", error=str(error))
-                self._note_rules(str(error))
-                continue
-            if loaded is not None:
-                self._answers.use(loaded[0])
-                await self._answers.reload_templates()
-                self._note_rules(None)
-                log.info("rules and templates reloaded", rules=len(loaded[0].rules))
+        files = [Path(name) for name in (self._settings.triggers_file, self._settings.templates_dir) if name]
+        await follow_file(files, self._loaded, self._use, what="rules and templates")
+
+    def _loaded(self) -> tuple[Rules, Templates] | None:
+        try:
+            return trigger_files.load(self._settings)
+        except MailstreamError as error:
+            self._note_rules(str(error))
+            raise
+
+    async def _use(self, loaded: tuple[Rules, Templates] | None) -> None:
+        if loaded is not None:
+            self._answers.use(loaded[0])
+            await self._answers.reload_templates()
+            self._note_rules(None)
+            log.info("rules and templates reloaded", rules=len(loaded[0].rules))
 
     def _note_rules(self, mistake: str | None) -> None:
         self.rules_mistake = mistake

@@ -1,15 +1,12 @@
-"""Rules and templates from the files that the settings name, and whether they have changed."""
+"""Rules and templates from the files that the settings name."""
 
 from pathlib import Path
 
 from mailstream.errors import WrongRules
-from mailstream.file_state import FileState, state_of
 from mailstream.settings import Settings
 from mailstream.templates import Templates
 from streams.core import rules as rule_file
 from streams.core.rules import Rules
-
-Signature = frozenset[tuple[str, FileState | None]]
 
 
 def load(settings: Settings) -> tuple[Rules, Templates] | None:
@@ -29,11 +26,3 @@ def load(settings: Settings) -> tuple[Rules, Templates] | None:
     rules, templates = rule_file.parse(text, path.name), Templates(settings.templates_dir)
     rule_file.require_usable(rules, templates, settings)
     return rules, templates
-
-
-def signature(settings: Settings) -> Signature:
-    """What changes when a file is written, replaced, added or removed: the name and state of each."""
-    files = [Path(settings.triggers_file)] if settings.triggers_file else []
-    if settings.templates_dir:
-        files += Path(settings.templates_dir).rglob("*")
-    return frozenset((str(file), state_of(file)) for file in files)

@@ -166,7 +166,6 @@ class Wiring(Service):  # type: ignore[misc]
         """The last checkpoints, then the last records."""
         await self.assignment.close()
         await self.suppressions.close()
-        await self.bodies.close()
         await self.provider.close()
         await self.publisher.close(seconds=5.0)
         self.scratch.close()

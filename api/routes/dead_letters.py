@@ -53,5 +53,5 @@ def _answer(letter: Letter) -> DeadLetterAnswer:
         at=letter.at,
         reason=found.reason,
         detail=found.detail,
-        origin=DeadLetterOrigin(topic=found.topic, partition=found.partition, offset=found.offset),
+        origin=DeadLetterOrigin(topic=found.record.topic, partition=found.record.partition, offset=found.record.offset),
     )

@@ -1,23 +1,18 @@
 """Read ``email.rejected``: records that could not be taken, with where they came from and why."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
 
 from confluent_kafka import Message
 
 from mailstream import topics
 from mailstream.clock import moment
-from mailstream.dead_letter import DeadLetter, Reason
-from mailstream.log.read import Reader, Span, total
+from mailstream.dead_letter import TRUNCATED, DeadLetter, Reason, dead_letter_in
+from mailstream.log.read import Progress, Reader, Span, total
+from mailstream.log.record import record_of
 from mailstream.settings import Settings
 from mailstream.topics import Naming
-
-Progress = Callable[[int], None]  #: told how many records more were read
-
-#: Headers that we put there; the others came with the record.
-_OURS = ("dlt-original-", "mailstream-reason", "mailstream-detail", "mailstream-truncated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +23,6 @@ class Letter:
     offset: int
     at: datetime  #: when it was rejected
     dead_letter: DeadLetter
-    headers: tuple[tuple[str, bytes], ...]  #: those of the record itself
     is_cut: bool  #: a very large record, of which only the first part was kept
 
     @property
@@ -49,7 +43,7 @@ class Filter:
 
     def takes(self, letter: Letter, prefix: str) -> bool:
         """Whether it is one of them; the time is asked of the log."""
-        origin = letter.dead_letter.topic
+        origin = letter.dead_letter.record.topic
         return (
             (not self.reasons or letter.dead_letter.reason in self.reasons)
             and (not self.topics or origin in self.topics or origin.removeprefix(prefix) in self.topics)
@@ -73,7 +67,7 @@ def letters(
     for span in spans:
         for message in reader.records(span):
             progress(1)
-            letter = read(message)
+            letter = _read(message)
             if letter is not None and wanted.takes(letter, settings.topic_prefix):
                 yield letter
 
@@ -96,7 +90,7 @@ def page(
             if len(found) == limit or read_ == most:
                 return found, (partition, message.offset() or 0)
             read_ += 1
-            letter = read(message)
+            letter = _read(message)
             if letter is not None and wanted.takes(letter, settings.topic_prefix):
                 found.append(letter)
     return found, None
@@ -109,23 +103,10 @@ def _one(reader: Reader, topic: str, partition: int, offset: int) -> Span:
     return Span(topic, partition, offset, offset + 1 if is_there else offset)
 
 
-def read(message: Message) -> Letter | None:
-    """A record of ``email.rejected``; None for one that is not ours to understand."""
-    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
-    said = {name: value.decode("utf-8", "replace") for name, value in headers if value is not None}
-    try:
-        dead_letter = DeadLetter(
-            reason=Reason(said["mailstream-reason"]),
-            detail=said.get("mailstream-detail", ""),
-            topic=said["dlt-original-topic"],
-            partition=int(said["dlt-original-partition"]),
-            offset=int(said["dlt-original-offset"]),
-            timestamp_ms=int(said["dlt-original-timestamp"]),
-            key=message.key(),
-            value=message.value(),
-        )
-    except (KeyError, ValueError):
+def _read(message: Message) -> Letter | None:
+    record = record_of(message)
+    if (found := dead_letter_in(record)) is None:
         return None
-    own = tuple((name, value or b"") for name, value in headers if not name.startswith(_OURS))
-    at = moment(message.timestamp()[1] / 1000)
-    return Letter(message.partition() or 0, message.offset() or 0, at, dead_letter, own, "mailstream-truncated" in said)
+    return Letter(
+        record.partition, record.offset, moment(record.timestamp_ms / 1000), found, TRUNCATED in record.headers
+    )

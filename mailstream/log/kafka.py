@@ -9,7 +9,6 @@ from confluent_kafka.admin import AdminClient
 
 from mailstream import topics
 from mailstream.log import check
-from mailstream.log.body_reader import BodyReader
 from mailstream.log.client import admin
 from mailstream.log.ends import LogEnds
 from mailstream.log.group_offsets import GroupOffsets
@@ -59,13 +58,9 @@ class Kafka:
         """Reads and commits offsets of a group of ours that has no members."""
         return GroupOffsets(self.settings, self._naming.of(group))
 
-    def reader(self) -> Reader:
-        """Reads from a start to an end, on the thread of its caller."""
-        return Reader(self.settings)
-
-    def bodies(self, topic: Topic, most_bytes: float) -> BodyReader:
-        """Reads records of a topic at given offsets; a read stops when it has brought more than so many bytes."""
-        return BodyReader(self.settings, self.name_of(topic), most_bytes)
+    def reader(self, **options: Any) -> Reader:
+        """Reads ranges and single records, on the thread of its caller."""
+        return Reader(self.settings, **options)
 
     def require_topics(self, wanted: Iterable[Topic] = topics.ALL) -> None:
         """Raise TopicsDiffer when a topic is missing or differs, NoKafka when no broker answers. It blocks."""

@@ -1,13 +1,13 @@
-"""Read partitions from a start to an end and stop: no group, nothing committed, so nobody notices.
+"""Read partitions from a start to an end, or records at given offsets, and stop: no group, nothing committed.
 
-For commands: it blocks. Who follows a log uses ``tail.py``.
+It blocks: commands call it, and processes on a thread. What follows a log uses ``tail.py``.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -18,13 +18,19 @@ from mailstream.log.group_offsets import COORDINATOR_MOVES
 from mailstream.settings import Settings
 
 SECONDS = 15.0  #: without any answer before a read is given up
+#: Offsets that are read through rather than jumped over, between two wanted ones.
+NEAR = 200
+META_SECONDS = 1.0  #: for what the brokers say of a topic
 PAUSE_SECONDS = 0.05
 BATCH = 1000
 
 #: The leader of a partition, or the coordinator of a group, is being replaced, or has just started.
 _ASK_AGAIN = tail.LEADER_MOVES | COORDINATOR_MOVES
+#: There is no such partition, or the client has lost the brokers and with them what it knew.
+_UNKNOWN = frozenset({KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 
 Answer = TypeVar("Answer")
+Progress = Callable[[int], None]  #: told how many records more were read, or how many there are to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +48,16 @@ class Span:
 
 
 class Reader:
-    """One client for one thread. Use it as a context manager."""
+    """One client for one thread. Use it as a context manager, and for one read after the other.
 
-    def __init__(self, settings: Settings) -> None:
-        self._bootstrap, self._settings = settings.kafka_bootstrap, settings
-        self._consumer = Consumer({**tail.SETTINGS, **connection(settings)})
+    A new one costs 2 ms. One that has been idle looks only once a second whether it was given another place to read from
+    (librdkafka 2.16).
+    """
+
+    def __init__(self, settings: Settings, *, seconds: float = SECONDS, **extra: Any) -> None:
+        """``seconds`` without any answer before a read is given up; ``extra``: settings of the client."""
+        self._bootstrap, self._settings, self._seconds = settings.kafka_bootstrap, settings, seconds
+        self._consumer = Consumer({**tail.SETTINGS, **extra, **connection(settings)})
 
     def __enter__(self) -> Self:
         return self
@@ -60,8 +71,9 @@ class Reader:
         Raises NoKafka when no broker answers, TopicsDiffer when there is no such partition.
         """
         try:
+            asked = TopicPartition(topic, partition)
             low, high = self._answer(
-                lambda: self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=SECONDS)
+                lambda: self._consumer.get_watermark_offsets(asked, timeout=self._seconds), topic, partition
             )
             start = low if since is None else self._at(topic, partition, since, high)
             end = high if until is None else self._at(topic, partition, until, high)
@@ -77,7 +89,7 @@ class Reader:
         self._consumer.assign([TopicPartition(span.topic, span.partition, span.start) for span in left.values()])
         try:
             while left:
-                if (first := self._consumer.poll(SECONDS)) is None:
+                if (first := self._consumer.poll(self._seconds)) is None:
                     raise self._silent(left)
                 # consume() with a time-out would wait for a full batch
                 for message in (first, *self._consumer.consume(BATCH, 0)):
@@ -105,6 +117,21 @@ class Reader:
             return None
         return next(self.records(Span(topic, partition, offset, offset + 1)), None)
 
+    def fetch(self, topic: str, partition: int, offsets: Iterable[int]) -> Iterator[Message]:
+        """The records at these offsets, in log order, neighbours in one read; those that were deleted are left out.
+
+        Raises NoKafka, also when the partition does not reach so far, and TopicsDiffer.
+        """
+        there = self.span(topic, partition)
+        wanted = sorted(offset for offset in set(offsets) if offset >= there.start)
+        if wanted and wanted[-1] >= there.end:
+            raise NoKafka(f"{topic}/{partition} ends at {there.end}, so {wanted[-1]} cannot be read from it now.")
+        while wanted:
+            count = next((n for n in range(1, len(wanted)) if wanted[n] - wanted[n - 1] > NEAR), len(wanted))
+            run, wanted = frozenset(wanted[:count]), wanted[count:]
+            span = Span(topic, partition, min(run), max(run) + 1)
+            yield from (message for message in self.records(span) if message.offset() in run)
+
     def _finish(self, left: dict[tuple[str, int], Span], place: tuple[str, int]) -> None:
         """Read no more of this partition."""
         del left[place]
@@ -113,7 +140,7 @@ class Reader:
     def _silent(self, left: dict[tuple[str, int], Span]) -> NoKafka:
         topics = ", ".join(sorted({topic for topic, _ in left}))
         return NoKafka(
-            f"No broker at {self._bootstrap} has answered for {SECONDS:.0f} s while {topics} was read. "
+            f"No broker at {self._bootstrap} has answered for {self._seconds:.0f} s while {topics} was read. "
             "Nothing was changed; run the command again."
         )
 
@@ -125,7 +152,7 @@ class Reader:
         asked = [TopicPartition(topic, partition) for topic, partition in places]
         consumer = Consumer({**tail.SETTINGS, **connection(self._settings), "group.id": group})
         try:
-            found = self._answer(lambda: consumer.committed(asked, SECONDS))
+            found = self._answer(lambda: consumer.committed(asked, self._seconds))
             if error := next((place.error for place in found if place.error is not None), None):
                 raise KafkaException(error)
         except KafkaException as error:
@@ -139,23 +166,37 @@ class Reader:
 
     def _at(self, topic: str, partition: int, moment: datetime, high: int) -> int:
         asked = TopicPartition(topic, partition, max(0, int(moment.timestamp() * 1000)))  # negative: a name, no time
-        (found,) = self._answer(lambda: self._consumer.offsets_for_times([asked], timeout=SECONDS))
+        (found,) = self._answer(
+            lambda: self._consumer.offsets_for_times([asked], timeout=self._seconds), topic, partition
+        )
         return found.offset if found.offset >= 0 else high  # -1: nothing is as young as that
 
-    def _answer(self, question: Callable[[], Answer]) -> Answer:
-        """Ask until a leader answers: librdkafka asks once only, and the one that it knew may have left."""
-        deadline = time.monotonic() + SECONDS
+    def _answer(self, question: Callable[[], Answer], *place: Any) -> Answer:
+        """Ask until a leader answers: librdkafka asks once only, and the one that it knew may have left.
+
+        ``place``: the topic and partition that it is about.
+        """
+        deadline = time.monotonic() + self._seconds
         while True:
             try:
                 return question()
             except KafkaException as error:
-                if error.args[0].code() not in _ASK_AGAIN or time.monotonic() > deadline:
+                code = error.args[0].code()
+                is_passing = code in _ASK_AGAIN or (code in _UNKNOWN and bool(place) and not self._is_missing(*place))
+                if not is_passing or time.monotonic() > deadline:
                     raise
             time.sleep(PAUSE_SECONDS)
 
+    def _is_missing(self, topic: str, partition: int) -> bool:
+        """Whether the brokers say that there is no such partition."""
+        try:
+            return partition not in self._consumer.list_topics(topic, timeout=META_SECONDS).topics[topic].partitions
+        except KafkaException:
+            return False
+
     def _explained(self, error: KafkaException, topic: str, partition: int) -> Exception:
         code = error.args[0].code()
-        if code in (KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        if code in _UNKNOWN and self._is_missing(topic, partition):
             return TopicsDiffer(
                 f"{topic} has no partition {partition}. Run `mailstream topics plan`: it shows what differs."
             )

@@ -9,11 +9,10 @@ import msgspec
 from confluent_kafka import Message
 
 from mailstream import codec
-from mailstream.log.read import Reader, total
+from mailstream.log.read import Progress, Reader, total
+from mailstream.log.record import headers_of
 from mailstream.settings import Settings
 from mailstream.topics import Naming, Topic
-from streams.audit.read_back import Progress
-from streams.records import headers_of
 
 _encoder = msgspec.json.Encoder()
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from mailstream import codec
 from mailstream.attempt import AttemptRecord, ClaimRecord, Outcome, OutcomeRecord
 from mailstream.clock import moment
 from mailstream.dead_letter import Reason
 from mailstream.email_id import hash_in, partition_in
 from mailstream.event import ProviderEvent
+from mailstream.record import Record
 from mailstream.request import Address, EmailRequest, OnAmbiguous
 from mailstream.status import Coordinates, EmailStatus
 from streams.audit.passed import Passed
 from streams.core import fold, intake
 from streams.core.claims import Verdict
-from streams.core.intake import Asked, Controlled, Received, Rejected, Rules
+from streams.core.intake import Asked, Controlled, Rejected, Rules
 from streams.core.unfold import Unfold
 
 WRITER = "audit"
@@ -81,7 +81,7 @@ class Role(Enum):
     PROMISES = "promises"  #: a batch names it; a record of its own follows
 
 
-def emails_in(received: Received, partitions: int) -> Iterator[tuple[str, Role]]:
+def emails_in(received: Record, partitions: int) -> Iterator[tuple[str, Role]]:
     """Each email that a record is about. A record in the wrong partition asks for nothing: its copy does."""
     # nothing is too old: the audit asks what a record is, not whether it may be
     match intake.read(received, Rules(partitions, float("inf"), frozenset()), 0.0):
@@ -198,27 +198,3 @@ def _beginning(life: Life) -> EmailStatus:
         on_ambiguous=OnAmbiguous.HOLD,
         writer=WRITER,
     )
-
-
-def decoded_attempt(value: bytes | None) -> AttemptRecord | None:
-    """A record of ``email.attempts``; None when nobody can read it (the worker passes it over, too)."""
-    try:
-        return codec.decode_attempt(value or b"")
-    except codec.Undecodable:
-        return None
-
-
-def decoded_event(value: bytes | None) -> ProviderEvent | None:
-    """A record of ``email.events``; None when nobody can read it."""
-    try:
-        return codec.decode_event(value or b"")
-    except codec.Undecodable:
-        return None
-
-
-def decoded_status(value: bytes | None) -> EmailStatus | None:
-    """A record of ``email.status``; None when nobody can read it."""
-    try:
-        return codec.decode_status(value or b"")
-    except codec.Undecodable:
-        return None

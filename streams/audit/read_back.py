@@ -1,7 +1,7 @@
 """One partition of all topics, read from beginning to end into the lives of its emails."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,8 +9,11 @@ from confluent_kafka import Message
 from msgspec import structs
 
 from mailstream import topics
+from mailstream.codec import decode_attempt, decode_event, decode_status, decoded
+from mailstream.dead_letter import dead_letter_in
 from mailstream.email_id import is_email_id
-from mailstream.log.read import Reader, Span
+from mailstream.log.read import Progress, Reader, Span
+from mailstream.log.record import record_of
 from mailstream.settings import Settings
 from mailstream.status import merge
 from mailstream.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming, Topic
@@ -18,19 +21,13 @@ from streams.audit.life import (
     Life,
     Place,
     Role,
-    decoded_attempt,
-    decoded_event,
-    decoded_status,
     emails_in,
 )
 from streams.audit.passed import Passed
 from streams.checkpoints import checkpoint_of
-from streams.records import as_received
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
 ABOUT_EMAILS = (topics.REJECTED, topics.REQUESTED, topics.ATTEMPTS, topics.EVENTS, topics.STATUS)
-
-Progress = Callable[[int], None]
 
 
 class Promise(NamedTuple):
@@ -114,12 +111,12 @@ def read_partition(
         _take_request(found, message, settings.partitions, dead)
     _take_controls(found)
     for message in _counted(reader, spans[topics.ATTEMPTS], found, topics.ATTEMPTS, progress):
-        if (attempt := decoded_attempt(message.value())) is not None and is_email_id(attempt.id):
+        if (attempt := decoded(decode_attempt, message.value())) is not None and is_email_id(attempt.id):
             life, place = found.life(attempt.id), _place(message)
             life.attempts.append((place, attempt))
             life.touch(place.at)
     for message in _counted(reader, spans[topics.EVENTS], found, topics.EVENTS, progress):
-        event, place = decoded_event(message.value()), _place(message)
+        event, place = decoded(decode_event, message.value()), _place(message)
         if passed is not None and place.offset >= passed.events:
             found.waiting["events"] += 1
         if event is not None and event.id is not None and event.id in found.lives:
@@ -148,14 +145,9 @@ def _place(message: Message) -> Place:
 
 def _dead_letters(messages: Iterator[Message], settings: Settings) -> dict[int, str]:
     """Offset in ``email.requested`` of this partition → reason."""
-    requested = Naming(settings.topic_prefix).of(topics.REQUESTED).encode()
-    found = {}
-    for message in messages:
-        headers = as_received(message).headers
-        if headers.get("dlt-original-topic") == requested and "dlt-original-offset" in headers:
-            reason = headers.get("mailstream-reason", b"").decode("utf-8", "replace")
-            found[int(headers["dlt-original-offset"])] = reason
-    return found
+    requested = Naming(settings.topic_prefix).of(topics.REQUESTED)
+    letters = (dead_letter_in(record_of(message)) for message in messages)
+    return {each.record.offset: each.reason.value for each in letters if each and each.record.topic == requested}
 
 
 _WORD = {Role.ASKS: "requests", Role.CONTROLS: "controls", Role.PROMISES: "batches"}
@@ -166,7 +158,7 @@ def _take_request(found: PartitionLives, message: Message, partitions: int, dead
     role = Role.ASKS  # what names no email is asked for all the same: its worker says what it is
     reason = dead.get(place.offset)
     is_passed = found.passed is None or place.offset < found.passed.requests
-    for email_id, role in emails_in(as_received(message), partitions):
+    for email_id, role in emails_in(record_of(message), partitions):
         if role is Role.ASKS:
             life = found.life(email_id)
             if not life.asked:
@@ -200,7 +192,7 @@ def _take_status(found: PartitionLives, message: Message) -> None:
             life.published = life.last_published = None
             life.is_forgotten = True
         return
-    if (status := decoded_status(message.value())) is None or not is_email_id(status.id):
+    if (status := decoded(decode_status, message.value())) is None or not is_email_id(status.id):
         return
     status = structs.replace(status, timeline=())  # most of its bytes, and nothing is judged by it
     life = found.life(status.id)

@@ -8,16 +8,18 @@ from confluent_kafka import Message
 from mailstream import codec, topics
 from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
 from mailstream.clock import moment
+from mailstream.codec import decoded
+from mailstream.dead_letter import dead_letter_in
 from mailstream.email_id import partition_in
-from mailstream.log.read import Reader, total
+from mailstream.log.read import Progress, Reader, total
+from mailstream.log.record import record_of
+from mailstream.record import Record
 from mailstream.request import Batch, Control, EmailRequest
 from mailstream.settings import Settings
 from mailstream.status import masked
 from mailstream.topics import Topic
-from streams.audit.life import decoded_attempt, decoded_event, decoded_status, emails_in
-from streams.audit.read_back import ABOUT_EMAILS, Progress, spans_of
-from streams.core.intake import Received
-from streams.records import as_received
+from streams.audit.life import emails_in
+from streams.audit.read_back import ABOUT_EMAILS, spans_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +54,26 @@ def timeline(
 def _told(topic: Topic, message: Message, email_id: str, partitions: int, asked_at: set[int]) -> str | None:
     value = message.value()
     if topic is topics.REQUESTED:
-        if email_id not in {found for found, _ in emails_in(as_received(message), partitions)}:
+        if email_id not in {found for found, _ in emails_in(record_of(message), partitions)}:
             return None
         asked_at.add(message.offset() or 0)
-        return _request_told(as_received(message))
+        return _request_told(record_of(message))
     if topic is topics.REJECTED:
-        return _dead_letter_told(as_received(message), asked_at)
+        return _dead_letter_told(record_of(message), asked_at)
     if message.key() == email_id.encode() and value is None:
         return "forgotten: kept for its time, then a tombstone"
-    if topic is topics.ATTEMPTS and (attempt := decoded_attempt(value)) and attempt.id == email_id:
+    if topic is topics.ATTEMPTS and (attempt := decoded(codec.decode_attempt, value)) and attempt.id == email_id:
         return _attempt_told(attempt)
-    if topic is topics.EVENTS and (event := decoded_event(value)) and event.id == email_id:
+    if topic is topics.EVENTS and (event := decoded(codec.decode_event, value)) and event.id == email_id:
         about = "" if event.is_recipient else " about a copy"
         return f"event {event.event}{about}, the provider's time {event.at:%Y-%m-%d %H:%M:%S}"
-    if topic is topics.STATUS and (status := decoded_status(value)) and status.id == email_id:
+    if topic is topics.STATUS and (status := decoded(codec.decode_status, value)) and status.id == email_id:
         final = ", final" if status.final else ""
         return f"status {status.status} (attempt {status.attempt}{final}), written by {status.writer}"
     return None
 
 
-def _request_told(received: Received) -> str:
+def _request_told(received: Record) -> str:
     headers = received.headers
     try:
         record = codec.decode_requested(received.value or b"")
@@ -92,15 +94,15 @@ def _request_told(received: Received) -> str:
             return f"asked for{source} to {masked(record.to.email)}, lane {record.lane}{came}"
 
 
-def _dead_letter_told(received: Received, asked_at: set[int]) -> str | None:
-    headers = {name: content.decode("utf-8", "replace") for name, content in received.headers.items()}
-    is_request = headers.get("dlt-original-topic", "").endswith(topics.REQUESTED.name)
-    origin = headers.get("dlt-original-offset", "")
-    if not is_request or not origin.isdigit() or int(origin) not in asked_at:
+def _dead_letter_told(received: Record, asked_at: set[int]) -> str | None:
+    letter = dead_letter_in(received)
+    if (
+        letter is None
+        or not letter.record.topic.endswith(topics.REQUESTED.name)
+        or letter.record.offset not in asked_at
+    ):
         return None
-    return (
-        f"dead letter {headers.get('mailstream-reason', '')} of offset {origin}: {headers.get('mailstream-detail', '')}"
-    )
+    return f"dead letter {letter.reason} of offset {letter.record.offset}: {letter.detail}"
 
 
 def _attempt_told(record: AttemptRecord) -> str:

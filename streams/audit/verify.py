@@ -7,12 +7,12 @@ import time
 
 from mailstream import topics
 from mailstream.attempt import ClaimRecord
-from mailstream.log.read import Reader, total
+from mailstream.log.read import Progress, Reader, total
 from mailstream.settings import Settings
 from mailstream.status import ACCEPTED, LIVE, EmailStatus, order_of_merge
 from streams.audit.life import Fold, Life, Place, fold_of, statuses_before
 from streams.audit.promises import Promises
-from streams.audit.read_back import PartitionLives, Progress, passed_by_workers, read_partition, spans_of
+from streams.audit.read_back import PartitionLives, passed_by_workers, read_partition, spans_of
 from streams.audit.report import Kind, Report
 from streams.audit.starts import Starts
 

@@ -12,16 +12,14 @@ from mailstream import sender
 from mailstream.dead_letter import Reason
 from mailstream.mistakes import NAME_IN_STATUS, Mistake, mistakes_in, mistakes_of_control, mistakes_of_depth
 from mailstream.request import Control, EmailRequest
-from mailstream.topics import KIB, MAX_REQUEST_BYTES
+from mailstream.topics import KIB, MAX_ENVELOPE_BYTES, MAX_REQUEST_BYTES
 
 Fault = tuple[Reason, str]
 
 LONGEST_DETAIL = 500  #: characters of a sentence about a fault
 LONGEST_REASON = 500  #: characters of what callers say
-#: What a copy of ours may have more than the request that it is made of: the id that it carries (amendment 2).
+#: What a copy of ours may have more than the request that it is made of: the id that it carries.
 COPY_BYTES = KIB
-#: Key and headers together: what a copy and a dead letter have room for beside the value (amendment 11).
-MAX_ENVELOPE_BYTES = 64 * KIB - COPY_BYTES
 #: More than the clocks of API and worker may differ before one of them says so.
 CLOCK_SLACK = timedelta(minutes=10)
 

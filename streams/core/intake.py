@@ -3,7 +3,6 @@
 ``read`` looks at the record alone; ``settle`` adds what is known of its id. Neither raises.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import NamedTuple
@@ -16,24 +15,12 @@ from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.errors import BadAddress
 from mailstream.mistakes import NAME_IN_STATUS, fingerprint_of
 from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.record import Record
 from mailstream.request import Batch, Control, Coordinates, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
 from streams.core import faults
 from streams.core.faults import Fault
 from streams.core.unfold import Item, Unfold, refusal_in
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A record as it came, wherever it came from."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +36,7 @@ class Rules:
 class Asked:
     """An email that is asked for, in its right partition, with its id."""
 
-    received: Received
+    received: Record
     request: EmailRequest
     id: str
     recipient: int  #: hash
@@ -61,7 +48,7 @@ class Asked:
 class Controlled:
     """A word about an email that was asked for before."""
 
-    received: Received
+    received: Record
     control: Control
 
 
@@ -93,7 +80,7 @@ class Ignored:
 Ruling = Asked | Controlled | Unfold | Astray | Rejected | Ignored
 
 
-def read(received: Received, rules: Rules, now: float) -> Ruling:
+def read(received: Record, rules: Rules, now: float) -> Ruling:
     """What the record is, from itself alone. ``now``: seconds since 1970."""
     value = received.value
     if value is None:
@@ -122,7 +109,7 @@ _RECORD = b"email.requested.v1"
 _OF_COPIES = frozenset({codec.CARRIED_HEADER, codec.REKEYED_HEADER, codec.UNFOLDED_HEADER})
 
 
-def _unreadable(received: Received, fault: Fault, rules: Rules) -> Rejected | Unfold:
+def _unreadable(received: Record, fault: Fault, rules: Rules) -> Rejected | Unfold:
     """What cannot be read as a whole may still say whose it is."""
     assert received.value is not None
     fault = refusal_in(received.headers) or fault
@@ -140,7 +127,7 @@ class Named(NamedTuple):
     hash: int
 
 
-def _read_request(received: Received, request: EmailRequest, value: bytes, rules: Rules, now: float) -> Ruling:
+def _read_request(received: Record, request: EmailRequest, value: bytes, rules: Rules, now: float) -> Ruling:
     named = name_of(received, request)
     if not isinstance(named, Named):
         id_ = request.id if named[0] is not Reason.BAD_ID else None
@@ -160,7 +147,7 @@ def _read_request(received: Received, request: EmailRequest, value: bytes, rules
     return Asked(received, request, named.id, named.hash, fault, is_carried)
 
 
-def _read_control(received: Received, control: Control, value: bytes, rules: Rules, now: float) -> Ruling:
+def _read_control(received: Record, control: Control, value: bytes, rules: Rules, now: float) -> Ruling:
     if not email_id.is_email_id(control.id):
         return rejected(received, (Reason.BAD_ID, "the control record names no email id"))
     if (fault := faults.of_control(control, now)) is not None:
@@ -171,7 +158,7 @@ def _read_control(received: Received, control: Control, value: bytes, rules: Rul
     return Controlled(received, faults.shortened(control))
 
 
-def _read_batch(received: Received, batch: Batch, rules: Rules, now: float) -> Rejected | Unfold:
+def _read_batch(received: Record, batch: Batch, rules: Rules, now: float) -> Rejected | Unfold:
     """All items or none. Their ids follow from the batch's place, so that reading it again names them again."""
     if (refusal := refusal_in(received.headers)) is not None:
         return rejected(received, refusal)
@@ -188,7 +175,7 @@ def _read_batch(received: Received, batch: Batch, rules: Rules, now: float) -> R
     return _refused(received, items, fault)
 
 
-def _refused(received: Received, items: list[Item], fault: Fault) -> Rejected | Unfold:
+def _refused(received: Record, items: list[Item], fault: Fault) -> Rejected | Unfold:
     """A batch that cannot be taken: told to the callers of its items, as far as their ids can be read."""
     if not any(item.id for item in items):
         return rejected(received, fault)
@@ -196,7 +183,7 @@ def _refused(received: Received, items: list[Item], fault: Fault) -> Rejected | 
 
 
 def _read_item(
-    received: Received, item: EmailRequest, index: int, mark: InBatch | None, rules: Rules, now: float
+    received: Record, item: EmailRequest, index: int, mark: InBatch | None, rules: Rules, now: float
 ) -> tuple[Item | None, Fault | None]:
     """The record of an item, where one can be made, and why it may not be taken, if so."""
     named = name_of(received, item, index)
@@ -211,7 +198,7 @@ def _read_item(
     return record, _fault_of(received, own, rules, now)
 
 
-def _torn(received: Received, value: bytes, rules: Rules) -> Item:
+def _torn(received: Record, value: bytes, rules: Rules) -> Item:
     """An item that no record can be made of: its bytes, where its email belongs, if that can be read."""
     id_, _ = codec.named_in(value)
     if id_ is None or not email_id.is_email_id(id_):
@@ -219,7 +206,7 @@ def _torn(received: Received, value: bytes, rules: Rules) -> Item:
     return Item(id_, email_id.partition_in(id_, rules.partitions), id_.encode(), value)
 
 
-def name_of(received: Received, request: EmailRequest, item: int | None = None) -> Named | Fault:
+def name_of(received: Record, request: EmailRequest, item: int | None = None) -> Named | Fault:
     """The recipient and the id of a request, or why it can have none. ``item``: its place in a batch."""
     try:
         recipient = canonical(request.to.email)
@@ -233,7 +220,7 @@ def name_of(received: Received, request: EmailRequest, item: int | None = None) 
     return Named(request.id, recipient, hash_)
 
 
-def _id_of(received: Received, request: EmailRequest, recipient: str, item: int | None) -> str:
+def _id_of(received: Record, request: EmailRequest, recipient: str, item: int | None) -> str:
     if request.idempotency_key is not None:
         return email_id.derived(request.tenant, request.source, request.idempotency_key, recipient)
     mark = "" if item is None else f"/{item}"
@@ -245,7 +232,7 @@ def _id_of(received: Received, request: EmailRequest, recipient: str, item: int 
 
 
 def _fault_of(
-    received: Received, request: EmailRequest, rules: Rules, now: float, *, is_carried: bool = False
+    received: Record, request: EmailRequest, rules: Rules, now: float, *, is_carried: bool = False
 ) -> Fault | None:
     born = received.timestamp_ms / 1000
     if not is_carried and (asked_at := request.requested_at) is not None:
@@ -253,7 +240,7 @@ def _fault_of(
     return faults.of_request(request, born=born, now=now, max_age_seconds=rules.max_age_seconds, senders=rules.senders)
 
 
-def _astray(received: Received, partition: int, key: str, value: bytes) -> Astray | Rejected:
+def _astray(received: Record, partition: int, key: str, value: bytes) -> Astray | Rejected:
     if codec.REKEYED_HEADER in received.headers:
         return rejected(received, (Reason.BAD_ID, "the record was moved once and is in the wrong partition again"))
     return Astray(partition, key.encode(), value)
@@ -307,7 +294,7 @@ def _conflict(request: EmailRequest, known: EmailStatus) -> str | None:
     return None
 
 
-def first_record(received: Received) -> tuple[int, int]:
+def first_record(received: Record) -> tuple[int, int]:
     """Offset and broker's time (ms since 1970) of the first record of its email: a carried copy names them."""
     order, _, at = (received.headers.get(codec.CARRIED_HEADER) or b"").partition(b"/")
     return _at_most(received.offset, order), _at_most(received.timestamp_ms, at)
@@ -324,19 +311,10 @@ def with_fault(asked: Asked, reason: Reason, detail: str) -> Asked:
 
 
 def rejected(
-    received: Received, fault: Fault, id_: str | None = None, tenant: str = "", asked: EmailRequest | None = None
+    received: Record, fault: Fault, id_: str | None = None, tenant: str = "", asked: EmailRequest | None = None
 ) -> Rejected:
     """The record with why it cannot be taken, and what its email's status needs, as far as that can be read."""
-    letter = DeadLetter(
-        reason=fault[0],
-        detail=fault[1][: faults.LONGEST_DETAIL],
-        topic=received.topic,
-        partition=received.partition,
-        offset=received.offset,
-        timestamp_ms=received.timestamp_ms,
-        key=received.key and received.key[: faults.MAX_ENVELOPE_BYTES],
-        value=received.value,
-    )
+    letter = DeadLetter(fault[0], fault[1][: faults.LONGEST_DETAIL], received)
     if id_ is None or not email_id.is_email_id(id_):
         return Rejected(letter)
     reference, batch = (asked.reference, asked.batch) if asked is not None else (None, None)

@@ -5,7 +5,6 @@ it: asking again twice sends once, and what was said about the old id stays true
 one dead letter were told nothing about, so each is asked for under its own id: what was taken of them is known.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,12 +16,13 @@ from mailstream.email_id import partition_in
 from mailstream.errors import BadAddress, BadEmailId
 from mailstream.mistakes import fingerprint_of, mistakes_in
 from mailstream.recipient import canonical
+from mailstream.record import Record
 from mailstream.request import Batch, Control, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
 from streams.core import intake, trigger, trigger_records
 from streams.core.rules import Rules
 from streams.core.trigger import Concerned, TooOld, Unconcerned, Unreadable
-from streams.core.trigger_event import Received
+from streams.core.trigger_event import as_event
 from streams.core.trigger_records import Outgoing
 
 SOURCE = "redrive"
@@ -82,33 +82,24 @@ def email(status: EmailStatus, request: EmailRequest, cause: Cause, means: Means
 
 
 def dead_letter(
-    letter: DeadLetter, headers: Iterable[codec.Header], place: str, cause: Cause, means: Means, now: datetime
+    letter: DeadLetter, place: str, cause: Cause, means: Means, now: datetime
 ) -> tuple[trigger.Ruling | None, Again | NoUse | None]:
     """Ask again for a dead letter of ``place`` in ``email.rejected``.
 
     A domain event gives a ruling whose mails have still to be rendered: hand it to ``event``. All else is decided.
     """
-    if letter.value is None:
+    record = letter.record
+    if record.value is None:
         return None, NoUse("it holds no bytes")
     causation = f"{topics.REJECTED.name}/{place}"
-    if letter.topic == means.prefix + topics.REQUESTED.name:
-        return None, _direct(letter, dict(headers), letter.value, causation, cause, means, now)
+    if record.topic == means.prefix + topics.REQUESTED.name:
+        return None, _direct(record, record.value, causation, cause, means, now)
     topic = next(
-        (name for name in means.rules.topics if means.rules.full_name(name, means.prefix) == letter.topic), None
+        (name for name in means.rules.topics if means.rules.full_name(name, means.prefix) == record.topic), None
     ) if means.rules else None  # fmt: skip
     if topic is None or means.rules is None:
         return None, NoUse("it came from a topic that no rule names")
-    received = Received(
-        topic=topic,
-        full_topic=letter.topic,
-        partition=letter.partition,
-        offset=letter.offset,
-        timestamp_ms=letter.timestamp_ms,
-        headers=dict(headers),
-        key=letter.key,
-        value=letter.value,
-    )
-    return trigger.judge(received, means.rules, now=now, max_age=ANY_AGE), None
+    return trigger.judge(as_event(record, topic), means.rules, now=now, max_age=ANY_AGE), None
 
 
 def event(ruling: trigger.Ruling, place: str, cause: Cause, means: Means) -> Again | NoUse:
@@ -141,43 +132,30 @@ def event(ruling: trigger.Ruling, place: str, cause: Cause, means: Means) -> Aga
             return Again(tuple(record._replace(headers=[*record.headers, *extra]) for record in records), tuple(ids))
 
 
-def _direct(
-    letter: DeadLetter,
-    headers: dict[str, bytes],
-    value: bytes,
-    causation: str,
-    cause: Cause,
-    means: Means,
-    now: datetime,
-) -> Again | NoUse:
+def _direct(record: Record, value: bytes, causation: str, cause: Cause, means: Means, now: datetime) -> Again | NoUse:
     try:
-        record = codec.decode_requested(value)
+        asked = codec.decode_requested(value)
     except codec.Undecodable as error:
         return NoUse(f"its writer must write it again: {error.detail}")
-    match record:
+    match asked:
         case Control():
             try:
-                again = trigger_records.control_record(record, means.partitions)
+                again = trigger_records.control_record(asked, means.partitions)
             except BadEmailId:
                 return NoUse("it names no email id")
-            return Again((again._replace(headers=[*again.headers, *cause.headers(causation)]),), (record.id,))
+            return Again((again._replace(headers=[*again.headers, *cause.headers(causation)]),), (asked.id,))
         case Batch():
-            place = intake.Received(
-                letter.topic, letter.partition, letter.offset, letter.timestamp_ms, letter.key, value, headers
-            )
-            return _items(record, place, causation, cause, means, now)
+            return _items(asked, record, causation, cause, means, now)
         case EmailRequest():
             try:
-                recipient = canonical(record.to.email)
+                recipient = canonical(asked.to.email)
             except BadAddress as error:
                 return NoUse(str(error))
-            old = record.id or email_id.of_place(letter.topic, letter.partition, letter.offset, recipient)
-            return _asked(record, old, causation, cause, means, now)
+            old = asked.id or email_id.of_place(record.topic, record.partition, record.offset, recipient)
+            return _asked(asked, old, causation, cause, means, now)
 
 
-def _items(
-    batch: Batch, place: intake.Received, causation: str, cause: Cause, means: Means, now: datetime
-) -> Again | NoUse:
+def _items(batch: Batch, place: Record, causation: str, cause: Cause, means: Means, now: datetime) -> Again | NoUse:
     """All items of a strict batch that was refused as a whole, each under the id that its caller was told.
 
     A worker that was killed half way had unfolded some of them: those are known by their ids, and nothing is done.

@@ -94,7 +94,7 @@ Ruling = Concerned | Unconcerned | TooOld | Unreadable
 def is_foreign(received: Received, rules: Rules) -> bool:
     """Whether the headers say that no rule reads this event: its value may be of a form that only its owner reads."""
     kind = trigger_event.type_in_headers(received)
-    return kind is not None and not rules.matching(received.topic, kind)
+    return kind is not None and not rules.matching(received.name, kind)
 
 
 def judge(received: Received, rules: Rules, *, now: datetime, max_age: timedelta) -> Ruling:
@@ -102,7 +102,7 @@ def judge(received: Received, rules: Rules, *, now: datetime, max_age: timedelta
     if is_foreign(received, rules):
         return Unconcerned()
     try:
-        event = trigger_event.read(received, rules.form(received.topic))
+        event = trigger_event.read(received, rules.form(received.name))
     except (BadEvent, Unanswered) as error:
         return Unreadable(Failure(Reason.BAD_EVENT, str(error)))
     matching: Sequence[Rule] = () if event is None else rules.matching(event.topic, event.type)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mailstream.record import Record
 from streams.core.trigger_expression import Expression
 
 CE_PREFIX = "ce_"
@@ -35,22 +36,24 @@ class BadEvent(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """A record as it stands in a topic of another service."""
+class Received(Record):
+    """A record as it stands in a topic of another service. The names of its headers are in lower case."""
 
-    topic: str  #: as the rules name it, without our prefix
-    full_topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    headers: Mapping[str, bytes]  #: names in lower case
-    key: bytes | None
-    value: bytes | None
+    name: str  #: of the topic in the rules, without our prefix
     content: Any = AS_JSON  #: what a schema made of the value (Avro, Protobuf); else the value is JSON
 
     def json(self) -> Any:
         """The content as a JSON value. Raises BadEvent."""
         return _json(self.value or b"") if self.content is AS_JSON else self.content
+
+
+def as_event(record: Record, name: str) -> Received:
+    """A record of the topic that the rules call ``name``."""
+    # in lower case: a client of HTTP habits may have written them otherwise
+    headers = {name.lower(): value or b"" for name, value in record.headers.items()}
+    return Received(
+        record.topic, record.partition, record.offset, record.timestamp_ms, record.key, record.value, headers, name
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ def _event(received: Received, attributes: dict[str, Any], data: Any) -> DomainE
     recorded_at = datetime.fromtimestamp(received.timestamp_ms / 1000, UTC)
     at = recorded_at if attributes.get("time") is None else _moment(attributes["time"])
     return DomainEvent(
-        topic=received.topic,
+        topic=received.name,
         source=attributes["source"],
         id=attributes["id"],
         type=attributes["type"],
@@ -162,7 +165,7 @@ def _plain(received: Received, value: Any, form: PlainForm) -> DomainEvent:
     attributes = {
         "specversion": "1.0",
         "id": identity,
-        "source": received.topic,
+        "source": received.name,
         "type": ANY_TYPE if form.type is None else form.type.of(value),
         "time": form.time.of(value) if form.time else None,
     }

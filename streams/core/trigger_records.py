@@ -93,17 +93,9 @@ def _trace(received: Received, event: DomainEvent) -> list[codec.Header]:
 
 def _rejected(result: Result, received: Received, outgoing: Sequence[Outgoing], failures: Sequence[Failure]) -> Answer:
     """One dead letter for an event, whatever number of its rules failed: a retry asks all of them, and ids are known."""
-    dead_letter = DeadLetter(
-        reason=failures[0].reason,
-        detail="; ".join(failure.detail for failure in failures[:10]),
-        topic=received.full_topic,
-        partition=received.partition,
-        offset=received.offset,
-        timestamp_ms=received.timestamp_ms,
-        key=received.key,
-        value=received.value,
-    )
+    detail = "; ".join(failure.detail for failure in failures[:10])
+    dead_letter = DeadLetter(failures[0].reason, detail, received)
     # its own headers too: a binary CloudEvent is half in them
     headers = [*received.headers.items(), *dead_letter.headers()]
-    letter = Outgoing(topics.REJECTED, dead_letter.record_value(), received.key, -1, headers)
+    letter = Outgoing(topics.REJECTED, dead_letter.value(), dead_letter.key(), -1, headers)
     return Answer(result, (*outgoing, letter), dead_letter)

@@ -1,4 +1,4 @@
-"""What those rely on who ask the brokers now and then: ends, offsets of groups, a range of records, single bodies.
+"""What those rely on who ask the brokers now and then: ends, offsets of groups, a range of records, single ones.
 
 Each claim is asked of the clients of real brokers and of those in memory, with which unit tests are written.
 """
@@ -6,11 +6,11 @@ Each claim is asked of the clients of real brokers and of those in memory, with 
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from confluent_kafka import TopicPartition
 
-from mailstream import topics
+from mailstream.errors import NoKafka
 from mailstream.log.read import Span
-from mailstream.status import Coordinates
 from mailstream.topics import GROUP_WORKER
 from tests.support.logs import Log
 
@@ -82,14 +82,18 @@ async def test_one_record_is_read_and_one_that_is_not_kept_is_none(log: Log) -> 
         assert await asyncio.to_thread(reader.record, log.name, 0, 5) is None
 
 
-async def test_bodies_are_read_at_their_places_as_far_as_they_are_kept(log: Log) -> None:
+async def test_records_are_fetched_at_their_offsets_in_log_order_as_far_as_they_are_kept(log: Log) -> None:
     log.append(*FIVE)
-    log.append(b"other", partition=2)
     log.delete(0, before=1)
-    bodies = log.kafka().bodies(topics.REQUESTED, 1_000_000)
+    with log.kafka().reader() as reader:
+        found = await asyncio.to_thread(lambda: list(reader.fetch(log.name, 0, [4, 0, 1, 1])))
+        none = await asyncio.to_thread(lambda: list(reader.fetch(log.name, 0, [])))
 
-    found, failed = await bodies.read([Coordinates(0, 0), Coordinates(0, 1), Coordinates(0, 4), Coordinates(2, 0)])
+    assert [(record.offset(), record.value()) for record in found] == [(1, b"1"), (4, b"4")]
+    assert none == []
 
-    assert found == {Coordinates(0, 1): b"1", Coordinates(0, 4): b"4", Coordinates(2, 0): b"other"}
-    assert failed == {}
-    await bodies.close()
+
+async def test_what_the_log_does_not_reach_yet_is_not_told_to_be_gone(log: Log) -> None:
+    log.append(*FIVE)
+    with log.kafka().reader() as reader, pytest.raises(NoKafka):
+        await asyncio.to_thread(lambda: list(reader.fetch(log.name, 0, [4, 5])))

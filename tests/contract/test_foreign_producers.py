@@ -6,11 +6,11 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from mailstream import codec, topics
+from mailstream.log.record import record_of
 from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
 from streams.core import intake
-from streams.records import as_received
 from tests.support import foreign
 from tests.support.records import records_in
 
@@ -69,5 +69,5 @@ def test_a_producer_with_another_hash_costs_one_hop_and_no_mail(settings: Settin
 def ruling_on(record: Message, settings: Settings) -> intake.Ruling:
     """What the worker makes of a record."""
     rules = intake.Rules(settings.partitions, settings.max_event_age, frozenset())
-    received = as_received(record)
+    received = record_of(record)
     return intake.read(received, rules, now=received.timestamp_ms / 1000)

@@ -38,7 +38,6 @@ async def test_all_who_wait_for_a_body_are_served_by_two_reads(settings: Setting
 
     assert found == values
     assert reads <= 2, "one for the first who came, one for all who came meanwhile"
-    await bodies.close()
     await publisher.close()
 
 
@@ -71,5 +70,4 @@ async def test_a_partition_that_cannot_be_read_holds_up_its_own_emails_only(sett
 
     assert await eventually(body, within_seconds=20, waiting_for="its body") == b"late"
     assert await bodies.get(silent) == b"late"
-    await bodies.close()
     await publisher.close()

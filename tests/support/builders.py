@@ -16,10 +16,10 @@ from mailstream.attempt import (
 )
 from mailstream.event import ProviderEvent
 from mailstream.recipient import partition_of, recipient_hash
+from mailstream.record import Record
 from mailstream.request import Address, Control, ControlKind, EmailRequest, Lane, OnAmbiguous
 from mailstream.status import Coordinates, EmailStatus, Status, is_final, rank_of
 from streams.core import fold
-from streams.core.intake import Received
 from streams.core.waiting import Waiting
 
 ADA = "ada@example.com"
@@ -54,14 +54,14 @@ def a_record(
     age_seconds: float = 0.0,
     key: bytes | None = ADA.encode(),
     **headers: bytes,
-) -> Received:
+) -> Record:
     """A record of ``email.requested`` as it came; without a value it is a request of Ada's.
 
     ``mailstream_…`` is a header of ours, ``mailstream-…``; other names stand as they are.
     """
     if value is None:
         value = a_request()
-    return Received(
+    return Record(
         topic="email.requested",
         partition=partition,
         offset=offset,

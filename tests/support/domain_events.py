@@ -47,8 +47,8 @@ def received(value: Any = None, *, headers: dict[str, str] | None = None, topic:
              partition: int = 0, recorded_at: datetime = NOW) -> Received:  # fmt: skip
     """A record as the edge hands it on. ``value``: bytes as they are, None for a null value, else JSON of it."""
     return Received(
-        topic=topic,
-        full_topic=f"test.{topic}",
+        name=topic,
+        topic=f"test.{topic}",
         partition=partition,
         offset=offset,
         timestamp_ms=int(recorded_at.timestamp() * 1000),

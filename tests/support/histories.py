@@ -188,6 +188,7 @@ class Scene:
             dlt_original_topic=poison.topic.encode(),
             dlt_original_partition=str(poison.partition).encode(),
             dlt_original_offset=str(poison.offset).encode(),
+            dlt_original_timestamp=b"0",
             mailstream_reason=reason.encode(),
         )
 

@@ -9,7 +9,7 @@ from mailstream.settings import Settings
 from mailstream.topics import DAY_MS, Naming, Topic
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_publisher import MemoryPublisher
-from tests.support.memory_reads import Groups, MemoryBodies, MemoryEnds, MemoryOffsets, MemoryReader
+from tests.support.memory_reads import Groups, MemoryEnds, MemoryOffsets, MemoryReader
 from tests.support.memory_tail import MemoryTail
 
 
@@ -54,13 +54,9 @@ class MemoryKafka:
         """Offsets of a group of ours."""
         return MemoryOffsets(self.groups, self._naming.of(group))
 
-    def reader(self) -> MemoryReader:
-        """Reads from a start to an end."""
+    def reader(self, **_: Any) -> MemoryReader:
+        """Reads ranges and single records."""
         return MemoryReader(self.log)
-
-    def bodies(self, topic: Topic, most_bytes: float) -> MemoryBodies:
-        """Reads records at given offsets."""
-        return MemoryBodies(self.log, self.name_of(topic))
 
     def require_topics(self, wanted: Iterable[Topic] = topics.ALL) -> None:
         """Raise TopicsDiffer where the test says so."""

@@ -1,18 +1,15 @@
 """What asks a ``MemoryLog`` now and then: reader, ends, offsets of groups, bodies. Each is as the real one is."""
 
-import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Self
 
 from confluent_kafka import OFFSET_INVALID, Message, TopicPartition
 
-from mailstream.errors import NotCaughtUp
+from mailstream.errors import NoKafka, NotCaughtUp
 from mailstream.log.read import Span
-from mailstream.status import Coordinates
 from tests.support.memory_log import MemoryLog, Place
 
-BODY_SECONDS = 10.0  #: without an answer until a partition is given up
 Groups = dict[str, dict[Place, TopicPartition]]  #: what each group has committed
 
 
@@ -46,6 +43,14 @@ class MemoryReader:
         """One record, if it is kept."""
         span = self.span(topic, partition)
         return next(self.records(Span(topic, partition, offset, offset + 1)), None) if offset in _range(span) else None
+
+    def fetch(self, topic: str, partition: int, offsets: Iterable[int]) -> Iterator[Message]:
+        """The records at these offsets. A topic that is silent is so at once: a thread cannot wait for a clock of a test."""
+        span, wanted = self.span(topic, partition), set(offsets)
+        if not self._log.can_read(topic) or max(wanted, default=-1) >= span.end:
+            raise NoKafka(f"{topic}/{partition} does not answer")
+        found = (self.record(topic, partition, offset) for offset in sorted(wanted))
+        return (message for message in found if message is not None)
 
 
 class MemoryEnds:
@@ -89,32 +94,6 @@ class MemoryOffsets:
     async def commit(self, places: Sequence[TopicPartition], *, seconds: float) -> None:
         """Commit these."""
         self._said |= {(place.topic, place.partition): place for place in places}
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-class MemoryBodies:
-    """As ``body_reader.BodyReader``."""
-
-    def __init__(self, log: MemoryLog, topic: str) -> None:
-        self._log, self._topic = log, topic
-
-    async def read(self, places: Iterable[Coordinates]) -> tuple[dict[Coordinates, bytes], dict[int, str]]:
-        """What is there; while the topic is silent, it waits as the real one does."""
-        wanted = sorted(set(places), key=lambda place: (place.partition, place.offset))
-        for _ in range(int(BODY_SECONDS / 0.1)):
-            if self._log.can_read(self._topic):
-                break
-            await asyncio.sleep(0.1)
-        else:
-            return {}, {wanted[0].partition: f"email.requested/{wanted[0].partition} cannot be read"} if wanted else {}
-        reader, found = MemoryReader(self._log), {}
-        for place in wanted:
-            message = reader.record(self._topic, place.partition, place.offset)
-            if message is not None and (value := message.value()) is not None:
-                found[place] = value
-        return found, {}
 
     async def close(self) -> None:
         """Nothing is open."""

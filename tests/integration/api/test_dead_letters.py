@@ -5,6 +5,7 @@ from typing import Any
 from mailstream import topics
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.log.publish import Publisher
+from mailstream.record import Record
 from mailstream.settings import Settings
 from mailstream.topics import Naming
 from tests.support.api import Api, an_api
@@ -15,20 +16,12 @@ async def reject(settings: Settings, *reasons: Reason) -> None:
     """One dead letter for each reason, in turn in each partition."""
     publisher, name = Publisher(settings), Naming(settings.topic_prefix).of(topics.REJECTED)
     for number, reason in enumerate(reasons):
-        letter = DeadLetter(
-            reason=reason,
-            detail="line 1",
-            topic="shop.orders",
-            partition=0,
-            offset=number,
-            timestamp_ms=1,
-            key=b"ada@example.com",
-            value=b"secret",
-        )
+        record = Record("shop.orders", 0, number, 1, key=b"ada@example.com", value=b"secret", headers={})
+        letter = DeadLetter(reason, "line 1", record)
         await publisher.publish(
             name,
-            letter.record_value(),
-            key=letter.key,
+            letter.value(),
+            key=letter.key(),
             partition=number % settings.partitions,
             headers=letter.headers(),
         )

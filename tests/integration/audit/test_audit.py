@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mailstream import codec, email_id, topics
+from mailstream import codec, email_id, record, topics
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.log.read import Reader
 from mailstream.recipient import partition_of, recipient_hash
@@ -177,9 +177,8 @@ def _odd_records(settings: Settings) -> list[Record]:
     hash_ = recipient_hash("ada@example.com")
     home, id_ = partition_of(hash_, settings.partitions), f"em_{hash_:08x}_bad"
     bad = EmailRequest(to=Address("ada@example.com"), id=id_, subject="a\nb")
-    letter = DeadLetter(
-        Reason.BAD_VALUE, "no", settings.topic_prefix + topics.REQUESTED.name, home, 0, 0, None, codec.encode(bad)
-    )
+    topic = settings.topic_prefix + topics.REQUESTED.name
+    letter = DeadLetter(Reason.BAD_VALUE, "no", record.Record(topic, home, 0, 0, None, codec.encode(bad), {}))
     rejected = fold.rejected(
         email_id=id_,
         recipient=f"{hash_:08x}",
@@ -193,7 +192,7 @@ def _odd_records(settings: Settings) -> list[Record]:
     bare = EmailRequest(to=Address("ada@example.com"), subject="s", text="t")
     return [
         Record(topics.REQUESTED.name, home, 0, 0.0, bad),
-        Record(topics.REJECTED.name, home, 0, 0.0, letter.value, headers=dict(letter.headers())),
+        Record(topics.REJECTED.name, home, 0, 0.0, letter.value(), headers=dict(letter.headers())),
         Record(topics.STATUS.name, home, 0, 0.0, rejected),
         Record(topics.REQUESTED.name, home, 1, 0.0, Batch(items=(item,), id="b")),
         Record(topics.REQUESTED.name, home, 2, 0.0, item),

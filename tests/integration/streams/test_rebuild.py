@@ -14,11 +14,11 @@ from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.log import client
 from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Headers, Publisher
+from mailstream.record import Record
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 from mailstream.topics import Naming
 from streams.core.faults import Fault
-from streams.core.intake import Received
 from streams.rebuild import Rebuild
 from tests.support.builders import a_status
 
@@ -67,7 +67,7 @@ async def test_who_cannot_have_lost_an_attempt_to_retention_is_born_again(
         await log.delete_attempts(deleted)
     statuses: dict[bytes, EmailStatus] = {}
 
-    def bear_again(record: Received, _: Fault | None) -> bool:
+    def bear_again(record: Record, _: Fault | None) -> bool:
         assert record.value is not None
         statuses[record.value] = a_status_of(record)
         return True
@@ -96,7 +96,7 @@ async def test_what_had_become_a_dead_letter_is_told_so(settings: Settings) -> N
     for value in (BEFORE, AFTER):
         await log.append(topics.REQUESTED, value)
     for topic, offset in ((log.naming.of(topics.REQUESTED), 1), (log.naming.of(topics.EVENTS), 0)):
-        letter = DeadLetter(Reason.EVENT_TOO_OLD, "it was late", topic, PARTITION, offset, 0, b"k", AFTER)
+        letter = DeadLetter(Reason.EVENT_TOO_OLD, "it was late", Record(topic, PARTITION, offset, 0, b"k", AFTER, {}))
         await log.append(topics.REJECTED, AFTER, letter.headers())
     accept = Mock(bear_again=lambda record, refused: told.append((record.value, refused)) or True)
 
@@ -108,6 +108,6 @@ async def test_what_had_become_a_dead_letter_is_told_so(settings: Settings) -> N
     await log.publisher.close()
 
 
-def a_status_of(record: Received) -> EmailStatus:
+def a_status_of(record: Record) -> EmailStatus:
     at = moment(record.timestamp_ms / 1000)
     return structs.replace(a_status(), id=f"{a_status().id}{record.offset}", created_at=at, updated_at=at)

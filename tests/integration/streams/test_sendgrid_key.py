@@ -1,4 +1,4 @@
-"""A new SendGrid key in its file is used; one that cannot be used changes nothing (security.md S12)."""
+"""A new SendGrid key in its file is used; one that cannot be used changes nothing."""
 
 import asyncio
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from mailstream import follow_file
 from mailstream import settings as settings_of
 from streams import sendgrid_key
 from streams.provider.sendgrid import SendGrid
@@ -15,7 +16,7 @@ from tests.support.eventually import eventually
 async def test_a_key_that_cannot_be_used_leaves_the_old_one_and_the_next_one_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sendgrid_key, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(follow_file, "LOOK_SECONDS", 0.01)
     monkeypatch.setenv("MAILSTREAM_SECRETS_DIR", str(tmp_path))
     file = tmp_path / "MAILSTREAM_SENDGRID_API_KEY"
     file.write_text("SG.old")
@@ -38,5 +39,5 @@ async def test_a_key_that_cannot_be_used_leaves_the_old_one_and_the_next_one_cou
     following.cancel()
     await provider.close()
     told = capsys.readouterr().out
-    assert "the new SendGrid key is not used" in told
+    assert "a changed file cannot be used" in told
     assert "SG." not in told

@@ -16,10 +16,11 @@ from mailstream import codec, sender
 from mailstream.dead_letter import Reason
 from mailstream.mistakes import mistakes_of_control
 from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.record import Record
 from mailstream.request import Control, ControlKind, EmailRequest
 from mailstream.settings import Settings
 from streams.core import intake
-from streams.core.intake import Asked, Received, Rejected, Rules, Ruling
+from streams.core.intake import Asked, Rejected, Rules, Ruling
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 ADA = "ada@example.com"
@@ -75,7 +76,7 @@ def read(request: EmailRequest, now: datetime = NOW) -> Ruling:
         hash_ = recipient_hash(canonical(request.to.email))
     except ValueError:
         hash_ = 0
-    record = Received("email.requested", partition_of(hash_, PARTITIONS), 7, int(now.timestamp() * 1000), b"k",
+    record = Record("email.requested", partition_of(hash_, PARTITIONS), 7, int(now.timestamp() * 1000), b"k",
                       codec.encode(request), {})  # fmt: skip
     return intake.read(record, rules, now.timestamp())
 
@@ -124,7 +125,7 @@ def test_a_word_that_the_worker_would_refuse_is_refused_by_the_same_check(send_a
     control = Control(kind=ControlKind.RESCHEDULE, id="em_00000001_x", send_at=send_at)
 
     assert mistakes_of_control(control, now=NOW)
-    record = Received("email.requested", 1, 7, 0, None, codec.encode(control), {})
+    record = Record("email.requested", 1, 7, 0, None, codec.encode(control), {})
     assert isinstance(intake.read(record, Rules(PARTITIONS, 1.0, frozenset()), NOW.timestamp()), Rejected)
 
 

@@ -9,9 +9,9 @@ import pytest
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
+from mailstream.record import Record
 from mailstream.settings import Settings
 from streams.app import MailApp
-from streams.core.intake import Received
 from streams.drain_loop import Batch, Consumer
 from streams.guards import make_app
 
@@ -64,7 +64,7 @@ async def test_every_record_of_every_batch_is_settled_once_and_in_order(app: Mai
 async def test_what_is_left_of_a_batch_after_a_drain_is_read_again_by_the_next_owner(app: MailApp) -> None:
     taken: list[int] = []
 
-    def settle(record: Received, _: Any) -> None:
+    def settle(record: Record, _: Any) -> None:
         taken.append(record.offset)
         if record.offset == 4:  # the partition goes, and comes back to this very worker
             app.drains += 1

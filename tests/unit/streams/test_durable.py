@@ -8,11 +8,11 @@ import time
 from dataclasses import replace
 
 from mailstream.clock import SystemClock
+from mailstream.record import Record
 from mailstream.request import Control, ControlKind, EmailRequest
 from mailstream.status import EmailStatus, Status
 from mailstream.topics import REJECTED
 from streams.core.acks import Acks
-from streams.core.intake import Received
 from streams.core.webhook_health import WebhookHealth
 from streams.feedback import Feedback
 from tests.support.builders import HOME, ID, a_control, a_record, a_request, a_status, an_event
@@ -41,7 +41,7 @@ class Worker:
         self.feedback.settle(a_record(an_event(name), offset=OFFSET), lambda: self.acks.done(slot))
         await turns()
 
-    def take(self, received: Received) -> None:
+    def take(self, received: Record) -> None:
         slot = self.acks.add(HOME, received.offset)
         assert slot is not None
         self.accept.settle(received, lambda: self.acks.done(slot))

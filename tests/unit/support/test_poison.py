@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from mailstream.dead_letter import Reason
+from mailstream.record import Record
 from streams.core import intake
 from tests.support import poison
 from tests.support.poison import Poison
@@ -15,7 +16,7 @@ RULES = intake.Rules(PARTITIONS, max_age_seconds=604_800, senders=frozenset({"se
 
 
 def ruling_on(record: Poison) -> intake.Ruling | intake.New | intake.Known | intake.Carried:
-    received = intake.Received(
+    received = Record(
         "email.requested", record.partition(PARTITIONS), 7, int(NOW * 1000), record.key, record.value, record.headers
     )
     ruling = intake.read(received, RULES, NOW)
@@ -28,7 +29,7 @@ def test_a_poison_is_a_dead_letter_with_its_bytes_and_reason(record: Poison) -> 
 
     assert isinstance(ruling, intake.Rejected)
     assert ruling.dead_letter.reason is record.reason
-    assert ruling.dead_letter.value == record.value
+    assert ruling.dead_letter.record.value == record.value
     if record.id is not None:
         assert ruling.id == record.id
 

@@ -15,6 +15,7 @@ from mailstream.dead_letter import Reason
 from mailstream.errors import BadAddress
 from mailstream.mistakes import fingerprint_of
 from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.record import Record
 from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
 from streams.core import fold, intake
@@ -26,7 +27,6 @@ from streams.core.intake import (
     Ignored,
     Known,
     New,
-    Received,
     Rejected,
     Rules,
     Ruling,
@@ -51,11 +51,11 @@ ELSEWHERE = (HOME + 1) % PARTITIONS
 MAX = topics.MAX_REQUEST_BYTES
 
 
-def read(record: Received, now: datetime = NOW) -> Ruling:
+def read(record: Record, now: datetime = NOW) -> Ruling:
     return intake.read(record, RULES, now.timestamp())
 
 
-def asked(record: Received) -> Asked:
+def asked(record: Record) -> Asked:
     ruling = read(record)
     assert isinstance(ruling, Asked)
     return ruling
@@ -128,7 +128,7 @@ def test_where_an_email_begins(header: bytes | None, order: int, age_seconds: fl
 def test_any_bytes_key_and_headers_get_a_ruling(
     value: bytes | None, key: bytes | None, headers: dict[str, bytes | None]
 ) -> None:
-    received = Received("email.requested", HOME, 7, int(NOW.timestamp() * 1000), key, value, headers)  # type: ignore[arg-type]
+    received = Record("email.requested", HOME, 7, int(NOW.timestamp() * 1000), key, value, headers)  # type: ignore[arg-type]
 
     ruling = read(received)
 
@@ -150,9 +150,9 @@ def test_any_bytes_key_and_headers_get_a_ruling(
         assert ADA not in settled.dead_letter.detail
 
 
-def the_copy_of(received: Received, astray: Astray) -> Received:
+def the_copy_of(received: Record, astray: Astray) -> Record:
     """The copy of a record that was astray, as it is read in its right place."""
-    return Received(
+    return Record(
         received.topic, astray.partition, 99, received.timestamp_ms, astray.key, astray.value,
         {**received.headers, codec.REKEYED_HEADER: b"0/7"},
     )  # fmt: skip
@@ -192,13 +192,12 @@ def the_copy_of(received: Received, astray: Astray) -> Received:
         pytest.param(a_record(a_control(ControlKind.RESOLVE, to="sent")), Reason.BAD_VALUE, id="resolved to a typo"),
     ],
 )  # fmt: skip
-def test_a_record_that_cannot_be_taken_is_a_dead_letter_with_its_reason(record: Received, reason: Reason) -> None:
+def test_a_record_that_cannot_be_taken_is_a_dead_letter_with_its_reason(record: Record, reason: Reason) -> None:
     ruling = read(record)
 
     assert reason_of(ruling) is reason
     letter = ruling.dead_letter  # type: ignore[union-attr]
-    assert (letter.topic, letter.partition, letter.offset) == (record.topic, record.partition, record.offset)
-    assert (letter.timestamp_ms, letter.value) == (record.timestamp_ms, record.value)
+    assert letter.record == record
 
 
 @pytest.mark.parametrize(
@@ -211,7 +210,7 @@ def test_a_record_that_cannot_be_taken_is_a_dead_letter_with_its_reason(record: 
         pytest.param(a_record(raw(id="em_00000001_x")), None, id="somebody else's"),
     ],
 )
-def test_a_dead_letter_names_the_email_where_an_id_can_be_read(record: Received, id_: str | None) -> None:
+def test_a_dead_letter_names_the_email_where_an_id_can_be_read(record: Record, id_: str | None) -> None:
     ruling = read(record)
 
     assert isinstance(ruling, Rejected)
@@ -219,7 +218,7 @@ def test_a_dead_letter_names_the_email_where_an_id_can_be_read(record: Received,
 
 
 def test_a_null_value_is_ignored() -> None:
-    assert read(Received("email.requested", 0, 7, 0, b"k", None, {})) == Ignored()
+    assert read(Record("email.requested", 0, 7, 0, b"k", None, {})) == Ignored()
 
 
 def test_dead_letters_never_repeat_an_address_or_grow_with_the_record() -> None:
@@ -249,7 +248,7 @@ def test_key_and_headers_have_room_beside_the_largest_request() -> None:
     assert reason_of(read(with_headers(record, x=b"h" * 100))) is Reason.TOO_LARGE
 
 
-def with_headers(record: Received, **headers: bytes) -> Received:
+def with_headers(record: Record, **headers: bytes) -> Record:
     return replace(record, headers={**record.headers, **headers})
 
 
@@ -257,7 +256,7 @@ def test_a_huge_key_does_not_keep_its_dead_letter_out_of_the_topic() -> None:
     ruling = read(a_record(key=b"k" * 10_000_000))
 
     assert isinstance(ruling, Rejected)
-    assert len(ruling.dead_letter.key or b"") <= 64 * 1024
+    assert len(ruling.dead_letter.key() or b"") <= 64 * 1024
 
 
 # -- place and identity -------------------------------------------------------------------------------------
@@ -320,7 +319,7 @@ def test_the_largest_request_can_be_moved_and_carried() -> None:
         pytest.param(a_record(), email_id.of_place("email.requested", HOME, 7, ADA), id="from its place"),
     ],
 )  # fmt: skip
-def test_the_id_follows_from_the_record(record: Received, same: str) -> None:
+def test_the_id_follows_from_the_record(record: Record, same: str) -> None:
     assert asked(record).id == same
     assert asked(record).id == same, "read again after a crash"
 
@@ -386,7 +385,7 @@ WEEK = 7 * 86_400.0
         pytest.param(a_record(a_request(requested_at=datetime(2026, 12, 1, 9))), False, id="without a zone is UTC"),
     ],
 )  # fmt: skip
-def test_what_was_asked_long_ago_may_have_been_sent_and_forgotten(record: Received, is_too_old: bool) -> None:
+def test_what_was_asked_long_ago_may_have_been_sent_and_forgotten(record: Record, is_too_old: bool) -> None:
     ruling = intake.settle(asked(record), None)
 
     assert isinstance(ruling, Rejected) == is_too_old
@@ -452,7 +451,7 @@ OTHER_CONTENT = a_record(a_request(id=ID, text="Another text"), offset=50)
     ],
 )  # fmt: skip
 def test_a_record_means_what_it_says_beside_what_is_known(
-    record: Received, known: EmailStatus | None, expected: type | Reason
+    record: Record, known: EmailStatus | None, expected: type | Reason
 ) -> None:
     ruling = intake.settle(asked(record), known)
 
@@ -566,13 +565,13 @@ def test_one_bad_item_refuses_the_whole_batch_and_each_item_is_told(item: EmailR
     assert reason_of(settled) is reason
     assert isinstance(settled, Rejected)
     assert (settled.id, settled.tenant) == (ruling.items[0].id, "shop")
-    assert settled.dead_letter.value == good.value, "what is asked for again one day"
+    assert settled.dead_letter.record.value == good.value, "what is asked for again one day"
 
 
-def own_record(unfold: Unfold, index: int) -> Received:
+def own_record(unfold: Unfold, index: int) -> Record:
     """The record of an item, as its owner reads it."""
     item = unfold.items[index]
-    return Received("email.requested", item.partition, 99, int(NOW.timestamp() * 1000), item.key, item.value,
+    return Record("email.requested", item.partition, 99, int(NOW.timestamp() * 1000), item.key, item.value,
                     dict(unfold.headers()))  # fmt: skip
 
 
@@ -609,7 +608,7 @@ def test_a_batch_with_nobody_to_tell_is_one_dead_letter() -> None:
     ruling = read(record)
 
     assert reason_of(ruling) is Reason.BAD_SHAPE
-    assert ruling.dead_letter.value == record.value  # type: ignore[union-attr]
+    assert ruling.dead_letter.record == record  # type: ignore[union-attr]
 
 
 def test_a_refused_record_is_never_unfolded_again() -> None:

@@ -8,6 +8,7 @@ from msgspec import structs
 from mailstream import codec, email_id, topics
 from mailstream.dead_letter import DeadLetter, Reason
 from mailstream.mistakes import fingerprint_of
+from mailstream.record import Record
 from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest, InBatch
 from mailstream.status import Coordinates, EmailStatus, Status, is_final, rank_of
 from streams.core import intake, redrive, trigger
@@ -32,12 +33,12 @@ MEANS = Means(16, "test.", frozenset({"sender@example.com"}), example_rules())
 REQUEST = EmailRequest(to=Address("Ada@example.com"), id=email_id.new("ada@example.com"), subject="Hi", text="Hello")
 
 
-def a_letter(value: bytes, topic: str = "test.email.requested", reason: Reason = Reason.BAD_VALUE) -> DeadLetter:
-    return DeadLetter(reason, "", topic, 3, 17, int(NOW.timestamp() * 1000), b"k", value)
+def a_letter(value: bytes | None, topic: str = "test.email.requested", reason: Reason = Reason.BAD_VALUE) -> DeadLetter:
+    return DeadLetter(reason, "", Record(topic, 3, 17, int(NOW.timestamp() * 1000), b"k", value, {}))
 
 
 def again_for(letter: DeadLetter, means: Means = MEANS, *, place: str = "1/2") -> Again | NoUse:
-    ruling, decided = redrive.dead_letter(letter, (), place, CAUSE, means, NOW)
+    ruling, decided = redrive.dead_letter(letter, place, CAUSE, means, NOW)
     if ruling is None:
         assert decided is not None
         return decided
@@ -183,7 +184,7 @@ def test_a_letter_that_gives_nothing_says_why(value: bytes, topic: str, means: M
 
 
 def test_a_letter_without_bytes_is_of_no_use() -> None:
-    assert isinstance(again_for(replace(a_letter(b""), value=None)), NoUse)
+    assert isinstance(again_for(a_letter(None)), NoUse)
 
 
 def test_requests_go_to_the_topic_and_partition_of_their_recipient() -> None:
@@ -239,7 +240,7 @@ def settle(record: Outgoing, known: set[str | None]) -> New | Known | Carried | 
     request = codec.decode_requested(record.value or b"")
     assert isinstance(request, EmailRequest)
     asked = intake.read(
-        intake.Received("test.email.requested", record.partition, 99, int(NOW.timestamp() * 1000), record.key,
+        Record("test.email.requested", record.partition, 99, int(NOW.timestamp() * 1000), record.key,
                         record.value, dict(record.headers)),
         intake.Rules(16, 1.0, MEANS.senders), NOW.timestamp(),
     )  # fmt: skip

@@ -232,7 +232,7 @@ def test_plain_json_without_a_type_goes_to_the_rules_for_any_type() -> None:
     st.dictionaries(st.sampled_from(["ce_id", "ce_type", "content-type"]), st.binary()),
 )
 def test_no_record_can_stop_the_rules(value: bytes | None, headers: dict[str, bytes]) -> None:
-    record = Received("shop.orders", "shop.orders", 0, 0, 0, headers, None, value)
+    record = Received("shop.orders", 0, 0, 0, None, value, headers, "shop.orders")
 
     assert isinstance(_judge(record), Concerned | Unconcerned | TooOld | Unreadable)
 

@@ -146,7 +146,7 @@ attributes = st.dictionaries(
     st.sampled_from([PlainForm(), PlainForm(id=Expression("id"), type=Expression("type"), time=Expression("time"))]),
 )
 def test_any_record_is_an_event_or_a_bad_one(value: bytes | None, headers: dict[str, bytes], form: PlainForm) -> None:
-    record = Received("t", "t", 0, 0, 0, headers, None, value)
+    record = Received("t", 0, 0, 0, None, value, headers, "t")
     try:
         event = read(record, form)
     except (BadEvent, Unanswered):

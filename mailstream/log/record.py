@@ -1,10 +1,10 @@
-"""A record as a reader of the log hands it over, in the words of intake."""
+"""What confluent-kafka hands over, as a record of ours."""
 
 from typing import cast
 
 from confluent_kafka import Message
 
-from streams.core.intake import Received
+from mailstream.record import Record
 
 
 def headers_of(message: Message) -> list[tuple[str, bytes]]:
@@ -12,9 +12,9 @@ def headers_of(message: Message) -> list[tuple[str, bytes]]:
     return cast("list[tuple[str, bytes]]", message.headers() or [])
 
 
-def as_received(message: Message) -> Received:
-    """A record as intake sees it."""
-    return Received(
+def record_of(message: Message) -> Record:
+    """The same record as plain data."""
+    return Record(
         topic=message.topic() or "",
         partition=message.partition() or 0,
         offset=message.offset() or 0,
