@@ -1,4 +1,7 @@
-"""What our accept is measured beside: the app that a team would write first. No keys, no idempotency, no look-up."""
+"""What our accept is measured beside: the app that a team would write first, with the client as it comes.
+
+No keys, no idempotency, no look-up.
+"""
 
 import asyncio
 import os
@@ -10,9 +13,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
 app = FastAPI()
-producer = Producer(
-    {"bootstrap.servers": os.environ["PLAIN_BOOTSTRAP"], "linger.ms": float(os.environ.get("PLAIN_LINGER", 5))}
-)
+producer = Producer({"bootstrap.servers": os.environ["PLAIN_BOOTSTRAP"]})
 threading.Thread(target=lambda: [producer.poll(0.1) for _ in iter(int, 1)], daemon=True).start()
 
 
