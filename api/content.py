@@ -39,10 +39,9 @@ class Content:
     def __init__(self, settings: Settings) -> None:
         """Raises TemplateError when a template of TEMPLATES_DIR cannot be used."""
         self._settings = settings
-        self._templates: RenderProcess | None = None
         if settings.templates_dir:
             Templates(settings.templates_dir)  # says at the start what cannot be used
-            self._templates = RenderProcess(settings.templates_dir)
+        self._renderer = RenderProcess(settings.templates_dir)
         self._unsubscribe = Unsubscribe(settings)
 
     async def settled(
@@ -75,17 +74,14 @@ class Content:
 
     async def preview(self, template: str, data: dict[str, Any], locale: str | None) -> Rendered:
         """The mail that a template gives. Raises Problem 422 that names what is wrong, and where."""
-        if self._templates is None:
-            raise invalid([Mistake("/template", "template_failed", "no templates are configured here")])
         try:
-            return await self._templates.render(template, data, locale=locale)
+            return await self._renderer.render(template, data, locale)
         except TemplateError as error:
             raise invalid([Mistake("/template", "template_failed", str(error))]) from None
 
     async def close(self) -> None:
         """End what renders."""
-        if self._templates is not None:
-            await self._templates.close()
+        await self._renderer.close()
 
     async def _rendered(self, asked: EmailRequest, now: datetime) -> EmailRequest:
         """The request with the content of its template; the record keeps the template's name, not its data."""

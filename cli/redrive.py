@@ -1,5 +1,6 @@
 """``mailstream redrive``: ask again for failed emails and dead letters. A dry run, unless --yes is given."""
 
+import asyncio
 import getpass
 import time
 from collections.abc import Iterable
@@ -59,7 +60,8 @@ def dead_letters_(
     with Reader(settings) as reader, Meter("reading dead letters") as meter:
         wanted = chosen(reason, topic, since, until, places)
         found = dead_letters.letters(reader, settings, wanted, progress=meter.progress, planned=meter.planned)
-        rows: list[Row] = [(letter.place, line_of(letter), plan.dead_letter(letter, now)) for letter in found]
+        planned = asyncio.run(plan.dead_letters(found, now))
+    rows: list[Row] = [(letter.place, line_of(letter), again) for letter, again in planned]
     _finish(plan, rows, yes=yes, as_json=as_json)
 
 

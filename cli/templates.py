@@ -69,13 +69,13 @@ async def _checked(templates: Templates) -> list[dict[str, Any]]:
     """Each template with what is wrong with it; rendered as the worker does, within its limits."""
     renderer, rows = RenderProcess(templates.folder), []
     for name, version, locale in templates.names():
-        data, mistake = None, None
+        data, mistake, named = None, None, f"{name}@{version}"
         try:
-            if (data := templates.sample(name, locale=locale, version=version)) is not None:
-                await renderer.render(name, data, locale=locale, version=version)
+            if (data := templates.sample(named, locale=locale)) is not None:
+                await renderer.render(named, data, locale=locale)
         except TemplateError as error:
             mistake = str(error)
-        rows.append({"template": f"{name}@{version}", "locale": locale, "sample": data is not None, "mistake": mistake})
+        rows.append({"template": named, "locale": locale, "sample": data is not None, "mistake": mistake})
     await renderer.close()
     return rows
 

@@ -1,8 +1,8 @@
 """``mailstream triggers``: look at the rules for domain events, and try them; nothing is sent."""
 
+import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +11,15 @@ import msgspec
 import typer
 
 from mailstream.clock import moment
-from mailstream.errors import TemplateError
 from mailstream.record import Record
-from mailstream.settings import load
+from mailstream.render_process import RenderProcess
+from mailstream.settings import Settings, load
 from mailstream.status import masked
-from mailstream.templates import Rendered, Templates
 
 if TYPE_CHECKING:
-    from streams.core.trigger import Decision, Ruling, Wish
+    from streams.core.rules import Rules
+    from streams.core.trigger import Decision, Ruling
+    from streams.core.trigger_event import Received
 
 group = typer.Typer(no_args_is_help=True, help="Rules that turn domain events into mail; nothing here sends.")
 
@@ -30,7 +31,7 @@ Folder = Annotated[Path | None, typer.Option("--templates", help="folder; MAILST
 @group.command()
 def check(rules: RulesFile = None, templates: Folder = None, as_json: Json = False) -> None:
     """Check rules and templates as a worker does at its start; exit 1 with one line per mistake."""
-    found, _, _ = _loaded(rules, templates)
+    found, _ = _loaded(rules, templates)
     if as_json:
         typer.echo(msgspec.json.encode([_rule(rule) for rule in found.rules]).decode())
         return
@@ -50,71 +51,76 @@ def try_out(
     as_json: Json = False,
 ) -> None:
     """Show what would happen to an event: the mails it asks for, or why there is none. Sends nothing."""
-    from streams.core import trigger
     from streams.core.trigger_event import as_event
 
-    found, loaded, max_age_seconds = _loaded(rules, templates)
+    found, settings = _loaded(rules, templates)
     if topic is None and len(found.topics) > 1:
         raise typer.BadParameter(f"name one with --topic: {', '.join(found.topics)}")
     at = now.replace(tzinfo=UTC) if now else moment(time.time())
     name, headers = topic or found.topics[0], dict(_header(text) for text in header or ())
     record = Record(name, 0, 0, int(at.timestamp() * 1000), None, event.read_bytes() or None, headers)
-    judged = trigger.judge(as_event(record, name), found, now=at, max_age=timedelta(seconds=max_age_seconds))
-    ruling = trigger.fulfil(judged, lambda wish: _rendered(wish, loaded))
-    told = _told(ruling)
-    typer.echo(msgspec.json.encode(told.data).decode() if as_json else "\n".join(told.lines))
-    raise typer.Exit(1 if told.is_failure else 0)
+    received = as_event(record, name)
+    ruling = asyncio.run(_decided(received, found, settings, at))
+    data, lines = _told(ruling)
+    typer.echo(msgspec.json.encode(data).decode() if as_json else "\n".join(lines))
+    raise typer.Exit(1 if ruling.failures else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    data: dict[str, Any]
-    lines: list[str]
-    is_failure: bool = False
+async def _decided(received: "Received", rules: "Rules", settings: Settings, now: datetime) -> "Ruling":
+    """As a worker decides, within the same limits."""
+    from streams.core import trigger
+
+    renderer = RenderProcess(settings.templates_dir)
+    try:
+        max_age = timedelta(seconds=settings.max_event_age)
+        return await trigger.decide(received, rules, renderer.render, now=now, max_age=max_age)
+    finally:
+        await renderer.close()
 
 
-def _told(ruling: "Ruling") -> _Told:
-    """A ruling for people and for programs. Addresses are masked: the output may land in a log."""
-    from streams.core.trigger import Concerned, TooOld, Unreadable
+def _told(ruling: "Ruling") -> tuple[dict[str, Any], list[str]]:
+    """A ruling for programs and for people. Addresses are masked: the output may land in a log."""
+    from streams.core.trigger import Result
 
-    match ruling:
-        case Unreadable(failure):
+    match ruling.result:
+        case Result.UNREADABLE:
+            (failure,) = ruling.failures
             line = f"dead letter {failure.reason}: {failure.detail}"
-            return _Told({"result": "dead letter", "reason": failure.reason, "detail": failure.detail}, [line], True)
-        case TooOld():
-            return _Told({"result": "too old"}, ["too old: older than MAILSTREAM_MAX_EVENT_AGE, would be counted only"])
-        case Concerned(_, decisions):
-            lines, data = [], []
-            for decision in decisions:
-                mails = [
-                    {"id": mail.id, "to": masked(mail.to.email), "subject": mail.subject, "lane": mail.lane,
-                     "send_at": mail.send_at, "expires_at": mail.expires_at, "cap": mail.cap, "digest": mail.digest,
-                     "text": mail.text, "html": mail.html}
-                    for mail in decision.requests
-                ]  # fmt: skip
-                failures = [{"reason": failure.reason, "detail": failure.detail} for failure in decision.failures]
-                data.append(
-                    {
-                        "rule": decision.rule,
-                        "why_not": decision.why_not,
-                        "mails": mails,
-                        "failures": failures,
-                        "cancels": [control.id for control in decision.controls],
-                    }
-                )
-                if decision.why_not:
-                    lines.append(f"{decision.rule}: does not apply, {decision.why_not}")
-                lines += [
-                    f"{decision.rule}: dead letter {failure['reason']}: {failure['detail']}" for failure in failures
-                ]
-                lines += [f"{decision.rule}: cancels {control.id}" for control in decision.controls]
-                for mail in mails:
-                    due = f", at {mail['send_at']}" if mail["send_at"] else ""
-                    lines.append(f"{decision.rule}: {mail['id']} to {mail['to']}{due}: {mail['subject']}")
-                lines += [f"{decision.rule}: {line}" for line in _of_others(decision)]
-            is_failure = any(decision.failures for decision in decisions)
-            return _Told({"result": "rules apply", "rules": data}, lines, is_failure)
-    return _Told({"result": "no rule"}, ["no rule reads this type of event"])
+            return {"result": "dead letter", "reason": failure.reason, "detail": failure.detail}, [line]
+        case Result.TOO_OLD:
+            return {"result": "too old"}, ["too old: older than MAILSTREAM_MAX_EVENT_AGE, would be counted only"]
+        case Result.UNCONCERNED:
+            return {"result": "no rule"}, ["no rule reads this type of event"]
+    data = {"result": "rules apply", "rules": [_data_of(decision) for decision in ruling.decisions]}
+    return data, [f"{each.rule}: {line}" for each in ruling.decisions for line in _lines_of(each)]
+
+
+def _data_of(decision: "Decision") -> dict[str, Any]:
+    return {
+        "rule": decision.rule,
+        "why_not": decision.why_not,
+        "mails": [
+            {"id": mail.id, "to": masked(mail.to.email), "subject": mail.subject, "lane": mail.lane,
+             "send_at": mail.send_at, "expires_at": mail.expires_at, "cap": mail.cap, "digest": mail.digest,
+             "text": mail.text, "html": mail.html}
+            for mail in decision.requests
+        ],
+        "failures": [{"reason": failure.reason, "detail": failure.detail} for failure in decision.failures],
+        "cancels": [control.id for control in decision.controls],
+    }  # fmt: skip
+
+
+def _lines_of(decision: "Decision") -> Iterator[str]:
+    if decision.why_not:
+        yield f"does not apply, {decision.why_not}"
+    for failure in decision.failures:
+        yield f"dead letter {failure.reason}: {failure.detail}"
+    for control in decision.controls:
+        yield f"cancels {control.id}"
+    for mail in decision.requests:
+        due = f", at {mail.send_at}" if mail.send_at else ""
+        yield f"{mail.id} to {masked(mail.to.email)}{due}: {mail.subject}"
+    yield from _of_others(decision)
 
 
 def _of_others(decision: "Decision") -> Iterator[str]:
@@ -126,14 +132,7 @@ def _of_others(decision: "Decision") -> Iterator[str]:
             yield f"waits {mail.digest.seconds} s for others of {mail.digest.key}, which would become one {mail.digest.template}"
 
 
-def _rendered(wish: "Wish", templates: Templates) -> Rendered | TemplateError:
-    try:
-        return templates.render(wish.template, wish.data, locale=wish.locale)
-    except TemplateError as error:
-        return error
-
-
-def _loaded(rules: Path | None, templates: Path | None) -> Any:
+def _loaded(rules: Path | None, templates: Path | None) -> "tuple[Rules, Settings]":
     from streams import trigger_files
 
     given = {"triggers_file": rules and str(rules), "templates_dir": templates and str(templates)}
@@ -141,7 +140,7 @@ def _loaded(rules: Path | None, templates: Path | None) -> Any:
     found = trigger_files.load(settings)
     if found is None:
         raise typer.BadParameter("name the rules with --rules or MAILSTREAM_TRIGGERS_FILE")
-    return *found, settings.max_event_age
+    return found, settings
 
 
 def _outcome(rule: Any) -> str:

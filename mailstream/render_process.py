@@ -1,9 +1,10 @@
-"""Render in a process of its own that is killed when a mail takes too long: the worker lives (security.md S11)."""
+"""Render in a process of its own, which ends when a mail takes too long: no template can hold the loop that asks."""
 
 import asyncio
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,96 +12,149 @@ from typing import Any
 import msgspec
 
 from mailstream.errors import TemplateError
-from mailstream.render_child import CPU_SECONDS, LENGTH_BYTES, Ask, Mail, Mistake, encoder
+from mailstream.render_child import CPU_SECONDS
 from mailstream.templates import Rendered
+from mailstream.topics import MIB
 
-#: Wall time after which a child that neither answers nor dies is killed: it may be stopped, or out of memory.
-ANSWER_SECONDS = 10.0
-
+#: Wall time after which a process that neither answers nor dies is killed: it may be stopped. Its start is counted, too.
+ANSWER_SECONDS = 30.0
 #: How often a mail is asked for when the process ends for no fault of the mail.
 TRIES = 3
 
-_answer: "msgspec.msgpack.Decoder[Mail | Mistake]" = msgspec.msgpack.Decoder(Mail | Mistake)
+#: An answer is 2 MiB at most, and JSON may need six bytes for one.
+LINE_BYTES = 16 * MIB
+
+_answer: "msgspec.json.Decoder[Rendered | str]" = msgspec.json.Decoder(Rendered | str)
 
 
 class RenderProcess:
-    """Templates of one folder, behind a process. One mail at a time; started when it is first asked."""
+    """Templates of one folder, behind a process that is started when it is first asked.
 
-    def __init__(self, folder: Path | str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        self._folder = str(folder)
-        self._answer_seconds = answer_seconds
-        self._child: asyncio.subprocess.Process | None = None
-        self._turn = asyncio.Lock()
+    A template that was stopped once is rendered in a second process from then on, so that others do not wait for it.
+    """
 
-    async def render(
-        self, name: str, data: Mapping[str, Any], *, locale: str | None = None, version: int | str | None = None
-    ) -> Rendered:
+    def __init__(self, folder: Path | str | None, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        """Without a folder every template is missing."""
+        self._has_folder = folder is not None
+        self._usual, self._apart = _Line(str(folder), answer_seconds), _Line(str(folder), answer_seconds)
+        self._stopped: set[str] = set()  #: names of templates that took too long
+
+    async def render(self, name: str, data: Mapping[str, Any], locale: str | None = None) -> Rendered:
         """As ``Templates.render``. Raises TemplateError, also when the mail takes more than 200 ms of CPU or 512 MiB."""
+        if not self._has_folder:
+            raise TemplateError("no templates are configured here: MAILSTREAM_TEMPLATES_DIR is not set")
         try:
-            ask = encoder.encode(Ask(name, dict(data), locale, version))
+            ask = msgspec.json.encode((name, data, locale)) + b"\n"
         except (TypeError, ValueError, OverflowError, RecursionError):
             raise TemplateError(
                 f"template {name}: data has something that is no text, number, list or object"
             ) from None
-        for _ in range(TRIES):  # a process may be killed for what it is not at fault: the system's memory, a stop
-            if (answer := await self._answered(name, ask)) is not None:
-                break
-        else:
-            raise TemplateError(f"template {name}: the process that renders ended {TRIES} times, or gave no answer")
-        if isinstance(answer, Mistake):
-            raise TemplateError(answer.told)
-        return Rendered(answer.subject, answer.text, answer.html)
-
-    async def _answered(self, name: str, ask: bytes) -> Mail | Mistake | None:
-        """None: there was no answer, though the mail did not take too long."""
-        async with self._turn:
-            child = await self._running()
+        tries = 0
+        while tries < TRIES:  # a process may end for what the mail is not at fault: the system's memory, a stop
             try:
-                async with asyncio.timeout(self._answer_seconds):
-                    return await _asked(child, ask)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                self._child = None
-                if await child.wait() == -signal.SIGPROF:
-                    told = f"template {name}: rendering took more than {CPU_SECONDS * 1000:.0f} ms and was stopped"
-                    raise TemplateError(told) from None
-                return None
+                answer = await (self._apart if name in self._stopped else self._usual).ask(ask)
             except TimeoutError:
-                await self._kill()
-                return None
-            except BaseException:
-                await self._kill()  # its next answer would be that of this ask
-                raise
+                self._stopped.add(name)
+                told = f"template {name}: rendering took more than {CPU_SECONDS * 1000:.0f} ms and was stopped"
+                raise TemplateError(told) from None
+            except ConnectionError:
+                tries += 1
+                continue
+            if isinstance(answer, Rendered):
+                return answer
+            if answer is not None:
+                raise TemplateError(answer)
+        raise TemplateError(f"template {name}: the process that renders ended {TRIES} times, or gave no answer")
 
     async def reload(self) -> None:
         """Read the folder again, for the next mail."""
-        async with self._turn:
-            await self._kill()
+        self._stopped.clear()
+        await asyncio.gather(self._usual.end(), self._apart.end())
 
     async def close(self) -> None:
-        """End the process."""
-        await self.reload()
+        """End the processes, and cancel what waits for them."""
+        await asyncio.gather(self._usual.close(), self._apart.close())
 
-    async def _running(self) -> asyncio.subprocess.Process:
-        if self._child is None:
-            # no variable of ours: whatever gets out of the sandbox finds no secret
-            kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-            self._child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mailstream.render_child", self._folder, env=kept,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-        return self._child
 
-    async def _kill(self) -> None:
+_Answer = Rendered | str | None
+
+
+class _Line:
+    """One process, and what it is asked, in order. Its answers come in the same order."""
+
+    def __init__(self, folder: str, answer_seconds: float) -> None:
+        self._folder, self._answer_seconds = folder, answer_seconds
+        self._child: asyncio.subprocess.Process | None = None
+        self._waiting: deque[tuple[bytes, asyncio.Future[_Answer]]] = deque()
+        self._reader: asyncio.Task[None] | None = None  #: as long as anything waits
+
+    async def ask(self, line: bytes) -> _Answer:
+        """A mail, or why there is none; None: the process ended over what was asked before.
+
+        Raises TimeoutError when this mail took too long, ConnectionError when the process ended over it otherwise.
+        """
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((line, answer))
+        if self._child is not None:
+            _write(self._child, line)
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+        return await answer
+
+    async def end(self) -> int | None:
+        """Kill the process; the next ask starts another. Returns how it ended."""
         child, self._child = self._child, None
-        if child is not None and child.returncode is None:
+        if child is None:
+            return None
+        if child.returncode is None:
             child.kill()
-            await child.wait()
+        return await child.wait()
+
+    async def close(self) -> None:
+        """End the process, and cancel what waits."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await self.end()
+
+    async def _read(self) -> None:
+        """Take answers until none is due. When the process ends, all that waits is told so."""
+        try:
+            child = self._child or await self._started()
+            assert child.stdout is not None
+            while self._waiting:
+                async with asyncio.timeout(self._answer_seconds):
+                    answer = _answer.decode(await child.stdout.readline())  # no line at its end
+                _, asked = self._waiting.popleft()
+                if not asked.done():  # else it was given up
+                    asked.set_result(answer)
+        except (OSError, ValueError):  # no answer, none in time, or no process could be started
+            ended = await self.end()
+            _, first = self._waiting.popleft()
+            if not first.done():
+                first.set_exception(TimeoutError() if ended == -signal.SIGPROF else ConnectionError())
+            for _, asked in self._waiting:
+                if not asked.done():
+                    asked.set_result(None)
+        finally:
+            self._reader = None
+            for _, asked in self._waiting:
+                asked.cancel()  # does nothing to those that were told
+            self._waiting.clear()
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        # no variable of ours: what gets out of the sandbox finds no secret
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        self._child = child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mailstream.render_child", self._folder, env=kept,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            limit=LINE_BYTES,
+        )  # fmt: skip
+        for line, _ in self._waiting:
+            _write(child, line)
+        return child
 
 
-async def _asked(child: asyncio.subprocess.Process, ask: bytes) -> Mail | Mistake:
+def _write(child: asyncio.subprocess.Process, line: bytes) -> None:
     assert child.stdin is not None
-    assert child.stdout is not None
-    child.stdin.write(len(ask).to_bytes(LENGTH_BYTES, "big") + ask)
-    await child.stdin.drain()
-    length = int.from_bytes(await child.stdout.readexactly(LENGTH_BYTES), "big")
-    return _answer.decode(await child.stdout.readexactly(length))
+    child.stdin.write(line)

@@ -9,7 +9,6 @@ null is an error: a mail that says "Dear None" is worse than one that waits for 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,23 +58,20 @@ class Templates:
             for locale in locales
         )
 
-    def has(self, name: str, version: int | str | None = None) -> bool:
+    def has(self, name: str) -> bool:
         """Whether this template, in this version when one is named, can be rendered."""
         try:
-            self._place(name, None, version)
+            self._place(name, None)
         except TemplateError:
             return False
         return True
 
-    def render(
-        self, name: str, data: Mapping[str, Any], *, locale: str | None = None, version: int | str | None = None
-    ) -> Rendered:
-        """Render the newest version, or the named one (``welcome@2`` names it too), in the nearest locale.
+    def render(self, name: str, data: Mapping[str, Any], *, locale: str | None = None) -> Rendered:
+        """Render the newest version, or the named one (``welcome@2``), in the nearest locale. Data must be plain JSON.
 
         Raises TemplateError, which names template, line and the path of missing data, and never a value.
         """
-        place = self._place(name, locale, version)
-        _require_plain(data, "data", depth=0)
+        place = self._place(name, locale)
         room = [MAX_OUTPUT_BYTES]
         subject = self._engine.text(f"{place}/{SUBJECT}", data, room).strip()
         _require_header(subject, place)
@@ -86,13 +82,13 @@ class Templates:
             text = self._engine.text_of(html)
         return Rendered(subject, text, html)
 
-    def _place(self, name: str, locale: str | None, version: int | str | None) -> str:
+    def _place(self, name: str, locale: str | None) -> str:
         """The folder to render from: exact locale, its language, the default, or the only one there is."""
         name, _, named = name.partition("@")
         versions = self._places.get(name)
         if versions is None:
             raise TemplateError("there is no template of this name")
-        asked = version or named or max(versions)
+        asked = named or max(versions)
         locales = versions.get(int(asked)) if str(asked).isdecimal() else None
         if locales is None:
             raise TemplateError(f"template {name} has no such version; there are {sorted(versions)}")
@@ -103,11 +99,9 @@ class Templates:
             return next(iter(locales.values()))
         raise TemplateError(f"template {name} has neither the asked locale nor {DEFAULT_LOCALE}")
 
-    def sample(
-        self, name: str, *, locale: str | None = None, version: int | str | None = None
-    ) -> dict[str, Any] | None:
+    def sample(self, name: str, *, locale: str | None = None) -> dict[str, Any] | None:
         """The sample data of a template, if it has some. Raises TemplateError."""
-        file = f"{self._place(name, locale, version)}/{SAMPLE}"
+        file = f"{self._place(name, locale)}/{SAMPLE}"
         if file not in self._sources:
             return None
         try:
@@ -136,22 +130,3 @@ def _require_header(subject: str, place: str) -> None:
         raise TemplateError(f"{place}/{SUBJECT}: the subject has a line break or another control character")
     if len(subject.encode()) > SUBJECT_BYTES:
         raise TemplateError(f"{place}/{SUBJECT}: the subject is longer than {SUBJECT_BYTES} bytes")
-
-
-def _require_plain(value: object, path: str, depth: int) -> None:
-    """Only plain values reach the sandbox: no object has a method that could do something (security.md S11)."""
-    if depth > 32:
-        raise TemplateError(f"{path.split('.')[0]} is nested deeper than 32 levels")
-    if value is None or type(value) in (str, int, float, bool):
-        return
-    deeper = partial(_require_plain, depth=depth + 1)
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if type(key) is not str:
-                raise TemplateError(f"{path} has a key that is no text")
-            deeper(inner, f"{path}.{key}")
-    elif type(value) in (list, tuple):
-        for inner in value:  # type: ignore[attr-defined]  # mypy does not narrow by type()
-            deeper(inner, f"{path}[]")
-    else:
-        raise TemplateError(f"{path} is no text, number, boolean, list or object")

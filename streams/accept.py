@@ -14,7 +14,7 @@ from mailstream import codec, sender
 from mailstream.clock import Clock, moment
 from mailstream.dead_letter import Reason
 from mailstream.email_id import partition_in
-from mailstream.errors import NotPublished, TemplateError
+from mailstream.errors import NotPublished
 from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Position, Publisher
 from mailstream.record import Record
@@ -43,6 +43,7 @@ from streams.core.unfold import Unfold
 from streams.failpoints import failpoint
 from streams.metrics import ACCEPT_SECONDS, DEAD_LETTERS, DUPLICATES
 from streams.projection import Projection
+from streams.recipient_lines import RecipientLines, Rest, recipient_of
 from streams.rendering import Rendering
 from streams.table import StatusTable
 
@@ -93,12 +94,34 @@ class Accept:
         self._groups, self._clock, self._spawn = groups, clock, spawn
         #: Emails of batches that have no status yet, and the first control record that names each.
         self._named: dict[str, int] = {}
+        self._lines = RecipientLines(spawn)
 
     def settle(self, record: Record, done: Done) -> None:
         """Begin what the record asks for. Never raises for anything that the record holds."""
-        ruling: Ruling | New | Known | Carried = intake.read(record, self._rules, self._clock.now())
-        if isinstance(ruling, Asked):
-            ruling = self._settle_asked(ruling)
+        ruling = intake.read(record, self._rules, self._clock.now())
+        self._lines.put(recipient_of(ruling), partial(self._begin, ruling, record, done))
+
+    async def drain(self) -> None:
+        """Settle nothing more of what is being rendered: it is not acked, and read again."""
+        self._lines.drop()
+
+    def _begin(self, ruling: Ruling, record: Record, done: Done) -> Rest | None:
+        if not isinstance(ruling, Asked):
+            self._settle(ruling, record, done)
+        elif self._must_render(ruling):
+            return self._rendered(ruling, done)
+        else:
+            self._settle(self._settle_asked(ruling), record, done)
+        return None
+
+    def _must_render(self, asked: Asked) -> bool:
+        return asked.fault is None and self._rendering.is_needed(asked.request) and not self._table.get_status(asked.id)
+
+    async def _rendered(self, asked: Asked, done: Done) -> Callable[[], None]:
+        rendered = await self._rendering.of(asked)
+        return lambda: self._settle(self._settle_asked(rendered), asked.received, done)
+
+    def _settle(self, ruling: Ruling | New | Known | Carried, record: Record, done: Done) -> None:
         match ruling:
             case New(asked):
                 self._queue(asked, done)
@@ -122,15 +145,7 @@ class Accept:
 
     def _settle_asked(self, asked: Asked) -> New | Known | Carried | Rejected:
         failpoint("C0", asked.id)
-        known = self._table.get_status(asked.id)
-        if known is None and asked.fault is None:
-            try:  # missing data is an error at accept time, not when the turn comes
-                self._rendering.rendered(asked.request)
-                if asked.request.digest is not None:
-                    self._rendering.digest(asked.request, [asked.request.data])
-            except TemplateError as error:
-                asked = intake.with_fault(asked, Reason.TEMPLATE_FAILED, str(error))
-        return intake.settle(asked, known)
+        return intake.settle(asked, self._table.get_status(asked.id))
 
     def bear_again(self, record: Record, refused: Fault | None) -> bool:
         """Remember an email as it was when its record was first taken; True: it was not known.
@@ -289,6 +304,8 @@ class Accept:
     async def _take_now(self, record: Record) -> None:
         """Take the record of an email before it is read in its turn, which then finds it known."""
         asked = intake.read(record, self._rules, self._clock.now())
+        if isinstance(asked, Asked) and self._must_render(asked):
+            asked = await self._rendering.of(asked)
         match self._settle_asked(asked) if isinstance(asked, Asked) else asked:
             case New(new):
                 self._queue(new, _nothing)

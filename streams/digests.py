@@ -110,11 +110,11 @@ class Digests:
         parts = [self.table.get_status(email_id) for email_id in self.groups.parts_of(status.id)]
         several = [status, *(other for other in (*parts, *joining) if other is not None)]
         if len(several) == 1:
-            return self.rendering.rendered(request)
+            return await self.rendering.rendered(request)
         events = []
         for one in sorted(several, key=lambda one: one.order):
             events.append(request.data if one is status else await self._data(one))
-        return self.rendering.digest(request, events)
+        return await self.rendering.digest(request, events)
 
     async def _data(self, status: EmailStatus) -> dict[str, Any]:
         assert status.request is not None

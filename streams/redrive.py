@@ -8,20 +8,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from mailstream import codec, sender, topics
-from mailstream.errors import TemplateError
 from mailstream.log.dead_letters import Letter
 from mailstream.log.publish import Publisher
 from mailstream.log.read import Progress, Reader
 from mailstream.log.statuses import statuses
+from mailstream.render_process import RenderProcess
 from mailstream.request import EmailRequest
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus, Status
-from mailstream.templates import Rendered, Templates
 from mailstream.topics import Naming
 from streams import trigger_files
-from streams.core import redrive, trigger
+from streams.core import redrive
 from streams.core.redrive import Again, Cause, Means, NoUse
-from streams.core.trigger import Wish
 from streams.core.trigger_records import Outgoing
 
 #: Records on their way at once: what is planned may be many.
@@ -33,23 +31,25 @@ class Redrive:
 
     def __init__(self, settings: Settings, cause: Cause) -> None:
         """Raises WrongRules, TemplateError."""
-        loaded = trigger_files.load(settings)
-        self._templates = loaded[1] if loaded else None
+        rules = trigger_files.load(settings)
+        self._renderer = RenderProcess(settings.templates_dir)
         self._settings, self._cause = settings, cause
         self._naming = Naming(settings.topic_prefix)
-        self._means = Means(
-            settings.partitions, settings.topic_prefix, sender.of_account(settings), loaded and loaded[0]
-        )
+        self._means = Means(settings.partitions, settings.topic_prefix, sender.of_account(settings), rules)
 
-    def dead_letter(self, letter: Letter, now: datetime) -> Again | NoUse:
-        """What would be asked for a dead letter."""
+    async def dead_letters(self, letters: Iterable[Letter], now: datetime) -> list[tuple[Letter, Again | NoUse]]:
+        """What would be asked for each dead letter."""
+        try:
+            return [(letter, await self._dead_letter(letter, now)) for letter in letters]
+        finally:
+            await self._renderer.close()
+
+    async def _dead_letter(self, letter: Letter, now: datetime) -> Again | NoUse:
         if letter.is_cut:
             return NoUse("only its first part was kept")
-        ruling, decided = redrive.dead_letter(letter.dead_letter, letter.place, self._cause, self._means, now)
-        if ruling is None:
-            assert decided is not None
-            return decided
-        return redrive.event(trigger.fulfil(ruling, self._rendered), letter.place, self._cause, self._means)
+        return await redrive.dead_letter(
+            letter.dead_letter, letter.place, self._cause, self._means, self._renderer.render, now
+        )
 
     def email(self, status: EmailStatus, request: EmailRequest | None, now: datetime) -> Again | NoUse:
         """What would be asked for an email; ``request`` is None when its body is gone."""
@@ -101,17 +101,6 @@ class Redrive:
                 progress(len(some))
         finally:
             await publisher.close()
-
-    def _rendered(self, wish: Wish) -> Rendered | TemplateError:
-        assert self._templates is not None, "rules come with templates"
-        return _rendered(self._templates, wish)
-
-
-def _rendered(templates: Templates, wish: Wish) -> Rendered | TemplateError:
-    try:
-        return templates.render(wish.template, wish.data, locale=wish.locale)
-    except TemplateError as error:
-        return error
 
 
 def _fits(status: EmailStatus, wanted: frozenset[Status], since: datetime | None, until: datetime | None) -> bool:

@@ -132,7 +132,7 @@ class Sending:
         try:
             if request.digest is not None:
                 return await self.digests.mail(status, request), None
-            return Mail(request, self.rendering.rendered(request)), None
+            return Mail(request, await self.rendering.rendered(request)), None
         except BodyGone:
             return None, (Instead.FAILED, "body_gone: the log does not hold an event of this digest any more")
         except TemplateError as error:

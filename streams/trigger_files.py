@@ -9,8 +9,8 @@ from streams.core import rules as rule_file
 from streams.core.rules import Rules
 
 
-def load(settings: Settings) -> tuple[Rules, Templates] | None:
-    """Rules and templates; None when no rules are named.
+def load(settings: Settings) -> Rules | None:
+    """The rules, held against the templates; None when no rules are named.
 
     Raises WrongRules or TemplateError, with one line per mistake.
     """
@@ -23,6 +23,6 @@ def load(settings: Settings) -> tuple[Rules, Templates] | None:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise WrongRules(f"{path}: cannot be read ({type(error).__name__})") from None
-    rules, templates = rule_file.parse(text, path.name), Templates(settings.templates_dir)
-    rule_file.require_usable(rules, templates, settings)
-    return rules, templates
+    rules = rule_file.parse(text, path.name)
+    rule_file.require_usable(rules, Templates(settings.templates_dir), settings)
+    return rules

@@ -10,7 +10,6 @@ from mailstream import topics
 from mailstream.clock import Clock
 from mailstream.log.brokers_clock import BrokersClock
 from mailstream.log.kafka import Kafka
-from mailstream.templates import Templates
 from streams import assignment, barrier, holds, metrics, sendgrid_key, topics_watch
 from streams.accept import Accept
 from streams.assignment import Assignment
@@ -69,7 +68,7 @@ class Wiring(Service):  # type: ignore[misc]
         clock: Clock,
         table: StatusTable,
         rendering: Rendering,
-        rules: tuple[Rules, Templates] | None,
+        rules: Rules | None,
         request_retention: float,
     ) -> None:
         """Make it inside the running loop. ``request_retention``: seconds that a broker keeps ``email.requested``."""
@@ -129,7 +128,8 @@ class Wiring(Service):  # type: ignore[misc]
             controls=controls, groups=groups, clock=clock, spawn=self.add_future,
         )  # fmt: skip
         self.feedback = Feedback(table, projection, health, clock)
-        self.triggers = None if rules is None else Triggers(settings, publisher, *rules, clock, app.fail)
+        self.renderer = rendering.process
+        self.triggers = None if rules is None else Triggers(settings, publisher, rules, self.renderer, clock, app.fail)
         self.upkeep = Upkeep(settings, table, bodies, publisher, groups, clock, request_retention=request_retention)
         self.assignment = Assignment(
             app=app, kafka=kafka, ends=ends, publisher=publisher, table=table, projection=projection,
@@ -141,7 +141,7 @@ class Wiring(Service):  # type: ignore[misc]
             residents=(projection, claim_log, self.barrier, queue, self.holds, groups, table),
         )  # fmt: skip
         app.on_load.append(self.assignment.assigned)
-        app.on_drain.append(self.assignment.drain)
+        app.on_drain += [self.accept.drain, self.assignment.drain]
 
     async def on_start(self) -> None:
         """Load what is no partition's, and begin what goes on by itself."""
@@ -166,6 +166,7 @@ class Wiring(Service):  # type: ignore[misc]
         """The last checkpoints, then the last records."""
         await self.assignment.close()
         await self.suppressions.close()
+        await self.renderer.close()
         await self.provider.close()
         await self.publisher.close(seconds=5.0)
         self.scratch.close()

@@ -12,7 +12,6 @@ from msgspec import structs
 
 from mailstream import codec, email_id, sender, topics
 from mailstream.dead_letter import DeadLetter
-from mailstream.email_id import partition_in
 from mailstream.errors import BadAddress, BadEmailId
 from mailstream.mistakes import fingerprint_of, mistakes_in
 from mailstream.recipient import canonical
@@ -21,7 +20,7 @@ from mailstream.request import Batch, Control, EmailRequest, InBatch
 from mailstream.status import EmailStatus, Status
 from streams.core import intake, trigger, trigger_records
 from streams.core.rules import Rules
-from streams.core.trigger import Concerned, TooOld, Unconcerned, Unreadable
+from streams.core.trigger import Result
 from streams.core.trigger_event import as_event
 from streams.core.trigger_records import Outgoing
 
@@ -78,61 +77,49 @@ def email(status: EmailStatus, request: EmailRequest, cause: Cause, means: Means
     """Ask again for an email that ended without reaching anybody. ``request``: as it stands in ``email.requested``."""
     if status.status not in MAY_BE_REDRIVEN:
         return NoUse(f"it is {status.status}")
-    return _asked(request, status.id, f"email {status.id}", cause, means, now)
+    return _asked(request, status.id, cause.headers(f"email {status.id}"), means, now)
 
 
-def dead_letter(
-    letter: DeadLetter, place: str, cause: Cause, means: Means, now: datetime
-) -> tuple[trigger.Ruling | None, Again | NoUse | None]:
-    """Ask again for a dead letter of ``place`` in ``email.rejected``.
-
-    A domain event gives a ruling whose mails have still to be rendered: hand it to ``event``. All else is decided.
-    """
-    record = letter.record
+async def dead_letter(
+    letter: DeadLetter, place: str, cause: Cause, means: Means, render: trigger.Render, now: datetime
+) -> Again | NoUse:
+    """Ask again for a dead letter of ``place`` in ``email.rejected``."""
+    record, extra = letter.record, cause.headers(f"{topics.REJECTED.name}/{place}")
     if record.value is None:
-        return None, NoUse("it holds no bytes")
-    causation = f"{topics.REJECTED.name}/{place}"
+        return NoUse("it holds no bytes")
     if record.topic == means.prefix + topics.REQUESTED.name:
-        return None, _direct(record, record.value, causation, cause, means, now)
-    topic = next(
-        (name for name in means.rules.topics if means.rules.full_name(name, means.prefix) == record.topic), None
-    ) if means.rules else None  # fmt: skip
-    if topic is None or means.rules is None:
-        return None, NoUse("it came from a topic that no rule names")
-    return trigger.judge(as_event(record, topic), means.rules, now=now, max_age=ANY_AGE), None
+        return _direct(record, record.value, extra, means, now)
+    rules = means.rules or Rules(())
+    topic = next((name for name in rules.topics if rules.full_name(name, means.prefix) == record.topic), None)
+    if topic is None:
+        return NoUse("it came from a topic that no rule names")
+    ruling = await trigger.decide(as_event(record, topic), rules, render, now=now, max_age=ANY_AGE)
+    return _of_event(ruling, extra, means)
 
 
-def event(ruling: trigger.Ruling, place: str, cause: Cause, means: Means) -> Again | NoUse:
-    """What a domain event asks for under the present rules, its mails rendered.
+def _of_event(ruling: trigger.Ruling, extra: list[codec.Header], means: Means) -> Again | NoUse:
+    """What a domain event asks for under the present rules.
 
     The ids are those that it always had: a mail of it that did go out is known, and not sent again.
     """
-    match ruling:
-        case Unreadable(failure):
-            return NoUse(f"it is no domain event: {failure.detail}")
-        case Unconcerned():
+    match ruling.result:
+        case Result.UNREADABLE:
+            return NoUse(f"it is no domain event: {ruling.failures[0].detail}")
+        case Result.FAILED:
+            return NoUse(f"it fails again: {ruling.failures[0].detail}")
+        case Result.UNCONCERNED:
             return NoUse("no rule reads its type any more")
-        case TooOld():
+        case Result.TOO_OLD:
             return NoUse("it is too old")
-        case Concerned(found, decisions):
-            records: list[Outgoing] = []
-            ids: list[str] = []
-            for decision in decisions:
-                if decision.failures:
-                    return NoUse(f"it fails again: {decision.failures[0].detail}")
-                for request in decision.requests:
-                    records.append(trigger_records.request_record(request, means.partitions, []))
-                    ids.append(request.id or "")
-                for control in decision.controls:
-                    records.append(trigger_records.control_record(control, means.partitions))
-                    ids.append(control.id)
-            if not records:
-                return NoUse(f"no rule applies to this {found.type} any more")
-            extra = cause.headers(f"{topics.REJECTED.name}/{place}")
-            return Again(tuple(record._replace(headers=[*record.headers, *extra]) for record in records), tuple(ids))
+        case Result.PASSED_OVER:
+            assert ruling.event is not None
+            return NoUse(f"no rule applies to this {ruling.event.type} any more")
+        case Result.ASKED:
+            records = trigger_records.asked(ruling, means.partitions, extra)
+            return Again(tuple(records), ruling.ids())
 
 
-def _direct(record: Record, value: bytes, causation: str, cause: Cause, means: Means, now: datetime) -> Again | NoUse:
+def _direct(record: Record, value: bytes, extra: list[codec.Header], means: Means, now: datetime) -> Again | NoUse:
     try:
         asked = codec.decode_requested(value)
     except codec.Undecodable as error:
@@ -140,22 +127,22 @@ def _direct(record: Record, value: bytes, causation: str, cause: Cause, means: M
     match asked:
         case Control():
             try:
-                again = trigger_records.control_record(asked, means.partitions)
+                again = trigger_records.control_record(asked, means.partitions, extra)
             except BadEmailId:
                 return NoUse("it names no email id")
-            return Again((again._replace(headers=[*again.headers, *cause.headers(causation)]),), (asked.id,))
+            return Again((again,), (asked.id,))
         case Batch():
-            return _items(asked, record, causation, cause, means, now)
+            return _items(asked, record, extra, means, now)
         case EmailRequest():
             try:
                 recipient = canonical(asked.to.email)
             except BadAddress as error:
                 return NoUse(str(error))
             old = asked.id or email_id.of_place(record.topic, record.partition, record.offset, recipient)
-            return _asked(asked, old, causation, cause, means, now)
+            return _asked(asked, old, extra, means, now)
 
 
-def _items(batch: Batch, place: Record, causation: str, cause: Cause, means: Means, now: datetime) -> Again | NoUse:
+def _items(batch: Batch, place: Record, extra: list[codec.Header], means: Means, now: datetime) -> Again | NoUse:
     """All items of a strict batch that was refused as a whole, each under the id that its caller was told.
 
     A worker that was killed half way had unfolded some of them: those are known by their ids, and nothing is done.
@@ -172,24 +159,21 @@ def _items(batch: Batch, place: Record, causation: str, cause: Cause, means: Mea
             return NoUse(f"item {index}: {why.why}")
         fingerprint = item.fingerprint or fingerprint_of(item)  # of what was asked: the same email is known by it
         again = structs.replace(again, id=named.id, fingerprint=fingerprint, batch=mark, **_still_ahead(item, now))
-        records.append(_record(again, named.recipient, causation, cause, means))
+        records.append(trigger_records.request_record(again, means.partitions, extra))
         ids.append(named.id)
     if not records:
         return NoUse("there is no item in it")
     return Again(tuple(records), tuple(ids))
 
 
-def _asked(
-    request: EmailRequest, old_id: str, causation: str, cause: Cause, means: Means, now: datetime
-) -> Again | NoUse:
+def _asked(request: EmailRequest, old_id: str, extra: list[codec.Header], means: Means, now: datetime) -> Again | NoUse:
     """The same mail under an id that follows from the old one."""
     again = _due_now(request, now)
     if (why := _refusal_of(again, means, now)) is not None:
         return why
-    recipient = canonical(again.to.email)
-    id_ = email_id.derived(again.tenant, SOURCE, old_id, recipient)
+    id_ = email_id.derived(again.tenant, SOURCE, old_id, canonical(again.to.email))
     again = structs.replace(again, id=id_, source=SOURCE, idempotency_key=old_id, redrive_of=old_id, batch=None)
-    return Again((_record(again, recipient, causation, cause, means),), (id_,))
+    return Again((trigger_records.request_record(again, means.partitions, extra),), (id_,))
 
 
 def _due_now(request: EmailRequest, now: datetime) -> EmailRequest:
@@ -210,13 +194,3 @@ def _refusal_of(again: EmailRequest, means: Means, now: datetime) -> NoUse | Non
     if again.from_ is not None and not sender.is_allowed(again.from_.email, means.senders):
         return NoUse("its from address is not among the senders of this system")
     return None
-
-
-def _record(again: EmailRequest, recipient: str, causation: str, cause: Cause, means: Means) -> Outgoing:
-    return Outgoing(
-        topics.REQUESTED,
-        codec.encode(again),
-        recipient.encode(),
-        partition_in(again.id or "", means.partitions),
-        [*codec.headers_of(again), *cause.headers(causation)],
-    )

@@ -1,24 +1,23 @@
-"""A domain event and the rules to requests and cancels, or the reason why there is none. No I/O, no clock of its own.
-
-Two steps, because rendering happens elsewhere: ``judge`` says which mails an event wishes for; ``fulfil`` puts the
-rendered mails into them.
-"""
+"""A domain event and the rules to requests and cancels, or the reason why there is none. No clock, no I/O of its own."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
-from mailstream import email_id
+from mailstream import codec, email_id
 from mailstream.dead_letter import Reason
 from mailstream.errors import BadAddress, TemplateError
 from mailstream.mistakes import mistakes_in
 from mailstream.recipient import canonical
 from mailstream.request import Address, Cap, Control, ControlKind, Digest, EmailRequest
 from mailstream.templates import Rendered
+from mailstream.topics import MAX_REQUEST_BYTES
 from streams.core import trigger_event
 from streams.core.rules import Rules
 from streams.core.rules_model import CancelRule, MailRule, Rule
@@ -27,26 +26,29 @@ from streams.core.trigger_expression import Expression, Unanswered, is_true
 
 MAX_RECIPIENTS = 1000
 
+#: Template, data and locale to a mail. Raises TemplateError.
+Render = Callable[[str, dict[str, Any], str | None], Awaitable[Rendered]]
+
 _deterministic = msgspec.json.Encoder(order="deterministic")
+
+
+class Result(StrEnum):
+    """What became of a domain event, for the count."""
+
+    ASKED = "asked"  #: at least one mail was asked for or cancelled, and nothing failed
+    PASSED_OVER = "passed_over"  #: rules read its type, and none applied
+    UNCONCERNED = "unconcerned"  #: no rule reads its type, or the record only deletes
+    TOO_OLD = "too_old"  #: older than MAX_EVENT_AGE: its mail may have been sent and forgotten
+    FAILED = "failed"  #: a rule gave no mail, or less than it should: a dead letter
+    UNREADABLE = "unreadable"  #: no domain event: a dead letter
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A rule that applied and gave nothing, or less than it should."""
+    """A record that is no event, or a rule that applied and gave nothing, or less than it should."""
 
     reason: Reason
     detail: str  #: names rule and place, never a value
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A mail that has still to be rendered: once for all its recipients."""
-
-    template: str
-    locale: str | None
-    data: dict[str, Any]
-    recipients: list[Any]  #: as the event has them
-    members: dict[str, Any]  #: of the request, the same for each recipient
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,6 @@ class Decision:
     """What one rule makes of one event."""
 
     rule: str
-    wish: Wish | None = None
     requests: tuple[EmailRequest, ...] = ()
     controls: tuple[Control, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -62,33 +63,20 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Concerned:
-    """Rules read this type of event."""
+class Ruling:
+    """What the rules make of one record."""
 
-    event: DomainEvent
-    decisions: tuple[Decision, ...]
+    result: Result
+    event: DomainEvent | None = None
+    decisions: tuple[Decision, ...] = ()
+    failures: tuple[Failure, ...] = ()  #: of the record, or of all its decisions: one dead letter
 
-
-@dataclass(frozen=True, slots=True)
-class Unconcerned:
-    """No rule reads this type of event, or the record only deletes: nothing to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class TooOld:
-    """Older than MAX_EVENT_AGE: its mail may have been sent and forgotten (amendment 4)."""
-
-    event: DomainEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """No domain event: a dead letter."""
-
-    failure: Failure
-
-
-Ruling = Concerned | Unconcerned | TooOld | Unreadable
+    def ids(self) -> tuple[str, ...]:
+        """The emails that are asked for or cancelled."""
+        records: list[EmailRequest | Control] = []
+        for decision in self.decisions:
+            records += [*decision.requests, *decision.controls]
+        return tuple(record.id or "" for record in records)
 
 
 def is_foreign(received: Received, rules: Rules) -> bool:
@@ -97,116 +85,116 @@ def is_foreign(received: Received, rules: Rules) -> bool:
     return kind is not None and not rules.matching(received.name, kind)
 
 
-def judge(received: Received, rules: Rules, *, now: datetime, max_age: timedelta) -> Ruling:
-    """What the rules make of one record. Never raises, whatever the record holds."""
+def unreadable(detail: str) -> Ruling:
+    """The ruling over a record that is no domain event."""
+    return Ruling(Result.UNREADABLE, failures=(Failure(Reason.BAD_EVENT, detail),))
+
+
+async def decide(received: Received, rules: Rules, render: Render, *, now: datetime, max_age: timedelta) -> Ruling:
+    """What the rules make of one record. Never raises, whatever the record holds; awaits only ``render``."""
     if is_foreign(received, rules):
-        return Unconcerned()
+        return Ruling(Result.UNCONCERNED)
     try:
         event = trigger_event.read(received, rules.form(received.name))
     except (BadEvent, Unanswered) as error:
-        return Unreadable(Failure(Reason.BAD_EVENT, str(error)))
+        return unreadable(str(error))
     matching: Sequence[Rule] = () if event is None else rules.matching(event.topic, event.type)
     if event is None or not matching:
-        return Unconcerned()
+        return Ruling(Result.UNCONCERNED)
     if now - event.oldest_at > max_age:
         # a late cancel is still right: what it withdraws may be waiting for months
         matching = [rule for rule in matching if isinstance(rule, CancelRule)]
         if not matching:
-            return TooOld(event)
-    return Concerned(event, tuple(_decide(rule, event, rules, now) for rule in matching))
-
-
-def fulfil(ruling: Ruling, render: Callable[[Wish], Rendered | TemplateError]) -> Ruling:
-    """The ruling with the mails in place of the wishes. ``render`` returns what went wrong."""
-    if not isinstance(ruling, Concerned):
-        return ruling
-    return Concerned(ruling.event, tuple(_fulfilled(decision, render) for decision in ruling.decisions))
-
-
-def wishes(ruling: Ruling) -> Iterator[Wish]:
-    """What has to be rendered."""
-    if isinstance(ruling, Concerned):
-        yield from (decision.wish for decision in ruling.decisions if decision.wish)
+            return Ruling(Result.TOO_OLD, event)
+    decisions = tuple([await _decision(rule, event, rules, render, now) for rule in matching])
+    failures = tuple(failure for decision in decisions for failure in decision.failures)
+    is_asked = any(decision.requests or decision.controls for decision in decisions)
+    result = Result.FAILED if failures else Result.ASKED if is_asked else Result.PASSED_OVER
+    return Ruling(result, event, decisions, failures)
 
 
 class _Nothing(Exception):
     """The mapping of a rule gave nothing to send or to cancel."""
 
 
-def _decide(rule: Rule, event: DomainEvent, rules: Rules, now: datetime) -> Decision:
+async def _decision(rule: Rule, event: DomainEvent, rules: Rules, render: Render, now: datetime) -> Decision:
     try:
         if rule.when and not is_true(rule.when.of(event.document)):
             return Decision(rule.name, why_not=f"when: {rule.when.source}")
         if isinstance(rule, CancelRule):
             return _cancel(rule, rules.mail(rule.cancels), event)
-        return Decision(rule.name, wish=_wish(rule, event, now))
+        return await _mail(rule, event, render, now)
     except (_Nothing, Unanswered) as error:
-        return Decision(rule.name, failures=(Failure(Reason.MAPPING_FAILED, f"rule {rule.name}: {error}"),))
+        return _failed(rule, Reason.MAPPING_FAILED, str(error))
+    except TemplateError as error:
+        return _failed(rule, Reason.TEMPLATE_FAILED, str(error))
 
 
-def _wish(rule: MailRule, event: DomainEvent, now: datetime) -> Wish:
+def _failed(rule: Rule, reason: Reason, detail: str) -> Decision:
+    return Decision(rule.name, failures=(Failure(reason, f"rule {rule.name}: {detail}"),))
+
+
+async def _mail(rule: MailRule, event: DomainEvent, render: Render, now: datetime) -> Decision:
+    """One request for each recipient, rendered once for all. Raises _Nothing, Unanswered, TemplateError."""
     document = event.document
     recipients = _recipients(rule, document)
     data = {name: expression.of(document) for name, expression in rule.data.items()}
     due_at = _due_at(rule, event)
     identity = event.id if rule.identity is None else _name("identity", rule.identity, document)
-    members = {
-        "tenant": rule.tenant,
-        "source": event.source,
-        "idempotency_key": f"{identity}/{rule.name}",
-        "requested_at": now,
-        "from_": rule.from_ and Address(rule.from_, rule.from_name),
-        "reply_to": rule.reply_to and Address(rule.reply_to),
-        "template": rule.template,  # rendered already: only its name goes on
-        "lane": rule.lane,
-        "send_at": due_at,
-        "expires_at": rule.expires_after and (due_at or event.at) + rule.expires_after,
-        "reference": _text("reference", rule.reference, document),
-        "tags": tuple(rule.tags),
-        "on_ambiguous": rule.on_ambiguous,
-        "unsubscribe": rule.unsubscribe,
-        "cap": rule.cap and Cap(rule.cap.key or rule.name, rule.cap.count, _seconds(rule.cap.per)),
+    reference, locale = _text("reference", rule.reference, document), _text("locale", rule.locale, document)
+    key, digest = f"{identity}/{rule.name}", rule.digest
+    mail = await render(rule.template, data, locale)
+    draft = EmailRequest(
+        to=Address(""),
+        tenant=rule.tenant,
+        source=event.source,
+        idempotency_key=key,
+        requested_at=now,
+        from_=Address(rule.from_, rule.from_name) if rule.from_ else None,
+        reply_to=Address(rule.reply_to) if rule.reply_to else None,
+        subject=mail.subject,
+        text=mail.text,
+        html=mail.html,
+        template=rule.template,  # rendered already: only its name goes on
+        lane=rule.lane,
+        send_at=due_at,
+        expires_at=(due_at or event.at) + rule.expires_after if rule.expires_after else None,
+        reference=reference,
+        tags=tuple(rule.tags),
+        on_ambiguous=rule.on_ambiguous,
+        unsubscribe=rule.unsubscribe,
+        cap=Cap(rule.cap.key or rule.name, rule.cap.count, _seconds(rule.cap.per)) if rule.cap else None,
         # of what was asked, not of the mail: a template that changes between two readings makes no conflict
-        "fingerprint": hashlib.sha256(_deterministic.encode([rule.name, data, due_at])).hexdigest(),
-    }
-    locale = _text("locale", rule.locale, document)
-    if (digest := rule.digest) is not None:  # rendered again when it closes, with the data of its other events
+        fingerprint=hashlib.sha256(_deterministic.encode([rule.name, data, due_at])).hexdigest(),
+    )
+    if digest is not None:  # rendered again when it closes, with the data of its other events
         named = Digest(digest.key or rule.name, _seconds(digest.window), digest.template)
-        members |= {"digest": named, "data": data, "locale": locale}
-    return Wish(rule.template, locale, data, recipients, members)
+        draft = structs.replace(draft, digest=named, data=data, locale=locale)
+    requests: dict[str, EmailRequest] = {}
+    failures: list[Failure] = []
+    for to, recipient in _mailboxes(rule, recipients, failures):
+        request = structs.replace(draft, to=to, id=email_id.derived(rule.tenant, event.source, key, recipient))
+        if (failure := _refusal_of(request, rule, now)) is not None:
+            failures.append(failure)
+        else:
+            requests.setdefault(recipient, request)
+    return Decision(rule.name, tuple(requests.values()), failures=tuple(failures))
+
+
+def _refusal_of(request: EmailRequest, rule: MailRule, now: datetime) -> Failure | None:
+    """Why a worker would not take the request, if so."""
+    if mistakes := mistakes_in(request, now=now):
+        is_address = all(mistake.pointer.startswith("/to") for mistake in mistakes)
+        reason = Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE
+        told = "; ".join(f"{pointer}: {detail}" for pointer, _, detail in mistakes[:5])
+        return Failure(reason, f"rule {rule.name}: {told}")
+    if len(codec.encode(request)) > MAX_REQUEST_BYTES:
+        return Failure(Reason.TOO_LARGE, f"rule {rule.name}: the mail is too large")
+    return None
 
 
 def _seconds(duration: timedelta) -> int:
     return int(duration.total_seconds())
-
-
-def _fulfilled(decision: Decision, render: Callable[[Wish], Rendered | TemplateError]) -> Decision:
-    """One request for each recipient; a bad address costs only its own mail."""
-    if (wish := decision.wish) is None:
-        return decision
-    mail = render(wish)
-    if isinstance(mail, TemplateError):
-        failure = Failure(Reason.TEMPLATE_FAILED, f"rule {decision.rule}: {mail}")
-        return replace(decision, wish=None, failures=(*decision.failures, failure))
-    members = {**wish.members, "subject": mail.subject, "text": mail.text, "html": mail.html}
-    requests: dict[str, EmailRequest] = {}
-    failures: list[Failure] = []
-    for found in wish.recipients:
-        try:
-            to, recipient = _mailbox(found)
-        except BadAddress as error:
-            failures.append(Failure(Reason.BAD_ADDRESS, f"rule {decision.rule}: to: {error}"))
-            continue
-        id_ = email_id.derived(members["tenant"], members["source"], members["idempotency_key"], recipient)
-        request = EmailRequest(to=to, id=id_, **members)
-        if mistakes := mistakes_in(request, now=members["requested_at"]):
-            is_address = all(mistake.pointer.startswith("/to") for mistake in mistakes)
-            reason = Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE
-            told = "; ".join(f"{pointer}: {detail}" for pointer, _, detail in mistakes[:5])
-            failures.append(Failure(reason, f"rule {decision.rule}: {told}"))
-        else:
-            requests.setdefault(recipient, request)
-    return replace(decision, wish=None, requests=tuple(requests.values()), failures=tuple(failures))
 
 
 def _cancel(rule: CancelRule, mail: MailRule, event: DomainEvent) -> Decision:
@@ -215,12 +203,7 @@ def _cancel(rule: CancelRule, mail: MailRule, event: DomainEvent) -> Decision:
     source = event.source if rule.source is None else _name("source", rule.source, event.document)
     controls: dict[str, Control] = {}
     failures: list[Failure] = []
-    for found in _recipients(rule, event.document):
-        try:
-            _, recipient = _mailbox(found)
-        except BadAddress as error:
-            failures.append(Failure(Reason.BAD_ADDRESS, f"rule {rule.name}: to: {error}"))
-            continue
+    for _, recipient in _mailboxes(rule, _recipients(rule, event.document), failures):
         id_ = email_id.derived(mail.tenant, source, f"{identity}/{mail.name}", recipient)
         by, reason = f"rule {rule.name}", rule.reason or event.type
         controls[id_] = Control(kind=ControlKind.CANCEL, id=id_, by=by, reason=reason, tenant=mail.tenant)
@@ -235,6 +218,15 @@ def _recipients(rule: Rule, document: Any) -> list[Any]:
     if len(several) > MAX_RECIPIENTS:
         raise _Nothing(f"to: more than {MAX_RECIPIENTS} recipients")
     return several
+
+
+def _mailboxes(rule: Rule, found: list[Any], failures: list[Failure]) -> Iterator[tuple[Address, str]]:
+    """Each address as it is written, and in its canonical form. A bad one is a failure, and costs only its own mail."""
+    for each in found:
+        try:
+            yield _mailbox(each)
+        except BadAddress as error:
+            failures.append(Failure(Reason.BAD_ADDRESS, f"rule {rule.name}: to: {error}"))
 
 
 def _mailbox(found: Any) -> tuple[Address, str]:

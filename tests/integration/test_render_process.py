@@ -1,10 +1,10 @@
 """A mail that takes too long costs its process, never the worker."""
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mailstream.errors import TemplateError
@@ -20,6 +20,12 @@ def folder_with(tmp_path: Path, **bodies: str) -> Path:
         (folder / "subject.txt").write_text("Hi")
         (folder / "body.txt").write_text(body)
     return tmp_path
+
+
+def child_of(folder: Path) -> psutil.Process:
+    """The process that renders this folder."""
+    (child,) = [child for child in psutil.Process().children() if child.cmdline()[-1] == str(folder)]
+    return child
 
 
 async def test_a_slow_template_is_killed_and_the_next_mail_is_rendered(tmp_path: Path) -> None:
@@ -51,17 +57,55 @@ async def test_a_template_that_wants_all_memory_gets_none(tmp_path: Path) -> Non
 async def test_a_process_that_dies_or_hangs_is_replaced(tmp_path: Path) -> None:
     renderer = RenderProcess(folder_with(tmp_path, good="{{ x }}"), answer_seconds=5.0)
     await renderer.render("good", {"x": "1"})
-    child = renderer._child
-    assert child is not None
+    first = child_of(tmp_path)
 
-    os.kill(child.pid, signal.SIGSTOP)
+    first.send_signal(signal.SIGSTOP)
     assert (await renderer.render("good", {"x": "2"})).text == "2"
 
-    assert renderer._child is not None
-    assert renderer._child is not child
-    os.kill(renderer._child.pid, signal.SIGKILL)
+    second = child_of(tmp_path)
+    assert second.pid != first.pid
+    second.kill()
     assert (await renderer.render("good", {"x": "3"})).text == "3"
     await renderer.close()
+
+
+async def test_a_process_that_dies_with_many_mails_in_work_loses_and_mixes_none(tmp_path: Path) -> None:
+    renderer = RenderProcess(folder_with(tmp_path, good="{{ x }}"))
+    await renderer.render("good", {"x": "0"})
+
+    asked = [asyncio.create_task(renderer.render("good", {"x": str(n)})) for n in range(300)]
+    await asyncio.sleep(0.005)
+    child_of(tmp_path).kill()
+
+    assert [mail.text for mail in await asyncio.gather(*asked)] == [str(n) for n in range(300)]
+    await renderer.close()
+
+
+async def test_a_template_that_loops_ends_its_own_mails_and_holds_no_others(tmp_path: Path) -> None:
+    renderer = RenderProcess(folder_with(tmp_path, slow=SLOW, good="{{ x }}"))
+    await renderer.render("good", {"x": "0"})
+    begun = asyncio.get_running_loop().time()
+
+    slow = [asyncio.create_task(renderer.render("slow", {"l": list(range(2000))})) for _ in range(10)]
+    good = [asyncio.create_task(renderer.render("good", {"x": str(n)})) for n in range(10)]
+
+    assert [mail.text for mail in await asyncio.gather(*good)] == [str(n) for n in range(10)]
+    waited = asyncio.get_running_loop().time() - begun
+    assert not all(task.done() for task in slow)
+    assert all(isinstance(end, TemplateError) for end in await asyncio.gather(*slow, return_exceptions=True))
+    assert waited < (asyncio.get_running_loop().time() - begun) / 2
+    await renderer.close()
+
+
+async def test_what_waits_when_it_is_closed_is_cancelled(tmp_path: Path) -> None:
+    renderer = RenderProcess(folder_with(tmp_path, good="{{ x }}"))
+    asked = asyncio.create_task(renderer.render("good", {"x": "1"}))
+    await asyncio.sleep(0)
+
+    await renderer.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asked
 
 
 async def test_a_process_that_never_comes_up_is_a_mistake_and_no_wait_for_ever(tmp_path: Path) -> None:
@@ -113,6 +157,5 @@ async def test_the_process_sees_no_variable_of_ours(tmp_path: Path, monkeypatch:
     renderer = RenderProcess(folder_with(tmp_path, good="x"))
     await renderer.render("good", {})
 
-    assert renderer._child is not None
-    assert b"canary" not in Path(f"/proc/{renderer._child.pid}/environ").read_bytes()
+    assert "MAILSTREAM_SENDGRID_API_KEY" not in child_of(tmp_path).environ()
     await renderer.close()

@@ -179,7 +179,7 @@ async def test_changed_rules_are_taken_and_bad_ones_are_not(bench: Bench, tmp_pa
     assert loaded is not None
     bench.make_topic("shop.returns", 1)
 
-    async with bench.reading(loaded[0], settings=settings) as service:
+    async with bench.reading(loaded, settings=settings) as service:
         file.write_text("rules: [")
         await eventually(lambda: service.rules_mistake is not None, waiting_for="the report of a mistake")
         file.write_text(json.dumps({"rules": [REMINDER, REMINDER | {"name": "returned", "topic": "shop.returns"}]}))

@@ -96,8 +96,11 @@ class Desk:
         self._offset += 1
 
 
-def accept_at(desk: Desk, tasks: list["asyncio.Future[None]"]) -> Accept:
-    """What takes requests and controls at this desk; its work goes into ``tasks``. No sender is there to ask."""
+def accept_at(desk: Desk, tasks: list["asyncio.Future[None]"], *, rendering: Any = None, bodies: Any = None) -> Accept:
+    """What takes requests and controls at this desk; its work goes into ``tasks``. No sender is there to ask.
+
+    Without ``rendering`` no request needs any.
+    """
     groups, clock = Groups(), SystemClock()
     controls = Controls(
         table=desk.table, projection=desk.projection, claim_log=desk.log, clock=clock,
@@ -108,8 +111,8 @@ def accept_at(desk: Desk, tasks: list["asyncio.Future[None]"]) -> Accept:
         publisher=desk,  # type: ignore[arg-type]
         table=desk.table,
         projection=desk.projection,
-        bodies=Mock(),
-        rendering=Mock(),
+        bodies=bodies or Mock(),
+        rendering=rendering or Mock(is_needed=Mock(return_value=False)),
         controls=controls,
         groups=groups,
         clock=clock,

@@ -1,11 +1,11 @@
 """Events of other services, as they stand in their topics."""
 
 import json
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from mailstream.errors import TemplateError
 from mailstream.templates import Rendered, Templates
 from streams.core import rules as rule_file
 from streams.core import trigger
@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TEMPLATES = EXAMPLES / "templates"
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 WEEK = timedelta(days=7)
+T = TypeVar("T")
 
 
 def shipped(
@@ -80,16 +81,21 @@ def rules_with(*more: dict[str, Any], **members: Any) -> Rules:
 
 def judged(record: Received, rules: Rules | None = None, *, now: datetime = NOW) -> trigger.Ruling:
     """The ruling over a record, at a fixed time and rendered with the templates of the examples."""
-    ruling = trigger.judge(record, rules or example_rules(), now=now, max_age=WEEK)
-    return trigger.fulfil(ruling, rendered)
+    return at_once(trigger.decide(record, rules or example_rules(), rendered, now=now, max_age=WEEK))
 
 
-def rendered(wish: trigger.Wish) -> Rendered | TemplateError:
-    """A wish, by the templates of the examples."""
+async def rendered(template: str, data: dict[str, Any], locale: str | None) -> Rendered:
+    """A mail by the templates of the examples, in this process."""
+    return _TEMPLATES.render(template, data, locale=locale)
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives that waits for nothing, such as a decision that is rendered in this process."""
     try:
-        return _TEMPLATES.render(wish.template, wish.data, locale=wish.locale)
-    except TemplateError as error:
-        return error
+        work.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    raise AssertionError("it waits")
 
 
 _TEMPLATES = Templates(TEMPLATES)
@@ -98,6 +104,5 @@ _TEMPLATES = Templates(TEMPLATES)
 def decision_on(value: Any, rules: Rules | None = None, **where: Any) -> trigger.Decision:
     """What the only rule makes of an event."""
     ruling = judged(received(value, **where), rules)
-    assert isinstance(ruling, trigger.Concerned), ruling
     (decision,) = ruling.decisions
     return decision

@@ -13,9 +13,9 @@ from mailstream import codec
 from mailstream.clock import SystemClock
 from mailstream.log.client import admin, connection
 from mailstream.log.publish import Publisher
+from mailstream.render_process import RenderProcess
 from mailstream.request import EmailRequest
 from mailstream.settings import Settings
-from mailstream.templates import Templates
 from mailstream.topics import GROUP_TRIGGERS, Topic
 from streams.core import rules as rule_file
 from streams.core.rules import Rules
@@ -75,14 +75,14 @@ class Bench:
         """The service, running."""
         settings = settings or self.settings
         publisher, failures = Publisher(settings, message_seconds=1.0), list[BaseException]()
-        service = Triggers(
-            settings, publisher, rules or example_rules(), Templates(TEMPLATES), HurriedClock(), failures.append
-        )
+        renderer = RenderProcess(TEMPLATES)
+        service = Triggers(settings, publisher, rules or example_rules(), renderer, HurriedClock(), failures.append)
         await service.start()
         try:
             yield service
         finally:
             await service.stop()
+            await renderer.close()
             await publisher.close()
         assert not failures
 

@@ -1,4 +1,3 @@
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,7 +73,6 @@ def test_the_newest_version_is_taken_by_number_unless_one_is_named(tmp_path: Pat
 
     assert found.render("a", {}).subject == "10"
     assert found.render("a@9", {}).subject == "9"
-    assert found.render("a", {}, version=2).subject == "2"
     assert found.has("a@2")
     assert not found.has("a@3")
 
@@ -221,11 +219,6 @@ def test_no_sheet_is_read_from_a_disk_or_the_net(tmp_path: Path) -> None:
 
     assert mail.html is not None
     assert "red" not in mail.html
-
-
-def test_only_plain_values_reach_a_template(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match=r"data\.a\.b\[\] is no text"):
-        welcome(tmp_path, {"a": {"b": [subprocess]}}, text="x")
 
 
 def test_a_mail_that_grows_without_end_is_stopped(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from mailstream import codec
 from mailstream.attempt import ClaimRecord, Instead, ReleasedRecord
 from mailstream.errors import NotPublished, TemplateError
 from mailstream.request import Digest, EmailRequest
+from mailstream.settings import Settings
 from mailstream.status import Status
 from mailstream.topics import ATTEMPTS, REQUESTED
+from streams import rendering
 from streams.claim_log import ClaimLog
 from streams.core.outcome import NeverLeft
 from streams.digests import MOST_EVENTS
@@ -25,16 +27,15 @@ pytestmark = pytest.mark.asyncio(loop_factories=["instant"])
 WINDOW = 60
 
 
-class Rendering:
+class Rendering(rendering.Rendering):
     """The mail of a digest says which events it tells. It takes no more of them than the test allows."""
 
     most = 1000
 
-    def rendered(self, request: EmailRequest) -> EmailRequest:
-        """A mail of one event stays as it is."""
-        return request
+    def __init__(self) -> None:
+        super().__init__(Settings(_env_file=None))
 
-    def digest(self, request: EmailRequest, events: Iterable[dict[str, Any]]) -> EmailRequest:
+    async def digest(self, request: EmailRequest, events: Iterable[dict[str, Any]]) -> EmailRequest:
         """As the real one, without templates."""
         told = [event["number"] for event in events]
         if len(told) > self.most:

@@ -1,0 +1,60 @@
+"""Records of one recipient in log order, though one of them may need time: only what stands behind it waits."""
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from mailstream.email_id import hash_in
+from streams.core.intake import Asked, Controlled, Rejected, Ruling
+
+#: What needs time, and then gives what is left to do. It may be dropped in between.
+Rest = Coroutine[Any, Any, Callable[[], None]]
+Step = Callable[[], Rest | None]
+
+
+class RecipientLines:
+    """Runs steps at once, or behind an unfinished one of the same recipient."""
+
+    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._spawn = spawn
+        self._behind: dict[int, deque[Step]] = {}  #: by recipient's hash, what waits for an unfinished step
+
+    def put(self, recipient: int | None, step: Step) -> None:
+        """Run a step in its turn. ``recipient`` is None for a step that is about no single one."""
+        if self._behind and recipient is not None and (behind := self._behind.get(recipient)) is not None:
+            behind.append(step)
+        else:
+            self._run(recipient, step, deque())
+
+    def drop(self) -> None:
+        """Forget all that is unfinished: partitions are revoked, and what is not acked is read again."""
+        self._behind.clear()
+
+    def _run(self, recipient: int | None, step: Step, behind: deque[Step]) -> None:
+        while (rest := step()) is None and behind:
+            step = behind.popleft()
+        if rest is not None:
+            assert recipient is not None
+            self._behind[recipient] = behind
+            self._spawn(self._finish(recipient, rest, behind))
+
+    async def _finish(self, recipient: int, rest: Rest, behind: deque[Step]) -> None:
+        finish = await rest
+        if self._behind.get(recipient) is not behind:
+            return  # dropped meanwhile
+        del self._behind[recipient]
+        finish()
+        if behind:
+            self._run(recipient, behind.popleft(), behind)
+
+
+def recipient_of(ruling: Ruling) -> int | None:
+    """Hash of the recipient of the email that a record is about; None: it is about no single one."""
+    match ruling:
+        case Asked():
+            return ruling.recipient
+        case Controlled():
+            return hash_in(ruling.control.id)
+        case Rejected(id=str(named)):
+            return hash_in(named)
+    return None
