@@ -20,7 +20,6 @@ from streams.checkpoints import Checkpoints
 from streams.claim_log import ClaimLog
 from streams.clearance import Clearance
 from streams.cold_statuses import ColdStatuses
-from streams.cold_waiting import ColdWaiting
 from streams.controls import Controls
 from streams.core.groups import Groups
 from streams.core.pace import Pace
@@ -49,8 +48,7 @@ from streams.topics_watch import TopicsWatch
 from streams.trigger_app import Triggers
 from streams.upkeep import Upkeep
 
-#: How many statuses, and emails in the schedule, are in memory.
-HOT_STATUSES, HOT_EMAILS = 20_000, 40_000
+HOT_STATUSES = 20_000  #: how many are in memory
 
 
 class Wiring(Service):  # type: ignore[misc]
@@ -87,10 +85,7 @@ class Wiring(Service):  # type: ignore[misc]
         self.scratch = Scratch(folder_in(settings), app.fail)
         status = kafka.name_of(topics.STATUS)
         table.set_up(publisher, status, settings.partitions, ColdStatuses(self.scratch), most_hot=HOT_STATUSES)
-        cold = ColdWaiting(self.scratch)
-        self.queue = queue = Queue(
-            Schedule(recipient_gap=settings.recipient_gap, cold=cold, most_hot=HOT_EMAILS), table, clock
-        )
+        self.queue = queue = Queue(Schedule(recipient_gap=settings.recipient_gap), table, clock)
         self.pace = pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
         trouble, health, groups = Trouble(), WebhookHealth(), Groups()
         self.bodies = bodies = Bodies(kafka, queue.bodies_due_next)

@@ -9,6 +9,6 @@ from streams import scratch, wiring
 MOST_HOT, CACHE_KIB = 100, 256
 
 if __name__ == "__main__":
-    wiring.HOT_STATUSES = wiring.HOT_EMAILS = MOST_HOT
+    wiring.HOT_STATUSES = MOST_HOT
     scratch.CACHE_KIB = CACHE_KIB
     main()
