@@ -19,7 +19,6 @@ from streams.bodies import Bodies
 from streams.checkpoints import Checkpoints
 from streams.claim_log import ClaimLog
 from streams.clearance import Clearance
-from streams.cold_statuses import ColdStatuses
 from streams.controls import Controls
 from streams.core.groups import Groups
 from streams.core.pace import Pace
@@ -40,15 +39,12 @@ from streams.provider.sendgrid import SendGrid
 from streams.queue import Queue
 from streams.rebuild import Rebuild
 from streams.rendering import Rendering
-from streams.scratch import Scratch, folder_in
 from streams.sending import Sending
 from streams.suppressions import Suppressions
 from streams.table import StatusTable
 from streams.topics_watch import TopicsWatch
 from streams.trigger_app import Triggers
 from streams.upkeep import Upkeep
-
-HOT_STATUSES = 20_000  #: how many are in memory
 
 
 class Wiring(Service):  # type: ignore[misc]
@@ -82,9 +78,7 @@ class Wiring(Service):  # type: ignore[misc]
         self.clock = clock = BrokersClock(
             clock, publisher, kafka.name_of(topics.REQUESTED), alarm="nothing is sent", looked=metrics.clock_looked
         )
-        self.scratch = Scratch(folder_in(settings), app.fail)
-        status = kafka.name_of(topics.STATUS)
-        table.set_up(publisher, status, settings.partitions, ColdStatuses(self.scratch), most_hot=HOT_STATUSES)
+        table.set_up(publisher, kafka.name_of(topics.STATUS), settings.partitions)
         self.queue = queue = Queue(Schedule(recipient_gap=settings.recipient_gap), table, clock)
         self.pace = pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
         trouble, health, groups = Trouble(), WebhookHealth(), Groups()
@@ -163,7 +157,7 @@ class Wiring(Service):  # type: ignore[misc]
         await self.suppressions.close()
         await self.provider.close()
         await self.publisher.close(seconds=5.0)
-        self.scratch.close()
+        self.table.data.close()
 
 
 async def _every(seconds: float, look: Callable[[], Awaitable[None]]) -> None:
