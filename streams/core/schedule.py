@@ -21,7 +21,7 @@ AT_ONCE = 2000
 
 
 class Schedule:
-    """Told the time, asks nobody. Each id is in it at most once. All of it is in memory (ADR-0024)."""
+    """Told the time, asks nobody. Each id is in it at most once. All of it is in memory (ADR-0027)."""
 
     def __init__(self, *, recipient_gap: float = 0.0) -> None:
         self._recipient_gap = recipient_gap

@@ -17,7 +17,7 @@ _HAS_TIMES = 0x80  #: in the byte of the lane
 class Waiting(bytes):
     """Its place among the others. Times are seconds since 1970.
 
-    One object of 112 bytes: a million of them may wait, and with a member for each number each would take 260 (ADR-0024).
+    One object of 112 bytes: a million of them may wait, and with a member for each number each would take 260 (ADR-0027).
     It compares by its first bytes, its order: that of the log, for two emails of one partition, however the brokers' clocks
     went. As a key it stands for its id, so an index by id needs no further object.
     """

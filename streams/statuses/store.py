@@ -1,4 +1,4 @@
-"""The store behind the table of statuses: SQLite in a file without a name, emptied by the end of its process (ADR-0024).
+"""The store behind the table of statuses: SQLite in a file without a name, emptied by the end of its process (ADR-0027).
 
 Faust makes it for ``store="statuses://"``, by the entry point in ``faust.stores``. Kafka has everything that is in it, so
 nothing is ever committed, synced or journaled, and no start finds an old one.
