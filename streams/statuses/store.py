@@ -19,13 +19,13 @@ from faust.types import EventT
 
 from mailstream import codec
 from mailstream.email_id import partition_in
-from mailstream.errors import NoScratch
+from mailstream.errors import BadEmailId, NoScratch
 from mailstream.packed import Packer, unpack
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
 
 MOST_RECENT, AT_ONCE = 20_000, 500  #: statuses that wait to be written to the file, and that are written together
-AT_HAND = 512  #: statuses that are kept decoded besides
+AT_HAND = 2500  #: statuses that are kept decoded: more than those whose bodies are read ahead together
 CACHE_KIB = 16_384
 #: One process owns the file and none reads it afterwards, so all that makes a database durable is switched off.
 PRAGMAS = (
@@ -38,7 +38,7 @@ PRAGMAS = (
 
 #: A table for each partition, which goes in one step. In the order of the serials emails that were asked for together are
 #: together; an email keeps its own, so that a walk meets none twice.
-_CREATE = "CREATE TABLE status_{} (serial INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, packed BLOB)"
+_CREATE = "CREATE TABLE IF NOT EXISTS status_{} (serial INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, packed BLOB)"
 _KEEP = "INSERT INTO status_{} (id, packed) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET packed = excluded.packed"
 
 
@@ -57,8 +57,7 @@ class StatusStore(memory.Store):  # type: ignore[misc]
         self._packer = Packer()
         self._recent: dict[str, bytes] = {}  #: as they are in the log; the file may hold older ones of these emails
         self._at_hand: dict[str, EmailStatus] = {}  #: the last few that were asked for or written
-        for partition in range(self._partitions):
-            self._create(partition)
+        self._filled: set[int] = set()  #: partitions that have something in the file
 
     # -- one email ----------------------------------------------------------------------------------------
 
@@ -74,8 +73,9 @@ class StatusStore(memory.Store):  # type: ignore[misc]
         """The record that says what is known of an email."""
         if (value := self._recent.get(email_id)) is not None:
             return value
-        statement = f"SELECT packed FROM status_{self._partition_of(email_id)} WHERE id = ?"  # noqa: S608  # a number
-        rows = self._run(statement, (email_id,))
+        if (partition := self._partition_of(email_id)) not in self._filled:
+            return None
+        rows = self._run(f"SELECT packed FROM status_{partition} WHERE id = ?", (email_id,))  # noqa: S608  # a number
         return unpack(rows[0][0]) if rows else None
 
     def keep(self, email_id: str, value: bytes, status: EmailStatus | None = None) -> None:
@@ -101,7 +101,8 @@ class StatusStore(memory.Store):  # type: ignore[misc]
     def __delitem__(self, email_id: str) -> None:
         self._recent.pop(email_id, None)
         self._at_hand.pop(email_id, None)
-        self._run(f"DELETE FROM status_{self._partition_of(email_id)} WHERE id = ?", (email_id,))  # noqa: S608
+        if (partition := self._partition_of(email_id)) in self._filled:
+            self._run(f"DELETE FROM status_{partition} WHERE id = ?", (email_id,))  # noqa: S608
 
     # -- many ---------------------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ class StatusStore(memory.Store):  # type: ignore[misc]
         wanted = set(partitions)
         recent = {email_id for email_id in self._recent if self._partition_of(email_id) in wanted}
         yield from recent
-        for partition in wanted:
+        for partition in wanted & self._filled:
             step = f"SELECT id, serial FROM status_{partition} WHERE serial > ? ORDER BY serial LIMIT {AT_ONCE}"  # noqa: S608
             last = 0
             while rows := self._run(step, (last,)):
@@ -132,9 +133,9 @@ class StatusStore(memory.Store):  # type: ignore[misc]
         for held in (self._recent, self._at_hand):
             for email_id in [id_ for id_ in held if self._partition_of(id_) in lost]:
                 del held[email_id]
-        for partition in lost:
+        for partition in lost & self._filled:
             self._run(f"DROP TABLE status_{partition}")
-            self._create(partition)
+        self._filled -= lost
 
     def apply_changelog_batch(self, batch: Iterable[EventT], to_key: Any, to_value: Any) -> None:
         """Faust reads the end of the changelog a second time; the tail brings the same records, merged by rank."""
@@ -154,19 +155,19 @@ class StatusStore(memory.Store):  # type: ignore[misc]
 
     def _write(self, email_ids: list[str]) -> None:
         packed = self._packer.pack_all([self._recent[email_id] for email_id in email_ids])
-        rows = defaultdict(list)
+        rows: defaultdict[int | None, list[tuple[str, bytes]]] = defaultdict(list)
         for email_id, each in zip(email_ids, packed, strict=True):
             rows[self._partition_of(email_id)].append((email_id, each))
         try:
             for partition, those in rows.items():
-                self._base.executemany(_KEEP.format(partition), those)
+                if partition is not None:
+                    self._base.execute(_CREATE.format(partition))
+                    self._base.executemany(_KEEP.format(partition), those)
+                    self._filled.add(partition)
         except sqlite3.Error as error:
             raise self._broken(error) from error
         for email_id in email_ids:
             del self._recent[email_id]
-
-    def _create(self, partition: int) -> None:
-        self._run(_CREATE.format(partition))
 
     def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
         try:
@@ -180,8 +181,12 @@ class StatusStore(memory.Store):  # type: ignore[misc]
             self.app.fail(told)
         return told
 
-    def _partition_of(self, email_id: str) -> int:
-        return partition_in(email_id, self._partitions)
+    def _partition_of(self, email_id: str) -> int | None:
+        """None for what another program wrote under a key that is no email id: that is forgotten."""
+        try:
+            return partition_in(email_id, self._partitions)
+        except BadEmailId:
+            return None
 
 
 def folder_in(settings: Settings) -> Path:

@@ -204,3 +204,17 @@ async def test_a_partition_takes_nothing_of_another_along() -> None:
     known.gained({HOME})
     known.put(numbered(0), HOME)
     assert [status.id for status in known.statuses([HOME])] == [numbered(0).id]
+
+
+@pytest.mark.usefixtures("is_cramped")
+async def test_a_record_under_a_key_that_is_no_email_id_harms_nothing() -> None:
+    known, _ = a_full_table()
+    stranger = structs.replace(a_status(), id="stranger")
+
+    known.remember(stranger, codec.encode(stranger))
+    for n in range(20):
+        known.put(numbered(n, Status.CANCELLED), HOME)
+    known.drop(b"stranger")
+
+    assert known.get_status("stranger") is None
+    assert len(list(known.statuses(range(PARTITIONS)))) == 20
