@@ -1,7 +1,7 @@
 """The status table: what is known of every email of the partitions that this worker owns.
 
 A partitioned Faust table with ``email.status`` as its changelog and a store of ours behind it.
-Faust's own writes are queued out of sight and its recovery is slow (faust.md §7), so writes go through the one
+Faust's own writes are queued out of sight and its recovery is slow, so writes go through the one
 publisher and loading is done by ``assignment.py``.
 """
 
@@ -60,7 +60,6 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """Give it its writer; Faust makes tables before there is a loop."""
         self._publisher, self._topic, self.partition_count = publisher, topic, partitions
         self._owned: dict[int, _Owned] = {}
-        self._silent: set[int] = set()  #: partitions that are made anew: nothing is written until all is known
         self._unwritten: dict[str, _Unwritten] = {}  #: by email id
         self._refused = 0  #: of these, how many the broker has refused
 
@@ -102,10 +101,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """
         value = codec.encode(status)
         self.data.keep(status.id, value, status)
-        if partition not in self._silent:
-            self._write(status.id, value, partition, then)
-        elif then is not None:
-            then()
+        self._write(status.id, value, partition, then)
 
     def when_durable(self, email_id: str, then: Callable[[], None]) -> None:
         """Call ``then`` when the broker has all that is known of the email: at once, unless a write is under way.
@@ -206,18 +202,6 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         for partition in partitions:
             self._owned.setdefault(partition, _Owned())
 
-    def silent(self, partition: int) -> None:
-        """Write nothing of this partition until ``loud``, or until it is lost: its statuses are being made anew."""
-        self._silent.add(partition)
-
-    def is_silent(self, partition: int) -> bool:
-        """Whether the partition's statuses are being made anew."""
-        return partition in self._silent
-
-    def loud(self, partition: int) -> None:
-        """Write again what changes."""
-        self._silent.discard(partition)
-
     def applied(self, partition: int, next_offset: int) -> None:
         """All records of the partition below this offset are in memory."""
         if (owned := self._owned.get(partition)) is not None:
@@ -227,7 +211,6 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """Drop what belongs to others now."""
         for partition in partitions:
             self._owned.pop(partition, None)
-            self._silent.discard(partition)
         for email_id in [id_ for id_ in self._unwritten if partition_in(id_, self.partition_count) in partitions]:
             self._forget_unwritten(email_id)
         self.data.lose(partitions)

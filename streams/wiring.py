@@ -37,7 +37,6 @@ from streams.projection import Projection
 from streams.provider.port import Provider
 from streams.provider.sendgrid import SendGrid
 from streams.queue import Queue
-from streams.rebuild import Rebuild
 from streams.rendering import Rendering
 from streams.sending import Sending
 from streams.suppressions import Suppressions
@@ -123,9 +122,6 @@ class Wiring(Service):  # type: ignore[misc]
         self.assignment = Assignment(
             app=app, kafka=kafka, ends=ends, publisher=publisher, table=table, projection=projection,
             logs=LogFollower(kafka, ends, table, projection, app.fail), checkpoints=Checkpoints(kafka),
-            rebuild=Rebuild(
-                kafka, table=table, accept=self.accept, feedback=self.feedback, publisher=publisher, clock=clock
-            ),
             barrier=self.barrier, topics_watch=self.topics_watch, pace=pace, dispatch=self.dispatch, clearance=clearance,
             residents=(projection, claim_log, self.barrier, queue, self.holds, groups, table),
         )  # fmt: skip
