@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from msgspec import structs
 
 from mailstream import codec, sender, topics
 from mailstream.clock import Clock, moment
 from mailstream.dead_letter import Reason, dead_letter_in
 from mailstream.email_id import partition_in
-from mailstream.errors import LogLost, WorkersRun
+from mailstream.errors import LogLost, NoKafka, WorkersRun
 from mailstream.log.kafka import Kafka
 from mailstream.log.read import Progress, Reader, Span, total
 from mailstream.log.record import record_of
@@ -183,7 +183,10 @@ class Rebuild:
                 f"group after SESSION_TIMEOUT ({self._settings.session_timeout:g} s)."
             )
         unread = await self._unread()
-        whole_since = self._clock.now() - self._kafka.retention_seconds(topics.ATTEMPTS)
+        try:
+            whole_since = self._clock.now() - self._kafka.retention_seconds(topics.ATTEMPTS)
+        except (KafkaException, TimeoutError):
+            raise NoKafka("The brokers do not say how long they keep email.attempts. Nothing was changed.") from None
         async with self._checkpoints() as checkpoints:
             with self._kafka.reader() as reader:
                 spans = {partition: spans_of(reader, self._settings, partition) for partition in partitions}

@@ -1,11 +1,12 @@
 """Statuses that are gone: no worker starts, a command makes them anew, and then nothing is sent again and nothing is lost."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
 from mailstream.attempt import ClaimRecord
-from mailstream.errors import NotPublished, StatusesLost, WorkersRun
+from mailstream.errors import NoKafka, NotPublished, StatusesLost, WorkersRun
 from mailstream.request import ControlKind
 from mailstream.status import EmailStatus, Status
 from mailstream.topics import ATTEMPTS, DAY_MS, EVENTS, GROUP_CHECKPOINTS, REQUESTED, STATUS
@@ -231,6 +232,22 @@ async def test_what_was_refused_stays_refused_though_it_could_be_taken_now(worke
         await passed()
         assert heir.status(email) is Status.REJECTED
         assert heir.provider.calls == []
+
+
+async def test_a_rebuild_that_is_not_told_the_retention_changes_nothing(worker: MemoryWorker) -> None:
+    worker.ask()
+    await passed()
+    await worker.stop()
+    worker.log.make_anew(STATUS.name)
+    before = dict(worker.log.groups[GROUP_CHECKPOINTS])
+
+    with (
+        patch.object(MemoryKafka, "retention_seconds", side_effect=TimeoutError),
+        pytest.raises(NoKafka, match="how long they keep"),
+    ):
+        await made_anew(worker)
+    assert worker.log.groups[GROUP_CHECKPOINTS] == before
+    assert worker.all(STATUS) == []
 
 
 async def test_a_partition_whose_statuses_are_there_is_not_made_anew(worker: MemoryWorker) -> None:
