@@ -1,5 +1,6 @@
-"""``mailstream audit``: what the topics say, without API, worker or provider. Reads, and can do nothing else."""
+"""``mailstream audit``: what the topics say, without API, worker or provider. Only ``rebuild --yes`` writes."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,6 +105,38 @@ def verify(
         report = judged(reader, settings, settle_seconds=settle, progress=meter.progress, planned=meter.planned)
     typer.echo(msgspec.json.encode(_data(report)).decode() if as_json else "\n".join(_lines(report)))
     raise typer.Exit(0 if report.holds else 1)
+
+
+@group.command()
+def rebuild(
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without it nothing is written")] = False,
+) -> None:
+    """Make email.status anew where its records are gone, from the topics that decide. Stop all workers first.
+
+    Only partitions whose statuses are lost are touched: those with which a worker refuses to start.
+    """
+    from cli.progress import Meter
+    from mailstream.clock import SystemClock
+    from mailstream.log.kafka import Kafka
+    from streams.audit.rebuild import Rebuild
+
+    async def look() -> None:
+        work = Rebuild(Kafka(load()), SystemClock())
+        for partition, why in (lost := await work.lost()).items():
+            typer.echo(f"email.status/{partition} {why}")
+        if not lost:
+            typer.echo("No statuses are lost.")
+        elif not yes:
+            typer.echo("Nothing was changed. Stop all workers and add --yes to make these statuses anew.", err=True)
+        else:
+            with Meter("rebuilding") as meter:
+                async for done, count in work.run(lost, meter.progress, meter.planned):
+                    typer.echo(
+                        f"email.status/{done.number}: {count:,} statuses written, {done.forgotten:,} requests left out"
+                    )
+            typer.echo("Workers may be started.", err=True)
+
+    asyncio.run(look())
 
 
 def _data(report: "Report") -> dict[str, Any]:

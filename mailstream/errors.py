@@ -4,7 +4,7 @@ MailstreamError
 ├── BadAddress           an address that no mail can go to
 ├── BadEmailId           text that is no email id
 ├── WrongSettings        a setting that cannot be used
-├── NoScratch            the scratch file of the worker cannot be written or read
+├── NoScratch            the file of a worker's statuses cannot be written or read
 ├── NoKafka              no broker answers, or none can be started
 ├── PortTaken            something else listens where a part wants to
 ├── NoApi                no API answers to a command
@@ -18,6 +18,8 @@ MailstreamError
 ├── WrongRules           trigger rules that cannot be used
 ├── WrongEndpoints       endpoints of outgoing webhooks that cannot be used
 ├── RegistryAway         the schema registry does not answer: the event waits
+├── StatusesLost         records of email.status are gone: they are made anew before a worker starts
+├── WorkersRun           a command that needs all workers stopped found some
 ├── OffsetGap            records of a partition were skipped; the process must end and read them again
 └── LogLost              records that a worker needs were deleted before it read them
 """
@@ -40,7 +42,7 @@ class WrongSettings(MailstreamError):
 
 
 class NoScratch(MailstreamError):
-    """The worker's scratch file cannot be written or read: the process ends, Kafka has all that was in it."""
+    """The file of a worker's statuses cannot be written or read: the process ends, Kafka has all that was in it."""
 
 
 class NoKafka(MailstreamError):
@@ -97,6 +99,14 @@ class WrongRules(MailstreamError):
 
 class OffsetGap(MailstreamError):
     """A stream skipped at least one offset. Nothing is committed; the process ends and reads again."""
+
+
+class StatusesLost(MailstreamError):
+    """Statuses of partitions are gone. ``mailstream audit rebuild`` makes them anew from the other topics."""
+
+
+class WorkersRun(MailstreamError):
+    """Workers are in their group, and the command needs all of them stopped."""
 
 
 class LogLost(MailstreamError):

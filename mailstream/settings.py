@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     static_membership: bool = Field(False, description="1: WORKER_ID is the group instance id")
     data_dir: str = Field(
         ".mailstream",
-        description="scratch folder: for emails that a worker has no room for in memory, and for `mailstream dev`",
+        description="scratch folder: for the statuses that a worker has no room for in memory, and for `mailstream dev`",
     )
     triggers_file: str | None = Field(None, description="YAML with the rules for domain events")
     templates_dir: str | None = Field(None, description="folder of mail templates")

@@ -24,8 +24,7 @@ from mailstream.topics import REJECTED, REQUESTED, Naming
 from streams.batches import Batches
 from streams.bodies import Bodies
 from streams.controls import Controls
-from streams.core import fold, intake
-from streams.core.faults import Fault
+from streams.core import births, intake
 from streams.core.groups import Groups
 from streams.core.intake import (
     Asked,
@@ -147,49 +146,13 @@ class Accept:
         failpoint("C0", asked.id)
         return intake.settle(asked, self._table.get_status(asked.id))
 
-    def bear_again(self, record: Record, refused: Fault | None) -> bool:
-        """Remember an email as it was when its record was first taken; True: it was not known.
-
-        For a partition whose statuses are gone: nothing is written, no dead letter, no copy. ``refused``: why the record
-        became a dead letter, if it did: that stands, whatever would be said of it now. What was too old when it came was
-        refused then; how old it is now says nothing about what became of it.
-        """
-        if refused is not None and refused[0] is Reason.ID_CONFLICT:
-            return False  # it was a repeat, and its email began with another record
-        ruling: Ruling | New | Known | Carried = intake.read(record, self._rules, record.timestamp_ms / 1000)
-        if isinstance(ruling, Asked):
-            ruling = self._settle_asked(ruling if refused is None else intake.with_fault(ruling, *refused))
-        match ruling:
-            case New(asked):
-                self._table.put(self._first_status(asked), record.partition)
-                return True
-            case Carried(asked) if (known := self._table.get_status(asked.id)) is not None:
-                self._table.put(self._with_copy(known, record), record.partition)
-            case Rejected(id=str(email_id)) if self._may_show_rejected(email_id, record.partition):
-                self._table.put(self._rejected_status(ruling, email_id), record.partition)
-                return True
-            case _:
-                pass
-        return False
-
     def _first_status(self, asked: Asked) -> EmailStatus:
         record = asked.received
-        order, at_ms = intake.first_record(record)
-        status = fold.queued(
-            asked.request,
-            email_id=asked.id,
-            recipient=f"{asked.recipient:08x}",
-            place=Coordinates(record.partition, order),
-            at=moment(at_ms / 1000),
-            on_ambiguous=self._on_ambiguous,
-            writer=self._projection.writer,
-            due_at=self._groups.due(asked.request, moment(at_ms / 1000)),
-        )
+        due_at = self._groups.due(asked.request, moment(intake.first_record(record)[1] / 1000))
+        status = births.born(asked, due_at=due_at, on_ambiguous=self._on_ambiguous, writer=self._projection.writer)
         if (named_at := self._named.get(asked.id)) is not None and named_at < status.order:
             # which of its own records is taken first depends on who reads; what its claims name must not
             status = structs.replace(status, order=named_at)
-        if asked.is_carried:  # its first record is gone, and with it the body there
-            status = self._with_copy(status, record)
         if record.partition in self._table.owned():
             self._groups.changed(
                 None, status, record.partition
@@ -214,10 +177,7 @@ class Accept:
         if known is None or not self._table.needs_body(known):
             self._table.when_durable(asked.id, done)
             return
-        self._projection.put(self._with_copy(known, asked.received), asked.received.partition, done)
-
-    def _with_copy(self, known: EmailStatus, record: Record) -> EmailStatus:
-        return fold.carried(known, Coordinates(record.partition, record.offset), moment(record.timestamp_ms / 1000))
+        self._projection.put(births.with_copy(known, asked.received), asked.received.partition, done)
 
     async def _reject(self, rejected: Rejected, done: Done) -> None:
         letter, email_id = rejected.dead_letter, rejected.id
@@ -229,27 +189,12 @@ class Accept:
         if email_id is None:
             done()
         elif self._may_show_rejected(email_id, partition):
-            self._projection.put(self._rejected_status(rejected, email_id), partition, done)
+            self._projection.put(births.refused(rejected, email_id, self._projection.writer), partition, done)
         else:
             self._table.when_durable(email_id, done)
 
     def _may_show_rejected(self, email_id: str, partition: int) -> bool:
         return partition_in(email_id, self._partitions) == partition and self._table.get_status(email_id) is None
-
-    def _rejected_status(self, rejected: Rejected, email_id: str) -> EmailStatus:
-        letter = rejected.dead_letter
-        return fold.rejected(
-            email_id=email_id,
-            recipient=email_id[3:11],
-            place=Coordinates(letter.record.partition, letter.record.offset),
-            at=moment(letter.record.timestamp_ms / 1000),
-            reason=letter.reason.value,
-            detail=letter.detail,
-            writer=self._projection.writer,
-            tenant=rejected.tenant,
-            reference=rejected.reference,
-            batch=rejected.batch,
-        )
 
     async def _move(self, partition: int, key: bytes, value: bytes, record: Record, done: Done) -> None:
         headers = [(name, content) for name, content in record.headers.items() if name != codec.REKEYED_HEADER]

@@ -104,8 +104,6 @@ def create_app(
     table = StatusTable(
         app,
         name="status",
-        key_type=bytes,
-        value_type=bytes,
         partitions=settings.partitions,
         changelog_topic=changelog,
     )

@@ -9,7 +9,7 @@ followed for as long as the partition is owned (``log_follower.py``).
 
 import asyncio
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,13 +17,13 @@ import structlog
 from faust.types import TP
 
 from mailstream import topics
-from mailstream.errors import LogLost
+from mailstream.errors import LogLost, StatusesLost
 from mailstream.log.ends import LogEnds
 from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Publisher
 from mailstream.topics import GROUP_CHECKPOINTS, Naming
 from streams.barrier import Barrier
-from streams.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
+from streams.checkpoints import Checkpoint, Checkpoints, why_lost
 from streams.clearance import Clearance
 from streams.core.pace import Pace
 from streams.dispatch import Dispatch
@@ -33,7 +33,6 @@ from streams.guards import GuardedApp
 from streams.log_follower import LogFollower
 from streams.metrics import LOAD_SECONDS, OWNED
 from streams.projection import Projection
-from streams.rebuild import Rebuild
 from streams.table import StatusTable
 from streams.topics_watch import TopicsWatch
 
@@ -61,7 +60,6 @@ class Assignment:
     projection: Projection
     logs: LogFollower
     checkpoints: Checkpoints
-    rebuild: Rebuild
     barrier: Barrier
     topics_watch: TopicsWatch
     pace: Pace
@@ -134,18 +132,13 @@ class Assignment:
         begins, ends = await self.ends.first(attempts, gained), await self.ends.last(attempts, gained)
         for partition, mark in marks.items():
             self._require_read(partition, mark, ends[attempts, partition])
-        emptied = {p for p, mark in marks.items() if self._is_emptied(p, mark, ends[attempts, p])}
-        if emptied:
-            await self._begin_rebuild(emptied)
+        self._require_statuses(marks, ends)
         await self.logs.follow_attempts(
             {
-                p: begins[attempts, p] if p in emptied else self._start_of(p, mark, begins[attempts, p])
-                for p, mark in marks.items()
+                partition: self._start_of(partition, mark, begins[attempts, partition])
+                for partition, mark in marks.items()
             }
         )
-        if emptied:
-            await self.rebuild.events(emptied)
-            await self.rebuild.write(emptied)
         self.logs.write_over(gained)
         await self.projection.whole(gained)
         await self.write_checkpoints()
@@ -178,19 +171,19 @@ class Assignment:
                 records=mark.offset - end,
             )
 
-    def _is_emptied(self, partition: int, mark: Checkpoint | None, end_of_attempts: int) -> bool:
-        """Whether the partition's statuses are gone: the topic was made anew, or a broker lost its newest records."""
-        end = self.logs.status_end(partition)
-        if end == 0 and end_of_attempts > 0:  # a claim is written only behind a status, whatever a checkpoint says
-            return True
-        return mark is not None and end < mark.status_end
-
-    async def _begin_rebuild(self, partitions: set[int]) -> None:
-        writer = self.projection.writer
-        await self.checkpoints.write_surely({p: Checkpoint(0, writer, IN_REBUILD) for p in partitions})
-        for partition in partitions:
-            self.table.silent(partition)
-        await self.rebuild.requests(partitions)
+    def _require_statuses(self, marks: Mapping[int, Checkpoint | None], ends: Mapping[tuple[str, int], int]) -> None:
+        """Raise StatusesLost when statuses are gone: emails that were called would be taken for new ones."""
+        attempts, status = self.kafka.name_of(topics.ATTEMPTS), self.kafka.name_of(topics.STATUS)
+        lost = [
+            f"{status}/{partition} {why}"
+            for partition, mark in sorted(marks.items())
+            if (why := why_lost(mark, self.logs.status_end(partition), ends[attempts, partition]))
+        ]
+        if lost:
+            raise StatusesLost(
+                f"Statuses were lost: {'; '.join(lost)}. Nothing was claimed or sent, and the other topics hold what is "
+                "needed to make them anew. Stop all workers, run `mailstream audit rebuild`, then start them again"
+            )
 
     def _attempts_of(self, partition: int) -> str:
         return f"{self.kafka.name_of(topics.ATTEMPTS)}/{partition}"

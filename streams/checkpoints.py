@@ -16,8 +16,7 @@ from mailstream.log.kafka import Kafka
 from mailstream.topics import GROUP_CHECKPOINTS
 
 SECONDS = 30.0  #: without an answer of the coordinator before a load fails and the process ends
-#: Behind any end of ``email.status``: its records are gone, and being made anew. Until that is done, whoever owns the
-#: partition next begins again.
+#: Behind any end of ``email.status``: its records are gone, and being made anew. Until that is done no worker starts.
 IN_REBUILD = 1 << 62
 
 
@@ -36,6 +35,17 @@ def checkpoint_of(committed: TopicPartition) -> Checkpoint | None:
         return None
     made = json.loads(committed.metadata)
     return Checkpoint(committed.offset, made["writer"], made["status_end"])
+
+
+def why_lost(mark: Checkpoint | None, status_end: int, attempts_end: int) -> str | None:
+    """Why the partition's statuses cannot be trusted: the topic was made anew, or a broker lost its newest records."""
+    if mark is not None and mark.status_end == IN_REBUILD:
+        return "was being rebuilt, and that was not finished"
+    if status_end == 0 and attempts_end > (mark.offset if mark is not None else 0):  # a claim stands behind a status
+        return "is empty, though email.attempts is not"
+    if mark is not None and status_end < mark.status_end:
+        return f"ends at offset {status_end}, but reached {mark.status_end} before"
+    return None
 
 
 class Checkpoints:

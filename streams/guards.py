@@ -295,7 +295,7 @@ def make_app(settings: Settings, name: str, kind: type[AppKind] = GuardedApp, **
     conf: dict[str, Any] = {
         "broker": [f"kafka://{broker.strip()}" for broker in settings.kafka_bootstrap.split(",")],
         "broker_credentials": credentials(settings),
-        "store": "memory://",
+        "store": "statuses://",  # streams/statuses/store.py; nothing of it outlives the process
         "table_standby_replicas": 0,  # a standby in memory is thrown away at promotion
         "topic_allow_declare": False,
         "topic_disable_leader": True,

@@ -85,8 +85,6 @@ class Projection:
             self._settled.done(slot)
             self._claim_log.read_back(record.nonce, has_won=False)
             return
-        if self._table.is_silent(partition):
-            before = fold.reborn(before, record)
         verdict, after = fold.attempted(before, record)
         VERDICTS[verdict].inc()
         if after is before:

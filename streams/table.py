@@ -1,33 +1,29 @@
 """The status table: what is known of every email of the partitions that this worker owns.
 
-A partitioned Faust table with ``email.status`` as its changelog; what memory has no room for is in the scratch file.
-Faust's own writes are queued out of sight and its recovery is slow (faust.md §7), so writes go through the one
+A partitioned Faust table with ``email.status`` as its changelog and a store of ours behind it.
+Faust's own writes are queued out of sight and its recovery is slow, so writes go through the one
 publisher and loading is done by ``assignment.py``.
 """
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from typing import Any
 
 import faust
 import structlog
-from faust.types import TP, EventT
+from faust.types import TP
 
 from mailstream import codec
 from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished
 from mailstream.log.publish import Position, Publisher
-from mailstream.packed import Packer, unpack
 from mailstream.status import EmailStatus
-from streams.cold_statuses import ColdStatuses
+from streams.statuses.store import StatusStore
 
 log = structlog.get_logger(__name__)
 
 REPEAT_SECONDS = 1.0  #: between two tries to write a status that the broker did not acknowledge
-AT_HAND = 512  #: statuses that are kept decoded besides
 
 
 @dataclass(slots=True, eq=False)
@@ -48,30 +44,22 @@ class _Unwritten:
 
 
 class StatusTable(faust.Table):  # type: ignore[misc]
-    """Email id to its newest status. Only the owner of the partition writes.
+    """Email id to its newest status, in a ``StatusStore``. Only the owner of the partition writes, by ``put``."""
 
-    The statuses are not in Faust's own store: that one would keep an encoded copy of each id beside ours.
-    """
+    data: StatusStore
 
-    def set_up(
-        self,
-        publisher: Publisher,
-        topic: str,
-        partitions: int,
-        cold: ColdStatuses | None = None,
-        most_hot: int = sys.maxsize,
-    ) -> None:
-        """Give it its writer; Faust makes tables before there is a loop.
+    def on_key_set(self, key: Any, value: Any) -> None:
+        """Refuse ``table[id] = status``: Faust queues such a write out of sight, and it may be lost."""
+        raise TypeError("write a status with put(), which knows when the broker has it")
 
-        ``most_hot``: statuses in memory when there is a ``cold`` place for the rest.
-        """
+    def on_key_del(self, key: Any) -> None:
+        """Refuse ``del table[id]`` likewise."""
+        raise TypeError("forget a status with forget(), which puts nothing between its writes")
+
+    def set_up(self, publisher: Publisher, topic: str, partitions: int) -> None:
+        """Give it its writer; Faust makes tables before there is a loop."""
         self._publisher, self._topic, self.partition_count = publisher, topic, partitions
-        self._cold, self._most_hot = cold, most_hot
-        self._packer = Packer()
-        self._kept: dict[str, bytes] = {}  #: the hot ones as they are in the log, by id; the schedule shares the id
         self._owned: dict[int, _Owned] = {}
-        self._in_work: dict[str, EmailStatus] = {}  #: the last few that were asked for or written, decoded
-        self._silent: set[int] = set()  #: partitions that are made anew: nothing is written until all is known
         self._unwritten: dict[str, _Unwritten] = {}  #: by email id
         self._refused = 0  #: of these, how many the broker has refused
 
@@ -79,33 +67,17 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     def get_status(self, email_id: str) -> EmailStatus | None:
         """What is known of an email, None when it was never asked for."""
-        if (status := self._in_work.get(email_id)) is not None:
-            return status
-        if (value := self._value_of(email_id)) is None:
-            return None
-        if self._cold and email_id not in self._kept:  # who is asked for changes soon, or is asked for again
-            self._keep(email_id, value)
-        return self._work_on(codec.decode_status(value))
+        return self.data.get(email_id)
 
     def is_live(self, email_id: str) -> bool:
-        """Whether something is still to be decided about a known email. For looking at many: it changes no cache."""
-        value = self._value_of(email_id)
+        """Whether something is still to be decided about a known email. For looking at many: it keeps none at hand."""
+        value = self.data.value_of(email_id)
         return value is not None and not codec.decode_status(value).final
-
-    def _work_on(self, status: EmailStatus) -> EmailStatus:
-        """Keep a status at hand: on its way from the schedule to SENT an email is asked for again and again."""
-        self._in_work[status.id] = status
-        if len(self._in_work) > AT_HAND:
-            del self._in_work[next(iter(self._in_work))]
-        return status
 
     def statuses(self, partitions: Iterable[int]) -> Iterator[EmailStatus]:
         """Every status of these partitions."""
-        wanted = set(partitions)
-        hot = {id_ for id_ in self._kept if partition_in(id_, self.partition_count) in wanted}
-        cold = (id_ for id_ in self._cold.ids(wanted) if id_ not in hot) if self._cold else ()
-        for email_id in chain(hot, cold):
-            if (value := self._value_of(email_id)) is not None:  # it may go while the caller gives the loop away
+        for email_id in self.data.ids(partitions):
+            if (value := self.data.value_of(email_id)) is not None:  # it may go while the caller gives the loop away
                 yield codec.decode_status(value)
 
     def needs_body(self, status: EmailStatus) -> bool:
@@ -128,12 +100,8 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         partition goes, ``then`` is never called.
         """
         value = codec.encode(status)
-        self._keep(status.id, value)
-        self._work_on(status)
-        if partition not in self._silent:
-            self._write(status.id, value, partition, then)
-        elif then is not None:
-            then()
+        self.data.keep(status.id, value, status)
+        self._write(status.id, value, partition, then)
 
     def when_durable(self, email_id: str, then: Callable[[], None]) -> None:
         """Call ``then`` when the broker has all that is known of the email: at once, unless a write is under way.
@@ -148,8 +116,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     def remember(self, status: EmailStatus, value: bytes) -> None:
         """Show a status that is in the log already."""
-        self._in_work.pop(status.id, None)
-        self._keep(status.id, value)
+        self.data.keep(status.id, value)
 
     def drop(self, key: bytes) -> None:
         """Forget what a tombstone in the log forgets."""
@@ -158,7 +125,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     def rewrite(self, email_id: str, partition: int) -> None:
         """Write the known status again, over a foreign one that lowers it (K7)."""
-        if (value := self._value_of(email_id)) is not None:
+        if (value := self.data.value_of(email_id)) is not None:
             self._write(email_id, value, partition, None)
 
     def forget(self, email_id: str, partition: int) -> bool:
@@ -206,7 +173,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             if self._unwritten.get(email_id) is not unwritten or unwritten.value is not value:
                 return
             is_ours = unwritten.owned is not None and self._owned.get(partition) is unwritten.owned
-            if not is_ours or (newest := self._value_of(email_id)) is None:
+            if not is_ours or (newest := self.data.value_of(email_id)) is None:
                 self._forget_unwritten(email_id)
                 return
             unwritten.value = newest
@@ -224,28 +191,9 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         if (unwritten := self._unwritten.pop(email_id, None)) is not None and unwritten.is_refused:
             self._refused -= 1
 
-    # -- hot and cold -------------------------------------------------------------------------------------
-
-    def _value_of(self, email_id: str) -> bytes | None:
-        if (value := self._kept.get(email_id)) is None and self._cold and (packed := self._cold.get(email_id)):
-            return unpack(packed)
-        return value
-
-    def _keep(self, email_id: str, value: bytes) -> None:
-        self._kept[email_id] = value
-        if len(self._kept) > self._most_hot and self._cold is not None:
-            first = list(islice(self._kept, self._most_hot // 16 + 1))  # who came first to stay
-            packed = self._packer.pack_all([self._kept.pop(id_) for id_ in first])
-            self._cold.put(
-                (id_, partition_in(id_, self.partition_count), each) for id_, each in zip(first, packed, strict=True)
-            )
-
     def _forget(self, email_id: str) -> None:
-        self._in_work.pop(email_id, None)
-        self._kept.pop(email_id, None)
+        del self.data[email_id]
         self._forget_unwritten(email_id)
-        if self._cold:
-            self._cold.drop(email_id)
 
     # -- partitions ---------------------------------------------------------------------------------------
 
@@ -253,18 +201,6 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """These partitions are being loaded."""
         for partition in partitions:
             self._owned.setdefault(partition, _Owned())
-
-    def silent(self, partition: int) -> None:
-        """Write nothing of this partition until ``loud``, or until it is lost: its statuses are being made anew."""
-        self._silent.add(partition)
-
-    def is_silent(self, partition: int) -> bool:
-        """Whether the partition's statuses are being made anew."""
-        return partition in self._silent
-
-    def loud(self, partition: int) -> None:
-        """Write again what changes."""
-        self._silent.discard(partition)
 
     def applied(self, partition: int, next_offset: int) -> None:
         """All records of the partition below this offset are in memory."""
@@ -275,23 +211,14 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """Drop what belongs to others now."""
         for partition in partitions:
             self._owned.pop(partition, None)
-            self._silent.discard(partition)
-        emails: dict[str, Any]
-        for emails in (self._kept, self._in_work):
-            for email_id in [id_ for id_ in emails if partition_in(id_, self.partition_count) in partitions]:
-                del emails[email_id]
         for email_id in [id_ for id_ in self._unwritten if partition_in(id_, self.partition_count) in partitions]:
             self._forget_unwritten(email_id)
-        if self._cold:
-            self._cold.lose(partitions)
+        self.data.lose(partitions)
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Tell Faust's recovery what is in memory, so that it reads only what follows."""
         owned = self._owned.get(tp[1])
         return None if owned is None else owned.next_offset - 1
-
-    def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
-        """Faust reads the end of the changelog a second time; the tail brings the same records, merged by rank."""
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
@@ -299,10 +226,6 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """Load what came, drop what went; agents start after it."""
         for load in self.app.on_load:
             await load(assigned, generation_id)
-
-    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
-        """Nothing is left to do: stock drops keys here by a map that this table does not keep."""
-        await self.call_recover_callbacks()
 
 
 def _seen(done: "asyncio.Future[Position]") -> None:

@@ -18,8 +18,6 @@ from streams.bodies import Bodies
 from streams.checkpoints import Checkpoints
 from streams.claim_log import ClaimLog
 from streams.clearance import Clearance
-from streams.cold_statuses import ColdStatuses
-from streams.cold_waiting import ColdWaiting
 from streams.controls import Controls
 from streams.core.groups import Groups
 from streams.core.pace import Pace
@@ -38,18 +36,13 @@ from streams.projection import Projection
 from streams.provider.port import Provider
 from streams.provider.sendgrid import SendGrid
 from streams.queue import Queue
-from streams.rebuild import Rebuild
 from streams.rendering import Rendering
-from streams.scratch import Scratch, folder_in
 from streams.sending import Sending
 from streams.suppressions import Suppressions
 from streams.table import StatusTable
 from streams.topics_watch import TopicsWatch
 from streams.trigger_app import Triggers
 from streams.upkeep import Upkeep
-
-#: How many statuses, and emails in the schedule, are in memory.
-HOT_STATUSES, HOT_EMAILS = 20_000, 40_000
 
 
 class Wiring(Service):  # type: ignore[misc]
@@ -83,13 +76,8 @@ class Wiring(Service):  # type: ignore[misc]
         self.clock = clock = BrokersClock(
             clock, publisher, kafka.name_of(topics.REQUESTED), alarm="nothing is sent", looked=metrics.clock_looked
         )
-        self.scratch = Scratch(folder_in(settings), app.fail)
-        status = kafka.name_of(topics.STATUS)
-        table.set_up(publisher, status, settings.partitions, ColdStatuses(self.scratch), most_hot=HOT_STATUSES)
-        cold = ColdWaiting(self.scratch)
-        self.queue = queue = Queue(
-            Schedule(recipient_gap=settings.recipient_gap, cold=cold, most_hot=HOT_EMAILS), table, clock
-        )
+        table.set_up(publisher, kafka.name_of(topics.STATUS), settings.partitions)
+        self.queue = queue = Queue(Schedule(recipient_gap=settings.recipient_gap), table, clock)
         self.pace = pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
         trouble, health, groups = Trouble(), WebhookHealth(), Groups()
         self.bodies = bodies = Bodies(kafka, queue.bodies_due_next)
@@ -134,9 +122,6 @@ class Wiring(Service):  # type: ignore[misc]
         self.assignment = Assignment(
             app=app, kafka=kafka, ends=ends, publisher=publisher, table=table, projection=projection,
             logs=LogFollower(kafka, ends, table, projection, app.fail), checkpoints=Checkpoints(kafka),
-            rebuild=Rebuild(
-                kafka, table=table, accept=self.accept, feedback=self.feedback, publisher=publisher, clock=clock
-            ),
             barrier=self.barrier, topics_watch=self.topics_watch, pace=pace, dispatch=self.dispatch, clearance=clearance,
             residents=(projection, claim_log, self.barrier, queue, self.holds, groups, table),
         )  # fmt: skip
@@ -169,7 +154,7 @@ class Wiring(Service):  # type: ignore[misc]
         await self.renderer.close()
         await self.provider.close()
         await self.publisher.close(seconds=5.0)
-        self.scratch.close()
+        self.table.data.close()
 
 
 async def _every(seconds: float, look: Callable[[], Awaitable[None]]) -> None:

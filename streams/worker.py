@@ -12,9 +12,9 @@ from mailstream.clock import Clock
 from mailstream.errors import WrongSettings
 from mailstream.log.kafka import Kafka
 from mailstream.settings import PREFIX, Settings, load
-from streams import scratch
 from streams.app import create_app
 from streams.health import Health
+from streams.statuses import store
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
     logs.set_up(settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # a tenth less CPU per mail than asyncio's own loop
     gc.set_threshold(50_000, 20, 100)  # futures and records die young by reference counting; the rest lives long
-    scratch.try_out(settings)
+    store.try_out(settings)
     kafka = Kafka(settings)
     kafka.require_topics()
     app = create_app(settings, clock, kafka=kafka, request_retention=kafka.retention_seconds(topics.REQUESTED))

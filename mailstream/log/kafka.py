@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
 from mailstream import topics
+from mailstream.errors import NoKafka
 from mailstream.log import check
 from mailstream.log.client import admin
 from mailstream.log.ends import LogEnds
@@ -17,6 +18,8 @@ from mailstream.log.read import Reader
 from mailstream.log.tail import End, Tail
 from mailstream.settings import Settings
 from mailstream.topics import Naming, Topic
+
+ADMIN_SECONDS = 15.0  #: for an answer about a group
 
 
 class Kafka:
@@ -69,3 +72,17 @@ class Kafka:
     def retention_seconds(self, topic: Topic) -> float:
         """How long the brokers keep a record of a topic. Raises KafkaException, TimeoutError. It blocks."""
         return check.retention_seconds(self._admin, self.settings, topic)
+
+    def members(self, group: str) -> int:
+        """How many processes are in a group of ours. Raises NoKafka. It blocks."""
+        name = self._naming.of(group)
+        asked = self._admin.describe_consumer_groups([name], request_timeout=ADMIN_SECONDS)[name]
+        try:
+            return len(asked.result().members)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            raise NoKafka(
+                f"Who is in the group {name} is not told by {self.settings.kafka_bootstrap} ({error.args[0].name()}). Nothing "
+                "was changed. Look at the broker, and whether this user has Describe on the group."
+            ) from None

@@ -1,109 +1,104 @@
-"""The due emails in memory: a queue for each lane and partition, and of a lane's queues the one that is next.
+"""The due emails: a queue for each lane and partition, and of a lane's queues the one that is next.
 
 In a queue the place in the log decides and nothing else, so the emails of a recipient keep their order however the
 brokers' clocks went. Between two queues the stamps of their first ones decide.
 """
 
 import heapq
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import product
 
 from mailstream.request import Lane
-from streams.core.cold import ready_in
 from streams.core.waiting import Waiting
+
+IsWaiting = Callable[[Waiting], bool]
 
 SPARE = 64  #: so many dead entries more than live ones are left where they are
 
-_Front = tuple[float, int, int]  #: stamp and order of a queue's first one, as far as known, and the queue
-
 
 class Ready:
-    """``first_in`` says who is the first in a queue, with those that wait in the cold; None: it is empty."""
+    """Heaps whose entries may be dead: an email for which ``is_waiting`` is false is passed over when it comes up."""
 
-    def __init__(self, is_waiting: Callable[[Waiting], bool], first_in: Callable[[int, list[Waiting]], Waiting | None]):
-        self._is_waiting, self._first_in = is_waiting, first_in
-        self._queues: dict[Lane, defaultdict[int, list[Waiting]]] = {lane: defaultdict(list) for lane in Lane}
-        self._front: dict[int, _Front] = {}  #: of each queue that may have an email
-        self._fronts: dict[Lane, list[_Front]] = {lane: [] for lane in Lane}  #: the same as heaps, with replaced ones
-
-    def __len__(self) -> int:
-        """How many queues there are."""
-        return sum(map(len, self._queues.values()))
-
-    def queues_of(self, lane: Lane) -> dict[int, list[Waiting]]:
-        """The heaps of a lane by queue; entries may be dead."""
-        return self._queues[lane]
+    def __init__(self, is_waiting: IsWaiting) -> None:
+        self._is_waiting = is_waiting
+        self._queues: dict[Lane, dict[int, list[Waiting]]] = {lane: {} for lane in Lane}  #: by partition
+        self._fronts: dict[Lane, list[tuple[float, Waiting]]] = {lane: [] for lane in Lane}
+        #: stamp and email of each queue's first one, as a heap; those that another one has replaced are in it too
 
     def put(self, email: Waiting) -> None:
         """Let an email stand in the queue of its lane and partition."""
-        queue = ready_in(email.partition, email.lane)
-        emails = self._queues[email.lane][queue]
+        lane = email.lane
+        emails = self._queues[lane].setdefault(email.partition, [])
         heapq.heappush(emails, email)
         if emails[0] is email:
-            self._stand(queue, email)
-
-    def is_cold(self, queue: int, first: Waiting) -> None:
-        """Emails of a queue wait in the cold; ``first`` is the first of them."""
-        if queue not in self._front:
-            self._queues[first.lane].setdefault(queue, [])
-            self._stand(queue, first)
+            heapq.heappush(self._fronts[lane], (email.created, email))
 
     def first_of(self, lane: Lane) -> Waiting | None:
         """Who is next of a lane, and stays where it is."""
         fronts = self._fronts[lane]
         while fronts:
-            front = created, order, queue = fronts[0]
-            if self._front.get(queue) is not front:
+            front = fronts[0][1]
+            emails = self._queues[lane].get(front.partition)
+            if emails and emails[0] is front:
+                if self._is_waiting(front):
+                    return front
+                self._pass(emails, fronts)
+            else:
                 heapq.heappop(fronts)  # replaced, or lost with its partition
-                continue
-            first = self._first_in(queue, self._queues[lane][queue])
-            if first is not None and (first.created, first.order) == (created, order):
-                return first
-            heapq.heappop(fronts)
-            del self._front[queue]
-            if first is not None:
-                self._stand(queue, first)
         return None
 
     def take(self, first: Waiting) -> None:
         """Take out what ``first_of`` said."""
-        heapq.heappop(self._queues[first.lane][ready_in(first.partition, first.lane)])
+        lane = first.lane
+        self._pass(self._queues[lane][first.partition], self._fronts[lane])
+
+    def _pass(self, emails: list[Waiting], fronts: list[tuple[float, Waiting]]) -> None:
+        """Take out the first email of the queue that is in front; the next that waits stands there now."""
+        heapq.heappop(emails)
+        heapq.heappop(fronts)
+        if (first := head_of(emails, self._is_waiting)) is not None:
+            heapq.heappush(fronts, (first.created, first))
+
+    def next_of(self, lane: Lane, count: int) -> list[str]:
+        """The first ones of each queue of a lane, about so many together."""
+        queues = self._queues[lane].values()
+        each = 1 + count // max(1, len(queues))
+        return [email_id for emails in queues for email_id in first_ones(emails, each, self._is_waiting)]
 
     def lose(self, partitions: Iterable[int]) -> None:
         """Drop the queues of these partitions."""
-        for partition, lane in product(partitions, Lane):
-            queue = ready_in(partition, lane)
-            self._queues[lane].pop(queue, None)
-            self._front.pop(queue, None)
-
-    def longest(self) -> int:
-        """Entries of the longest queue, dead ones too."""
-        return max((len(emails) for _, emails in self._items()), default=0)
-
-    def take_last_half(self) -> tuple[int, list[Waiting]]:
-        """Take out the last half of the longest queue; its first one stays."""
-        queue, emails = max(self._items(), key=lambda item: len(item[1]))
-        living = sorted(filter(self._is_waiting, emails))
-        kept = (len(living) + 1) // 2
-        emails[:] = living[:kept]
-        return queue, living[kept:]
+        for partition, queues in product(partitions, self._queues.values()):
+            queues.pop(partition, None)
 
     def tidy(self, most: int) -> None:
         """Drop dead entries where there are more than ``most`` entries."""
-        for _, emails in self._items():
-            if len(emails) > most:
+        for lane, queues in self._queues.items():
+            swollen = [emails for emails in queues.values() if len(emails) > most]
+            for emails in swollen:
                 emails[:] = filter(self._is_waiting, emails)
                 heapq.heapify(emails)
-        for lane, fronts in self._fronts.items():
-            if len(fronts) > 2 * len(self._queues[lane]) + SPARE:
-                fronts[:] = [front for front in fronts if self._front.get(front[2]) is front]
-                heapq.heapify(fronts)
+            if swollen or len(self._fronts[lane]) > 2 * len(queues) + SPARE:
+                firsts = [head_of(emails, self._is_waiting) for emails in queues.values()]
+                self._fronts[lane] = [(first.created, first) for first in firsts if first is not None]
+                heapq.heapify(self._fronts[lane])
 
-    def _items(self) -> Iterator[tuple[int, list[Waiting]]]:
-        for queues in self._queues.values():
-            yield from queues.items()
 
-    def _stand(self, queue: int, first: Waiting) -> None:
-        self._front[queue] = front = (first.created, first.order, queue)
-        heapq.heappush(self._fronts[first.lane], front)
+def head_of(emails: list[Waiting], is_waiting: IsWaiting) -> Waiting | None:
+    """The first email of a heap that still waits. Dead ones before it are dropped."""
+    while emails and not is_waiting(emails[0]):
+        heapq.heappop(emails)
+    return emails[0] if emails else None
+
+
+def first_ones(emails: list[Waiting], count: int, is_waiting: IsWaiting) -> list[str]:
+    """The ids of the first emails of a heap that still wait, in order. They stay where they are."""
+    found: list[str] = []
+    ahead = [(emails[0], 0)] if emails else []
+    while ahead and len(found) < count:
+        email, at = heapq.heappop(ahead)
+        if is_waiting(email):
+            found.append(email.id)
+        for child in (2 * at + 1, 2 * at + 2):
+            if child < len(emails):
+                heapq.heappush(ahead, (emails[child], child))
+    return found

@@ -11,17 +11,11 @@ class Timed:
 
     def __init__(self, is_waiting: Callable[[Waiting], bool]) -> None:
         self._is_waiting = is_waiting
-        self._entries: list[tuple[float, int, Waiting]] = []
-        self._serial = 0  #: of two with the same time the one that came first; emails of two partitions have no order
-
-    def __len__(self) -> int:
-        """Entries, with those that are passed over."""
-        return len(self._entries)
+        self._entries: list[tuple[float, Waiting]] = []  #: of two with the same time the lower order comes first
 
     def put(self, at: float, email: Waiting) -> None:
         """Let an email come up at a time."""
-        self._serial += 1
-        heapq.heappush(self._entries, (at, self._serial, email))
+        heapq.heappush(self._entries, (at, email))
 
     def first(self) -> float | None:
         """No email comes up before this; None: none comes up."""
@@ -30,20 +24,13 @@ class Timed:
     def take(self, now: float) -> Waiting | None:
         """Take out the next email whose time has come."""
         while self._entries and self._entries[0][0] <= now:
-            email = heapq.heappop(self._entries)[2]
+            email = heapq.heappop(self._entries)[1]
             if self._is_waiting(email):
                 return email
         return None
 
-    def take_last_half(self) -> list[Waiting]:
-        """Take out the half that comes up last."""
-        entries = sorted(entry for entry in self._entries if self._is_waiting(entry[2]))
-        kept = (len(entries) + 1) // 2
-        self._entries = entries[:kept]
-        return [email for *_, email in entries[kept:]]
-
     def tidy(self, most: int) -> None:
         """Drop what is passed over, when there are more than ``most`` entries."""
         if len(self._entries) > most:
-            self._entries = [entry for entry in self._entries if self._is_waiting(entry[2])]
+            self._entries = [entry for entry in self._entries if self._is_waiting(entry[1])]
             heapq.heapify(self._entries)

@@ -1,5 +1,7 @@
-"""``email.status`` is deleted beside full logs: all statuses come back from them, and nobody gets a mail twice."""
+"""``email.status`` is deleted beside full logs: workers refuse to start, a command makes all statuses anew, none is mailed twice."""
 
+import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from mailstream.recipient import canonical, partition_of, recipient_hash
 from mailstream.settings import Settings
 from mailstream.topics import Naming
 from streams.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
+from tests.support.eventually import eventually
 from tests.support.mail_system import KEY, MailSystem, an_address, twice
+from tests.support.nursery import Nursery
 from tests.support.processes import Programs, command
 from tests.support.system import PARTITIONS
 from tests.support.whole_topic import whole_topic
@@ -33,7 +37,7 @@ SHOWN = ("status", "final", "attempts", "send_at", "created_at", "reference", "p
     "is_half_done",
     [
         pytest.param(False, id="the topic is empty"),
-        pytest.param(True, id="a worker was killed while it made the statuses anew"),
+        pytest.param(True, id="the command was killed while it made the statuses anew"),
     ],
 )
 @pytest.mark.timeout(120)
@@ -67,6 +71,9 @@ async def test_statuses_that_were_deleted_come_back_and_nothing_is_sent_again(
     assert applied.returncode == 0, applied.stderr
     if is_half_done:
         await _begin_and_die(system.settings, older)
+    await _worker_refuses(system.settings, tmp_path)
+    assert system.ledger(refused=True) == calls, "it claimed and called nothing"
+    _make_anew(system.settings, tmp_path)
     system.start()
 
     assert {id_: _shown(system, id_) for id_ in everyone} == before
@@ -84,7 +91,7 @@ async def test_statuses_that_were_deleted_come_back_and_nothing_is_sent_again(
     assert system.ledger(refused=True) == calls
 
 
-async def test_a_second_start_trusts_what_was_made_anew(programs: Programs, settings: Settings, tmp_path: Path) -> None:
+async def test_workers_trust_what_was_made_anew(programs: Programs, settings: Settings, tmp_path: Path) -> None:
     system = MailSystem(programs, settings, send_gap=0, session_timeout=6).start()
     ids = [system.ask() for _ in range(5)]
     await system.all_have(ids, "SENT", within_seconds=20)
@@ -92,14 +99,12 @@ async def test_a_second_start_trusts_what_was_made_anew(programs: Programs, sett
     _delete_statuses(system.settings)
     command("topics", "apply", settings=system.settings, folder=tmp_path)
 
-    (first,) = system.add_workers(1)
-    first.stop()
-    assert "made anew" in first.log.read_text()
-    records = len(list(whole_topic(system.settings, topics.STATUS)))
-    (second,) = system.add_workers(1)
+    _make_anew(system.settings, tmp_path)
+    for _ in range(2):
+        (worker,) = system.add_workers(1)
+        worker.stop()
 
-    assert "made anew" not in second.log.read_text()
-    assert len(list(whole_topic(system.settings, topics.STATUS))) == records == len(ids)
+    assert len(list(whole_topic(system.settings, topics.STATUS))) == len(ids), "each is written once"
     assert len(system.ledger(refused=True)) == len(ids)
 
 
@@ -122,6 +127,7 @@ async def test_a_mail_that_waits_longer_than_the_oldest_kept_attempt_is_sent(
     client.admin(settings).delete_records([attempts])[attempts].result(10)
     _delete_statuses(system.settings)
     command("topics", "apply", settings=system.settings, folder=tmp_path)
+    _make_anew(system.settings, tmp_path)
 
     system.start()
     await system.all_have([waiting, kept, deleted], "SENT", within_seconds=WAIT_SECONDS + 20)
@@ -130,6 +136,44 @@ async def test_a_mail_that_waits_longer_than_the_oldest_kept_attempt_is_sent(
     assert twice(system.ledger()) == {deleted}, "only what another hand deleted could not be known"
     assert newest[deleted.encode()].possible_duplicate, "and then its second call is marked"
     assert not newest[kept.encode()].possible_duplicate
+
+
+async def test_workers_that_run_end_when_they_are_given_a_partition_whose_statuses_were_lost(
+    programs: Programs, settings: Settings, tmp_path: Path
+) -> None:
+    """A broker lost its newest records, and the owner of the partition died."""
+    system = MailSystem(programs, settings, send_gap=0, session_timeout=6)
+    checkpoints = Checkpoints(Kafka(settings))
+    with Nursery(tmp_path) as nursery:
+        workers = [nursery.worker(system.settings) for _ in range(2)]
+        for worker in workers:
+            await eventually(worker.is_ready, within_seconds=40, waiting_for="a worker")
+        await checkpoints.write_surely({p: Checkpoint(0, "dead", 5) for p in range(settings.partitions)})
+        workers[0].kill()
+
+        assert await asyncio.to_thread(workers[1].wait, 60) == 1
+        told = workers[1].log.read_text()
+
+    await checkpoints.close()
+    assert "ends at offset 0, but reached 5 before" in told
+    assert "Nothing was claimed or sent" in told
+    assert "`mailstream audit rebuild`" in told
+
+
+async def _worker_refuses(settings: Settings, folder: Path) -> None:
+    with Nursery(folder) as nursery:
+        worker = nursery.worker(settings)
+        assert await asyncio.to_thread(worker.wait, 60) == 1
+        told = worker.log.read_text()
+    assert "Statuses were lost" in told
+    assert "`mailstream audit rebuild`" in told
+    assert re.search(r"email\.status/\d+ ", told)
+
+
+def _make_anew(settings: Settings, folder: Path) -> None:
+    made = command("audit", "rebuild", "--yes", settings=settings, folder=folder)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "statuses written" in made.stdout
 
 
 def _address_in(partition: int) -> str:
@@ -151,7 +195,7 @@ def _delete_statuses(settings: Settings) -> None:
 
 
 async def _begin_and_die(settings: Settings, older: Message) -> None:
-    """Leave what a worker leaves that dies in the middle: its mark, and a status that is not the newest."""
+    """Leave what the command leaves that is killed in the middle: its mark, and a status that is not the newest."""
     naming, publisher = Naming(settings.topic_prefix), Publisher(settings)
     checkpoints = Checkpoints(Kafka(settings))
     await checkpoints.write_surely({p: Checkpoint(0, "dead", IN_REBUILD) for p in range(settings.partitions)})

@@ -1,14 +1,13 @@
-"""A worker with room for a hundred emails in memory: ``python -m tests.support.cramped_worker worker``.
+"""A worker with room for a hundred statuses in memory: ``python -m tests.support.cramped_worker worker``.
 
-It is the real worker; nearly all of a backlog is in its scratch file, as of a real one when a million emails wait.
+It is the real worker; nearly all statuses of a backlog are in its file, as of a real one when a million emails wait.
 """
 
 from cli.main import main
-from streams import scratch, wiring
+from streams.statuses import store
 
-MOST_HOT, CACHE_KIB = 100, 256
+MOST_RECENT, CACHE_KIB = 100, 256
 
 if __name__ == "__main__":
-    wiring.HOT_STATUSES = wiring.HOT_EMAILS = MOST_HOT
-    scratch.CACHE_KIB = CACHE_KIB
+    store.MOST_RECENT, store.CACHE_KIB = MOST_RECENT, CACHE_KIB
     main()

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
-import faust
-
 from mailstream import codec
 from mailstream.clock import SystemClock
 from mailstream.errors import NotPublished
@@ -18,8 +16,8 @@ from streams.claim_log import ClaimLog
 from streams.controls import Controls
 from streams.core.groups import Groups
 from streams.projection import Projection
-from streams.table import StatusTable
 from tests.support.builders import HOME, PARTITIONS
+from tests.support.tables import a_table
 
 STATUS, ATTEMPTS = "email.status", "email.attempts"
 
@@ -31,14 +29,7 @@ class Desk:
         self.appended: list[tuple[str, bytes, asyncio.Future[Any]]] = []
         self.is_closing = False
         self.announced: list[EmailStatus] = []
-        self.table = StatusTable(
-            faust.App("test", autodiscover=False),
-            name="status",
-            key_type=bytes,
-            value_type=bytes,
-            partitions=PARTITIONS,
-        )
-        self.table.set_up(self, STATUS, PARTITIONS)  # type: ignore[arg-type]
+        self.table = a_table(self)
         self.table.gained({HOME})
         self.log = ClaimLog(
             self,  # type: ignore[arg-type]

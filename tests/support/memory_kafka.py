@@ -67,6 +67,10 @@ class MemoryKafka:
         """As our topics are made."""
         return int(dict(topic.config).get("retention.ms", 7 * DAY_MS)) / 1000
 
+    def members(self, group: str) -> int:
+        """As the test says."""
+        return self.log.members
+
     @property
     def groups(self) -> Groups:
         """What each group has committed: the brokers keep it."""

@@ -53,6 +53,7 @@ class MemoryLog:
         )  #: topics of which nothing is fetched at the moment; how far they go is told all the same
         self.is_silent = False  #: the brokers answer nobody
         self.listeners: list[Callable[[], None]] = []  #: called when there may be more to read
+        self.members = 0  #: processes in the group of the workers, as far as the brokers tell
         self.groups: dict[str, dict[Place, TopicPartition]] = {}  #: what each group has committed
         self._records: dict[Place, list[Message]] = defaultdict(list)
         self._firsts: dict[Place, int] = defaultdict(int)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-import faust
 from confluent_kafka import Message, TopicPartition
 from faust.types import TP
 from msgspec import Struct
@@ -32,7 +31,6 @@ from streams.accept import Done
 from streams.core.acks import Acks
 from streams.guards import DRAIN_SECONDS
 from streams.rendering import Rendering
-from streams.table import StatusTable
 from streams.wiring import Wiring
 from tests.support.builders import ADA, HOME, PARTITIONS, a_control, a_request, an_id_for
 from tests.support.instant_loop import InstantClock
@@ -40,6 +38,7 @@ from tests.support.memory_kafka import MemoryKafka
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_provider import MemoryProvider
 from tests.support.system import some_settings
+from tests.support.tables import an_empty_table
 
 
 class FaustStandIn:
@@ -78,10 +77,8 @@ class MemoryWorker:
         self.log, self.clock, self.settings = log, clock, settings
         self.kafka, self.provider = MemoryKafka(settings, log), MemoryProvider(clock)
         self.rendering: Any = rendering or Rendering(settings)
-        self.app, table = FaustStandIn(settings), StatusTable(
-            faust.App("test", autodiscover=False), name="status", key_type=bytes, value_type=bytes,
-            partitions=settings.partitions,
-        )  # fmt: skip
+        self.app = FaustStandIn(settings)
+        table = an_empty_table(settings, failed=self.app.fail)
         with patch.object(wiring_module, "SendGrid", lambda *_, **__: self.provider):
             self._wiring = Wiring(
                 self.app,  # type: ignore[arg-type]

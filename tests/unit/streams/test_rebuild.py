@@ -1,17 +1,20 @@
-"""Statuses that are gone are made anew from the logs that decide, and nothing is shown before all is known."""
+"""Statuses that are gone: no worker starts, a command makes them anew, and then nothing is sent again and nothing is lost."""
 
-import asyncio
+from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
 from mailstream.attempt import ClaimRecord
-from mailstream.errors import NotCaughtUp
+from mailstream.errors import NoKafka, NotPublished, StatusesLost, WorkersRun
 from mailstream.request import ControlKind
 from mailstream.status import EmailStatus, Status
 from mailstream.topics import ATTEMPTS, DAY_MS, EVENTS, GROUP_CHECKPOINTS, REQUESTED, STATUS
-from streams.checkpoints import IN_REBUILD, checkpoint_of
+from streams.audit.rebuild import Rebuild
+from streams.checkpoints import IN_REBUILD, Checkpoints, checkpoint_of
 from streams.core.outcome import CutOff, Responded
 from tests.support.builders import HOME, an_event, later
+from tests.support.memory_kafka import MemoryKafka
 from tests.support.memory_log import Writes
 from tests.support.memory_worker import MemoryWorker, a_worker, passed
 
@@ -27,9 +30,20 @@ def without_writer(status: EmailStatus | None) -> tuple[object, ...]:
 
 
 async def gone(worker: MemoryWorker) -> None:
-    """All workers stop; then the topic of statuses is deleted and made anew."""
+    """All workers stop; then the topic of statuses is deleted, and its records are made anew by the command."""
     await worker.stop()
     worker.log.make_anew(STATUS.name)
+    await made_anew(worker)
+
+
+async def made_anew(worker: MemoryWorker) -> None:
+    """As ``mailstream audit rebuild --yes`` does."""
+    work = Rebuild(MemoryKafka(worker.settings, worker.log), worker.clock)  # type: ignore[arg-type]
+    lost = await work.lost()
+    assert lost, "else a worker would not have refused"
+    async for _ in work.run(lost, lambda _: None, lambda _: None):
+        pass
+    assert not await work.lost()
 
 
 async def test_statuses_are_shown_as_before_and_nothing_is_sent_again(worker: MemoryWorker) -> None:
@@ -56,7 +70,7 @@ async def test_statuses_are_shown_as_before_and_nothing_is_sent_again(worker: Me
         assert heir.provider.called() == [waiting]
 
 
-async def test_nothing_is_written_before_all_is_known(worker: MemoryWorker) -> None:
+async def test_each_email_is_written_once_and_that_is_the_last_word(worker: MemoryWorker) -> None:
     email = worker.ask()
     await passed()
     worker.append(EVENTS, an_event(id=email))
@@ -64,27 +78,87 @@ async def test_nothing_is_written_before_all_is_known(worker: MemoryWorker) -> N
     await gone(worker)
 
     async with a_worker(worker.log, worker.clock) as heir:
-        shown = [message.value() or b"" for message in heir.all(STATUS)]
-        assert len(shown) == 1, "one write for each email, and that is the last word"
+        assert len(heir.all(STATUS)) == 1
         assert heir.status(email) is Status.DELIVERED
 
 
-async def test_killed_while_statuses_are_made_anew_the_next_owner_begins_again(worker: MemoryWorker) -> None:
+@pytest.mark.parametrize(
+    ("has_checkpoint", "why"), [(True, "ends at offset 0, but reached 4 before"), (False, "is empty, though")]
+)
+async def test_a_worker_refuses_lost_statuses_before_it_claims_anything(
+    worker: MemoryWorker, why: str, *, has_checkpoint: bool
+) -> None:
+    worker.ask(unique="sent")
+    worker.ask(unique="waiting", send_at=later(600))
+    await passed()
+    await worker.stop()
+    worker.log.make_anew(STATUS.name)
+    if not has_checkpoint:
+        worker.log.groups.pop(GROUP_CHECKPOINTS)
+
+    async with a_worker(worker.log, worker.clock, owns=[]) as heir:
+        with pytest.raises(StatusesLost, match="`mailstream audit rebuild`") as told:
+            await heir.rebalance(*range(4))
+        assert f"email.status/{HOME} {why}" in str(told.value)
+        await passed(700)
+        assert heir.provider.calls == []
+        before = dict(heir.log.groups.get(GROUP_CHECKPOINTS, {}))
+        await heir.stop()
+        assert heir.log.groups.get(GROUP_CHECKPOINTS, {}) == before, "no checkpoint says that all is well"
+        assert heir.all(STATUS) == []
+
+
+async def test_the_newest_statuses_were_lost_with_a_broker(worker: MemoryWorker) -> None:
+    email = worker.ask()
+    await passed()
+    await worker.stop()
+    said = worker.log.groups[GROUP_CHECKPOINTS]
+    mark = checkpoint_of(said[ATTEMPTS.name, HOME])
+    assert mark is not None
+    offsets = Checkpoints(worker.kafka)  # type: ignore[arg-type]
+    await offsets.write_surely({HOME: replace(mark, status_end=mark.status_end + 3)})
+
+    async with a_worker(worker.log, worker.clock, owns=[]) as heir:
+        with pytest.raises(StatusesLost, match=f"ends at offset {mark.status_end}, but reached {mark.status_end + 3}"):
+            await heir.rebalance(*range(4))
+        await made_anew(heir)
+        await heir.stop()
+    async with a_worker(worker.log, worker.clock) as heir:
+        assert heir.status(email) is Status.SENT
+        assert heir.provider.calls == []
+
+
+async def test_while_a_worker_is_in_the_group_nothing_is_made_anew(worker: MemoryWorker) -> None:
+    worker.ask()
+    await passed()
+    await worker.stop()
+    worker.log.make_anew(STATUS.name)
+    worker.log.members = 2
+
+    with pytest.raises(WorkersRun, match="2 workers are in their group"):
+        await made_anew(worker)
+    assert worker.all(STATUS) == []
+
+
+async def test_workers_refuse_until_a_rebuild_that_was_killed_is_done_again(worker: MemoryWorker) -> None:
     emails = [worker.ask(unique=f"{number}") for number in range(3)]
     await passed()
-    await gone(worker)
+    await worker.stop()
+    worker.log.make_anew(STATUS.name)
 
-    async with a_worker(worker.log, worker.clock, owns=[]) as first:
-        first.log.treat(STATUS.name, Writes.REFUSED)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(30):
-                await first.rebalance(*range(4))
-        said = first.log.groups[GROUP_CHECKPOINTS][ATTEMPTS.name, HOME]
-        made = checkpoint_of(said)
-        assert made is not None
-        assert (made.offset, made.status_end) == (0, IN_REBUILD)
-        first.kill()
+    worker.log.treat(STATUS.name, Writes.LOST)  # they are in the log, and the command does not hear of it
+    with pytest.raises(NotPublished):
+        await made_anew(worker)
+    made = checkpoint_of(worker.log.groups[GROUP_CHECKPOINTS][ATTEMPTS.name, HOME])
+    assert made is not None
+    assert (made.offset, made.status_end) == (0, IN_REBUILD)
     worker.log.treat(STATUS.name, Writes.TAKEN)
+    async with a_worker(worker.log, worker.clock, owns=[]) as heir:
+        with pytest.raises(StatusesLost, match="was being rebuilt, and that was not finished"):
+            await heir.rebalance(*range(4))
+        await heir.stop()
+
+    await made_anew(worker)
     async with a_worker(worker.log, worker.clock) as heir:
         await passed(60)
         assert [heir.status(email) for email in emails] == [Status.SENT] * 3
@@ -97,6 +171,7 @@ async def test_statuses_that_go_before_a_checkpoint_has_seen_one_are_missed_all_
     await passed()
     worker.kill()
     worker.log.make_anew(STATUS.name)
+    await made_anew(worker)
 
     async with a_worker(worker.log, worker.clock) as heir:
         await passed()
@@ -113,6 +188,7 @@ async def test_what_retention_may_have_deleted_the_attempts_of_is_not_made_anew(
     worker.brokers_clock.step(KEPT_SECONDS + DAY)
     worker.log.make_anew(STATUS.name)
     worker.log.delete(ATTEMPTS.name, HOME, worker.log.end(ATTEMPTS.name, HOME))
+    await made_anew(worker)
 
     async with a_worker(
         worker.log, worker.clock, max_event_age=KEPT_SECONDS * 2, status_retention=KEPT_SECONDS * 2
@@ -133,6 +209,7 @@ async def test_what_another_hand_may_have_deleted_the_attempts_of_goes_again_and
     worker.log.make_anew(STATUS.name)
     worker.log.groups.pop(GROUP_CHECKPOINTS)
     worker.log.delete(ATTEMPTS.name, HOME, 1)  # the claim of the other one; its outcome is kept
+    await made_anew(worker)
 
     async with a_worker(worker.log, worker.clock) as heir:
         await passed(700)
@@ -149,6 +226,7 @@ async def test_what_was_refused_stays_refused_though_it_could_be_taken_now(worke
         assert strict.status(email) is Status.REJECTED
         await strict.stop()
     worker.log.make_anew(STATUS.name)
+    await made_anew(worker)
 
     async with a_worker(worker.log, worker.clock) as heir:
         await passed()
@@ -156,20 +234,20 @@ async def test_what_was_refused_stays_refused_though_it_could_be_taken_now(worke
         assert heir.provider.calls == []
 
 
-async def test_a_rebuild_whose_retention_nobody_tells_calls_nobody(worker: MemoryWorker) -> None:
-    worker.ask(send_at=later(600))
+async def test_a_rebuild_that_is_not_told_the_retention_changes_nothing(worker: MemoryWorker) -> None:
+    worker.ask()
     await passed()
-    await gone(worker)
+    await worker.stop()
+    worker.log.make_anew(STATUS.name)
+    before = dict(worker.log.groups[GROUP_CHECKPOINTS])
 
-    async with a_worker(worker.log, worker.clock, owns=[]) as heir:
-
-        def unknown(_: object) -> float:
-            raise TimeoutError
-
-        heir.kafka.retention_seconds = unknown  # type: ignore[method-assign, assignment]
-        with pytest.raises(NotCaughtUp, match="nothing was sent"):
-            await heir.rebalance(*range(4))
-        assert heir.provider.calls == []
+    with (
+        patch.object(MemoryKafka, "retention_seconds", side_effect=TimeoutError),
+        pytest.raises(NoKafka, match="how long they keep"),
+    ):
+        await made_anew(worker)
+    assert worker.log.groups[GROUP_CHECKPOINTS] == before
+    assert worker.all(STATUS) == []
 
 
 async def test_a_partition_whose_statuses_are_there_is_not_made_anew(worker: MemoryWorker) -> None:

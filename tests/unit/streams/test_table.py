@@ -1,23 +1,22 @@
 """A status that the broker did not take is written again, but never over what another owner wrote meanwhile."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
-import faust
 import pytest
 from msgspec import structs
 
 from mailstream import codec
+from mailstream.email_id import partition_in
 from mailstream.errors import NotPublished
 from mailstream.status import EmailStatus, Status
 from streams import table
-from streams.cold_statuses import ColdStatuses
-from streams.scratch import Scratch
+from streams.statuses import store
 from streams.table import StatusTable
 from tests.support.builders import HOME, ID, PARTITIONS, a_status
+from tests.support.tables import a_table
 
 
 @pytest.fixture
@@ -27,10 +26,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> "list[asyncio.Future[Any]]":
     return []
 
 
-def a_table(sent: "list[asyncio.Future[Any]]") -> StatusTable:
-    app = faust.App("test", autodiscover=False)
-    made = StatusTable(app, name="status", key_type=bytes, value_type=bytes, partitions=PARTITIONS)
-
+def a_table_that_sends(sent: "list[asyncio.Future[Any]]") -> StatusTable:
     def send(*_: Any, **__: Any) -> "asyncio.Future[Any]":
         sent.append(asyncio.get_running_loop().create_future())
         return sent[-1]
@@ -38,7 +34,7 @@ def a_table(sent: "list[asyncio.Future[Any]]") -> StatusTable:
     def post(topic: str, value: bytes, then: Callable[[Any], None], **_: Any) -> None:
         send().add_done_callback(lambda done: then(done.exception()))
 
-    made.set_up(Mock(send=send, post=post), "email.status", PARTITIONS)
+    made = a_table(Mock(send=send, post=post))
     made.gained({HOME})
     return made
 
@@ -49,7 +45,7 @@ async def turns() -> None:
 
 
 async def test_a_status_that_was_not_taken_is_written_again(sent: "list[asyncio.Future[Any]]") -> None:
-    a_table(sent).put(a_status(Status.SENT, 1), HOME)
+    a_table_that_sends(sent).put(a_status(Status.SENT, 1), HOME)
 
     sent[0].set_exception(NotPublished("too late"))
     await turns()
@@ -58,7 +54,7 @@ async def test_a_status_that_was_not_taken_is_written_again(sent: "list[asyncio.
 
 
 async def test_but_not_after_the_partition_went_and_came_back(sent: "list[asyncio.Future[Any]]") -> None:
-    known = a_table(sent)
+    known = a_table_that_sends(sent)
     known.put(a_status(Status.QUEUED), HOME)
     known.lost({HOME})
     known.gained({HOME})
@@ -75,7 +71,7 @@ async def test_an_email_is_not_forgotten_while_a_record_waits_for_its_status(
     sent: "list[asyncio.Future[Any]]",
 ) -> None:
     """An old event about an old email: its offset is acked when the status is durable, which must still come."""
-    known, done = a_table(sent), Mock()
+    known, done = a_table_that_sends(sent), Mock()
     known.put(a_status(Status.DELIVERED, 1), HOME, done)
 
     assert not known.forget(ID, HOME)
@@ -91,18 +87,16 @@ async def test_an_email_is_not_forgotten_while_a_record_waits_for_its_status(
 
 
 @pytest.fixture
-def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ColdStatuses]:
-    """A place for statuses on disk, and hardly any at hand."""
-    monkeypatch.setattr(table, "AT_HAND", 2)
-    scratch = Scratch(tmp_path, failed=pytest.fail)
-    yield ColdStatuses(scratch)
-    scratch.close()
+def is_cramped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hardly any room in memory."""
+    monkeypatch.setattr(store, "AT_HAND", 2)
+    monkeypatch.setattr(store, "MOST_RECENT", 4)
+    monkeypatch.setattr(store, "AT_ONCE", 3)
 
 
-def a_full_table(cold: ColdStatuses) -> "tuple[StatusTable, list[Any]]":
-    """A table with room for four of its twenty statuses, and what it has written."""
+def a_full_table() -> "tuple[StatusTable, list[Any]]":
+    """A table with twenty statuses, and what it has written."""
     written: list[Any] = []
-    made = StatusTable(faust.App("test", autodiscover=False), name="status", partitions=PARTITIONS)
 
     def send(_: str, value: bytes | None, **members: Any) -> "asyncio.Future[Any]":
         written.append((members["key"].decode(), value))
@@ -112,7 +106,7 @@ def a_full_table(cold: ColdStatuses) -> "tuple[StatusTable, list[Any]]":
         send(topic, value, **members)
         then(None)
 
-    made.set_up(Mock(send=send, post=post), "email.status", PARTITIONS, cold, most_hot=4)
+    made = a_table(Mock(send=send, post=post))
     made.gained({HOME})
     for n in range(20):
         made.put(numbered(n), HOME)
@@ -123,17 +117,18 @@ def numbered(n: int, status: Status = Status.QUEUED) -> EmailStatus:
     return structs.replace(a_status(status, 0), id=f"{ID[:12]}{n}", reference=f"order-{n}")
 
 
-async def test_every_status_is_known_wherever_it_is_and_comes_once(cold: ColdStatuses) -> None:
-    known, _ = a_full_table(cold)
+@pytest.mark.usefixtures("is_cramped")
+async def test_every_status_is_known_wherever_it_is_and_comes_once() -> None:
+    known, _ = a_full_table()
 
     assert [known.get_status(numbered(n).id) for n in range(20)] == [numbered(n) for n in range(20)]
     assert sorted(s.id for s in known.statuses([HOME])) == sorted(numbered(n).id for n in range(20))
     assert not list(known.statuses([HOME + 1]))
-    assert len(known._kept) <= 4
 
 
-async def test_a_cold_status_that_changes_is_the_new_one_and_is_so_in_the_cold_again(cold: ColdStatuses) -> None:
-    known, _ = a_full_table(cold)
+@pytest.mark.usefixtures("is_cramped")
+async def test_a_status_in_the_file_that_changes_is_the_new_one_and_is_so_in_the_file_again() -> None:
+    known, _ = a_full_table()
 
     known.put(numbered(0, Status.CANCELLED), HOME)
     assert known.get_status(numbered(0).id) == numbered(0, Status.CANCELLED)
@@ -144,8 +139,9 @@ async def test_a_cold_status_that_changes_is_the_new_one_and_is_so_in_the_cold_a
     assert [s.status for s in known.statuses([HOME])].count(Status.CANCELLED) == 1
 
 
-async def test_a_walk_meets_each_email_once_though_all_of_them_change_meanwhile(cold: ColdStatuses) -> None:
-    known, _ = a_full_table(cold)
+@pytest.mark.usefixtures("is_cramped")
+async def test_a_walk_meets_each_email_once_though_all_of_them_change_meanwhile() -> None:
+    known, _ = a_full_table()
 
     met = []
     for status in known.statuses([HOME]):
@@ -158,8 +154,9 @@ async def test_a_walk_meets_each_email_once_though_all_of_them_change_meanwhile(
     assert len(met) == len(set(met))
 
 
-async def test_cold_statuses_are_written_again_forgotten_and_lost_as_the_others_are(cold: ColdStatuses) -> None:
-    known, written = a_full_table(cold)
+@pytest.mark.usefixtures("is_cramped")
+async def test_statuses_in_the_file_are_written_again_forgotten_and_lost_as_the_others_are() -> None:
+    known, written = a_full_table()
 
     known.rewrite(numbered(0).id, HOME)
     assert written[-1] == (numbered(0).id, codec.encode(numbered(0)))
@@ -173,3 +170,51 @@ async def test_cold_statuses_are_written_again_forgotten_and_lost_as_the_others_
 
     assert not list(known.statuses([HOME]))
     assert all(known.get_status(numbered(n).id) is None for n in range(20))
+
+
+@pytest.mark.usefixtures("is_cramped")
+async def test_it_is_read_as_any_table_of_faust_and_written_by_put_alone() -> None:
+    known, written = a_full_table()
+
+    assert known[numbered(0).id] == numbered(0)
+    assert numbered(19).id in known
+    assert "em_00000000_unknown" not in known
+    with pytest.raises(KeyError):
+        known["em_00000000_unknown"]
+    assert len(known) == 20
+    assert dict(known.items()) == {numbered(n).id: numbered(n) for n in range(20)}
+    with pytest.raises(TypeError, match="put"):
+        known[ID] = numbered(0)
+    with pytest.raises(TypeError, match="forget"):
+        del known[numbered(0).id]
+    assert len(written) == 20
+
+
+@pytest.mark.usefixtures("is_cramped")
+async def test_a_partition_takes_nothing_of_another_along() -> None:
+    known, _ = a_full_table()
+    there = next(id_ for n in range(99) if partition_in(id_ := f"em_{n:08x}_1", PARTITIONS) != HOME)
+    elsewhere = partition_in(there, PARTITIONS)
+    known.gained({elsewhere})
+    known.put(structs.replace(a_status(), id=there), elsewhere)
+
+    known.lost({HOME})
+
+    assert [status.id for status in known.statuses([HOME, elsewhere])] == [there]
+    known.gained({HOME})
+    known.put(numbered(0), HOME)
+    assert [status.id for status in known.statuses([HOME])] == [numbered(0).id]
+
+
+@pytest.mark.usefixtures("is_cramped")
+async def test_a_record_under_a_key_that_is_no_email_id_harms_nothing() -> None:
+    known, _ = a_full_table()
+    stranger = structs.replace(a_status(), id="stranger")
+
+    known.remember(stranger, codec.encode(stranger))
+    for n in range(20):
+        known.put(numbered(n, Status.CANCELLED), HOME)
+    known.drop(b"stranger")
+
+    assert known.get_status("stranger") is None
+    assert len(list(known.statuses(range(PARTITIONS)))) == 20

@@ -3,16 +3,15 @@
 from datetime import timedelta
 from unittest.mock import AsyncMock, Mock
 
-import faust
 import pytest
 from msgspec import structs
 
 from mailstream import codec
 from mailstream.status import Status, is_final
-from streams.table import StatusTable
 from streams.upkeep import Upkeep
 from tests.support.builders import HOME, ID, NOW, PARTITIONS, a_request, a_status
 from tests.support.system import some_settings
+from tests.support.tables import a_table
 
 RETENTION = 86_400.0 * 30
 
@@ -63,9 +62,8 @@ async def test_the_body_of_an_email_that_became_part_of_a_digest_is_kept_as_long
     part = structs.replace(
         a_status(Status.SUPPRESSED, 1, request=request), id=f"{ID}2", digested_into=ID, request_at=old, updated_at=NOW
     )
-    table = StatusTable(faust.App("test", autodiscover=False), name="status", partitions=PARTITIONS)
+    table = a_table(Mock())
     publisher = Mock(publish=AsyncMock())
-    table.set_up(Mock(), "email.status", PARTITIONS)
     table.gained({HOME})
     for status in (structs.replace(a_status(leader, 1), request_at=NOW), part):
         table.remember(status, codec.encode(status))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
-import faust
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -72,7 +71,7 @@ def wired(app: GuardedApp, brokers: Brokers) -> Wiring:
     settings = brokers.settings
     made = Wiring(
         app, brokers, clock=SystemClock(), rendering=Rendering(settings), rules=None, request_retention=1e6,
-        table=StatusTable(faust.App("test", autodiscover=False), name="status", partitions=PARTITIONS),
+        table=StatusTable(app, name="status", partitions=PARTITIONS),
     )  # fmt: skip
     app.add_dependency(made)
     return made

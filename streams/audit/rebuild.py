@@ -1,0 +1,271 @@
+"""Make the statuses of partitions anew whose records of ``email.status`` are gone, from the topics that decide.
+
+First every email that ``email.requested`` still holds is born again, unless no worker has taken it; then the whole of
+``email.attempts`` is folded; then come the provider's events. Only when all of a partition is known is it written, so
+that no email is ever shown as waiting that was called long ago. No worker may run meanwhile.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from confluent_kafka import KafkaException, TopicPartition
+from msgspec import structs
+
+from mailstream import codec, sender, topics
+from mailstream.clock import Clock, moment
+from mailstream.dead_letter import Reason, dead_letter_in
+from mailstream.email_id import partition_in
+from mailstream.errors import LogLost, NoKafka, WorkersRun
+from mailstream.log.kafka import Kafka
+from mailstream.log.read import Progress, Reader, Span, total
+from mailstream.log.record import record_of
+from mailstream.record import Record
+from mailstream.request import OnAmbiguous
+from mailstream.status import EmailStatus, Status, merge
+from mailstream.topics import GROUP_WORKER, Topic
+from streams.audit.read_back import spans_of
+from streams.checkpoints import IN_REBUILD, SECONDS, Checkpoint, Checkpoints, why_lost
+from streams.core import births, fold, intake
+from streams.core.faults import Fault
+from streams.core.groups import Groups
+from streams.core.intake import Asked, Carried, Known, New, Rejected, Rules, Ruling
+
+WRITER = "audit-rebuild"
+IN_FLIGHT = 1000  #: statuses on their way at once
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Partition:
+    """What follows from the records of one partition. Give it those of each topic, in this order of the methods."""
+
+    number: int
+    rules: Rules
+    on_ambiguous: OnAmbiguous
+    unread_from: int | None  #: the first offset of ``email.requested`` that no worker has taken; None: not known
+    attempts_since: float  #: seconds since 1970: when the oldest kept attempt was written, inf when all were deleted
+    whole_since: float  #: what was asked for before may have lost its attempts to retention
+    statuses: dict[str, EmailStatus] = field(default_factory=dict)
+    forgotten: int = 0  #: requests that are older than what is known of attempts
+    _refused: dict[int, Fault] = field(default_factory=dict)  #: by offset of the request
+    _unread: set[str] = field(default_factory=set)
+    _claims: dict[str, int] = field(default_factory=dict)  #: offset of the claim of each attempt that is not closed
+    _groups: Groups = field(default_factory=Groups)
+
+    def status(self, record: Record) -> None:
+        """What is left of ``email.status``."""
+        if record.value is None:
+            self.statuses.pop((record.key or b"").decode("utf-8", "replace"), None)
+        elif (status := codec.decoded(codec.decode_status, record.value)) is not None:
+            self.statuses[status.id] = merge(self.statuses.get(status.id), status)
+
+    def letter(self, record: Record, requested: str) -> None:
+        """What was refused then stays refused: it may have been asked for again under another id."""
+        letter = dead_letter_in(record)
+        if letter is not None and letter.record.topic == requested:
+            self._refused[letter.record.offset] = letter.reason, letter.detail
+
+    def request(self, record: Record) -> None:
+        """The email is what it was when its record was first taken.
+
+        What templates and settings say of it now does not count: they may be others here. A record that no worker has
+        taken is left to them, unless an attempt shows that one did; so is one with a fault when that is not known.
+        """
+        asked_at = record.timestamp_ms / 1000
+        if asked_at < min(self.attempts_since, self.whole_since):
+            self.forgotten += 1
+            return
+        refused = self._refused.get(record.offset)
+        if refused is not None and refused[0] is Reason.ID_CONFLICT:
+            return  # it was a repeat, and its email began with another record
+        ruling: Ruling | New | Known | Carried = intake.read(record, self.rules, asked_at)
+        is_unread = refused is None and self.unread_from is not None and record.offset >= self.unread_from
+        if isinstance(ruling, Asked):
+            is_unread |= refused is None and self.unread_from is None and ruling.fault is not None
+            ruling = intake.settle(replace(ruling, fault=refused), self.statuses.get(ruling.id))
+        match ruling:
+            case New(asked):
+                due_at = self._groups.due(asked.request, moment(intake.first_record(record)[1] / 1000))
+                born = births.born(asked, due_at=due_at, on_ambiguous=self.on_ambiguous, writer=WRITER)
+                self._groups.changed(None, born, self.number)
+                self._be_born(born, is_unread=is_unread)
+            case Carried(asked):
+                self.statuses[asked.id] = births.with_copy(self.statuses[asked.id], record)
+            case Rejected(id=str(email_id)) if email_id not in self.statuses and self._is_here(email_id):
+                self._be_born(births.refused(ruling, email_id, WRITER), is_unread=is_unread)
+            case _:
+                pass
+
+    def attempt(self, record: Record) -> None:
+        """What was claimed and what came of it. An email without a status is older than statuses are kept."""
+        attempt = codec.decoded(codec.decode_attempt, record.value)
+        if attempt is None or (before := self.statuses.get(attempt.id)) is None:
+            return
+        self._unread.discard(attempt.id)
+        before = fold.reborn(before, attempt)
+        _, after = fold.attempted(before, attempt)
+        if after is not before:
+            self.statuses[after.id] = after
+            self._claims[after.id] = record.offset
+            self._close(after)
+
+    def event(self, record: Record) -> None:
+        """What the provider said."""
+        event = codec.decoded(codec.decode_event, record.value)
+        if event is not None and event.id is not None and (status := self.statuses.get(event.id)) is not None:
+            self.statuses[status.id] = after = fold.happened(status, event)
+            self._close(after)
+
+    def finished(self) -> Iterator[EmailStatus]:
+        """All that is shown. An email that waits, and whose attempts another hand may have deleted, is marked."""
+        for status in self.statuses.values():
+            if status.id not in self._unread:
+                asked_at = (status.request_at or status.created_at).timestamp()
+                is_untouched = not (status.final or status.attempt)
+                is_marked = status.possible_duplicate or (is_untouched and asked_at < self.attempts_since)
+                yield structs.replace(status, writer=WRITER, possible_duplicate=is_marked)
+
+    def settled_to(self, end: int) -> int:
+        """The offset of ``email.attempts``, which ends at ``end``, below which a worker needs to read nothing again."""
+        return min(self._claims.values(), default=end)
+
+    def _be_born(self, status: EmailStatus, *, is_unread: bool) -> None:
+        self.statuses[status.id] = status
+        if is_unread:
+            self._unread.add(status.id)
+
+    def _close(self, status: EmailStatus) -> None:
+        if status.status is not Status.PROCESSING:
+            self._claims.pop(status.id, None)
+
+    def _is_here(self, email_id: str) -> bool:
+        return partition_in(email_id, self.rules.partitions) == self.number
+
+
+class Rebuild:
+    """Looks for lost statuses, and makes them anew. It reads on the thread of its caller, who has nothing else to do."""
+
+    def __init__(self, kafka: Kafka, clock: Clock) -> None:
+        self._kafka, self._clock, self._settings = kafka, clock, kafka.settings
+
+    async def lost(self) -> dict[int, str]:
+        """The partitions whose statuses are gone, each with the reason. Raises NoKafka, NotCaughtUp, LogLost."""
+        attempts, found = self._kafka.name_of(topics.ATTEMPTS), {}
+        async with self._checkpoints() as checkpoints:
+            marks = await checkpoints.read(set(range(self._settings.partitions)))
+        with self._kafka.reader() as reader:
+            for partition in range(self._settings.partitions):
+                end, mark = reader.span(attempts, partition).end, marks.get(partition)
+                if mark is not None and mark.offset > end:
+                    raise LogLost(
+                        f"{attempts}/{partition} ends at offset {end}, but was read up to {mark.offset} before. Who was "
+                        "called meanwhile is unknown, so no status can be made from it. Nothing was changed. Restore it "
+                        "with all its records first."
+                    )
+                if why := why_lost(mark, reader.span(self._kafka.name_of(topics.STATUS), partition).end, end):
+                    found[partition] = why
+        return found
+
+    async def run(
+        self, partitions: Iterable[int], progress: Progress, planned: Progress
+    ) -> AsyncIterator[tuple[Partition, int]]:
+        """Make the statuses of these partitions anew; tell each partition when its statuses are in the log, and how many.
+
+        Until then its checkpoint says that it is being rebuilt: whatever ends this, workers go on refusing to start.
+        Raises WorkersRun, NoKafka, NotPublished, NotCaughtUp.
+        """
+        if count := self._kafka.members(GROUP_WORKER):
+            raise WorkersRun(
+                f"{count} workers are in their group. Nothing was changed. Stop all of them; one that was killed leaves the "
+                f"group after SESSION_TIMEOUT ({self._settings.session_timeout:g} s)."
+            )
+        unread = await self._unread()
+        try:
+            whole_since = self._clock.now() - self._kafka.retention_seconds(topics.ATTEMPTS)
+        except (KafkaException, TimeoutError):
+            raise NoKafka("The brokers do not say how long they keep email.attempts. Nothing was changed.") from None
+        async with self._checkpoints() as checkpoints:
+            with self._kafka.reader() as reader:
+                spans = {partition: spans_of(reader, self._settings, partition) for partition in partitions}
+                planned(total(span for of in spans.values() for span in of.values()))
+                await checkpoints.write_surely({partition: Checkpoint(0, WRITER, IN_REBUILD) for partition in spans})
+                for number, of in spans.items():
+                    partition = Partition(
+                        number=number,
+                        rules=Rules(
+                            self._settings.partitions, self._settings.max_event_age, sender.of_account(self._settings)
+                        ),
+                        on_ambiguous=OnAmbiguous(self._settings.on_ambiguous),
+                        unread_from=unread.get(number, 0) if unread else None,
+                        attempts_since=_since(reader, of[topics.ATTEMPTS]),
+                        whole_since=whole_since,
+                    )
+                    self._read(reader, partition, of, progress)
+                    count = await self._publish(partition)
+                    end = reader.span(of[topics.STATUS].topic, number).end
+                    mark = Checkpoint(partition.settled_to(of[topics.ATTEMPTS].end), WRITER, end)
+                    await checkpoints.write_surely({number: mark})
+                    yield partition, count
+
+    async def _unread(self) -> dict[int, int]:
+        """The first request of each partition that no worker has taken; empty: no worker ever committed, or it was forgotten."""
+        requested, offsets = self._kafka.name_of(topics.REQUESTED), self._kafka.offsets(GROUP_WORKER)
+        asked = [TopicPartition(requested, partition) for partition in range(self._settings.partitions)]
+        try:
+            return {p.partition: p.offset for p in await offsets.committed(asked, seconds=SECONDS) if p.offset >= 0}
+        finally:
+            await offsets.close()
+
+    def _read(self, reader: Reader, partition: Partition, spans: dict[Topic, Span], progress: Progress) -> None:
+        takers: dict[Topic, Callable[[Record], None]] = {
+            topics.STATUS: partition.status,
+            topics.REJECTED: lambda record: partition.letter(record, spans[topics.REQUESTED].topic),
+            topics.REQUESTED: partition.request,
+            topics.ATTEMPTS: partition.attempt,
+            topics.EVENTS: partition.event,
+        }
+        for topic, take in takers.items():
+            for message in reader.records(spans[topic]):
+                take(record_of(message))
+                progress(1)
+
+    async def _publish(self, partition: Partition) -> int:
+        topic, headers, count = self._kafka.name_of(topics.STATUS), codec.headers_of(EmailStatus), 0
+        publisher = self._kafka.producer(failed=_raised, message_seconds=SECONDS)
+        try:
+            statuses = partition.finished()
+            while some := list(islice(statuses, IN_FLIGHT)):
+                await asyncio.gather(
+                    *(
+                        publisher.publish(
+                            topic, codec.encode(each), key=each.id.encode(), partition=partition.number, headers=headers
+                        )
+                        for each in some
+                    )
+                )
+                count += len(some)
+        finally:
+            await publisher.close()
+        return count
+
+    @asynccontextmanager
+    async def _checkpoints(self) -> AsyncIterator[Checkpoints]:
+        opened = Checkpoints(self._kafka)
+        try:
+            yield opened
+        finally:
+            await opened.close()
+
+
+def _since(reader: Reader, attempts: Span) -> float:
+    """When the oldest kept attempt was written, in seconds since 1970. Infinite: all were deleted; 0: none ever was."""
+    if attempts.start == 0:
+        return 0.0
+    return next((record.timestamp()[1] / 1000 for record in reader.records(attempts)), math.inf)
+
+
+def _raised(_: Exception) -> None:
+    """What cannot be published raises where it is awaited."""

@@ -1,0 +1,50 @@
+"""The first status of an email, from the record that asks for it (pure): what accept shows, and what a rebuild shows again."""
+
+from datetime import datetime
+
+from mailstream.clock import moment
+from mailstream.record import Record
+from mailstream.request import OnAmbiguous
+from mailstream.status import Coordinates, EmailStatus
+from streams.core import fold, intake
+from streams.core.intake import Asked, Rejected
+
+
+def born(asked: Asked, *, due_at: datetime | None, on_ambiguous: OnAmbiguous, writer: str) -> EmailStatus:
+    """The email waits. ``due_at``: when its digest closes, if it is for one; ``on_ambiguous``: if the request names none."""
+    record = asked.received
+    order, at_ms = intake.first_record(record)
+    status = fold.queued(
+        asked.request,
+        email_id=asked.id,
+        recipient=f"{asked.recipient:08x}",
+        place=Coordinates(record.partition, order),
+        at=moment(at_ms / 1000),
+        on_ambiguous=on_ambiguous,
+        writer=writer,
+        due_at=due_at,
+    )
+    # the first record of a carried email is gone, and with it the body there
+    return with_copy(status, record) if asked.is_carried else status
+
+
+def with_copy(status: EmailStatus, record: Record) -> EmailStatus:
+    """The same email with this younger copy of its request."""
+    return fold.carried(status, Coordinates(record.partition, record.offset), moment(record.timestamp_ms / 1000))
+
+
+def refused(rejected: Rejected, email_id: str, writer: str) -> EmailStatus:
+    """The record became a dead letter, and nothing else is known of the id that it asks for."""
+    letter = rejected.dead_letter
+    return fold.rejected(
+        email_id=email_id,
+        recipient=email_id[3:11],
+        place=Coordinates(letter.record.partition, letter.record.offset),
+        at=moment(letter.record.timestamp_ms / 1000),
+        reason=letter.reason.value,
+        detail=letter.detail,
+        writer=writer,
+        tenant=rejected.tenant,
+        reference=rejected.reference,
+        batch=rejected.batch,
+    )

@@ -1,0 +1,1 @@
+"""The statuses of the emails of the owned partitions."""
