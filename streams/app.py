@@ -20,7 +20,7 @@ from mailstream.topics import GROUP_WORKER, Naming
 from streams import trigger_files
 from streams.accept import Done, received
 from streams.core.acks import Slot
-from streams.guards import GuardedApp, make_app
+from streams.faust_guards.app import GuardedApp
 from streams.rendering import Rendering
 from streams.table import StatusTable
 from streams.wiring import Wiring
@@ -89,7 +89,7 @@ def create_app(
     WrongSettings with one line per mistake.
     """
     naming = Naming(settings.topic_prefix)
-    app = make_app(settings, GROUP_WORKER, MailApp)
+    app = MailApp(settings, GROUP_WORKER)
     raw: dict[str, Any] = {
         "key_type": bytes,
         "value_type": bytes,
@@ -97,10 +97,11 @@ def create_app(
         "value_serializer": "raw",
         "allow_empty": True,
         "partitions": settings.partitions,
+        "acks": False,  # offsets are committed by us
     }
     requested = app.topic(naming.of(topics.REQUESTED), **raw)
     events = app.topic(naming.of(topics.EVENTS), **raw)
-    changelog = app.topic(naming.of(topics.STATUS), compacting=True, acks=False, internal=True, **raw)
+    changelog = app.topic(naming.of(topics.STATUS), compacting=True, internal=True, **raw)
     table = StatusTable(
         app,
         name="status",

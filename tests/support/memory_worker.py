@@ -15,6 +15,7 @@ import faust
 from confluent_kafka import Message, TopicPartition
 from faust.types import TP
 from msgspec import Struct
+from streams.guards import DRAIN_SECONDS
 
 from mailstream import codec
 from mailstream.attempt import AttemptRecord
@@ -30,7 +31,6 @@ from streams import gate as gate_module
 from streams import wiring as wiring_module
 from streams.accept import Done
 from streams.core.acks import Acks
-from streams.guards import DRAIN_SECONDS
 from streams.rendering import Rendering
 from streams.table import StatusTable
 from streams.wiring import Wiring

@@ -12,8 +12,7 @@ from faust.types import TP
 from mailstream.record import Record
 from mailstream.settings import Settings
 from streams.app import MailApp
-from streams.drain_loop import Batch, Consumer
-from streams.guards import make_app
+from streams.faust_guards.batches import Batch, BatchConsumer
 
 HERE = TP("email.requested", 3)
 
@@ -38,12 +37,12 @@ class Stream:
 
 def a_batch(offsets: range) -> Batch:
     consumer: Any = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=1))
-    return Consumer._to_message(consumer, HERE, [a_record(offset) for offset in offsets])
+    return BatchConsumer._to_message(consumer, HERE, [a_record(offset) for offset in offsets])
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> MailApp:
-    made = make_app(Settings(data_dir=str(tmp_path)), "test", MailApp)
+    made = MailApp(Settings(data_dir=str(tmp_path)), "test")
     made.is_draining = False
     assert made.acks.add(HERE, 0) is not None  # taken before: the first of all asks Kafka where it begins
     return made
