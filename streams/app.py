@@ -1,34 +1,23 @@
 """The Faust app of the worker: its agents and its table. What stands behind them is in ``wiring.py``."""
 
-import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import structlog
-from faust.types import TP
 from mode import CrashingSupervisor
 
 from mailstream import topics
 from mailstream.clock import Clock, SystemClock
-from mailstream.errors import LogLost, OffsetGap
 from mailstream.log.kafka import Kafka
-from mailstream.record import Record
 from mailstream.settings import Settings
 from mailstream.topics import GROUP_WORKER, Naming
 from streams import trigger_files
-from streams.accept import Done, received
-from streams.core.acks import Slot
+from streams.accept import received
 from streams.faust_guards.app import GuardedApp
 from streams.rendering import Rendering
 from streams.table import StatusTable
 from streams.wiring import Wiring
-
-log = structlog.get_logger(__name__)
-
-MOST_UNACKED = 4000  #: records between intake and ack, per worker: bounds memory
-RECORDS_A_TURN = 8  #: that an agent settles before others get the loop: under a millisecond
 
 
 class MailApp(GuardedApp):
@@ -50,34 +39,6 @@ class MailApp(GuardedApp):
         if hasattr(self, "wiring") and self.wiring.triggers is not None:  # a start that failed early made none
             await self.wiring.triggers.stop()
         await super().on_stop()
-
-    async def take(self, stream: Any, settle: Callable[[Record, Done], None]) -> None:
-        """Read a stream for an agent: register, wait for room, settle; ack in log order when it is durable."""
-        async for event in stream.noack().events():
-            tp, records, drains = event.message.tp, event.message.records, self.drains
-            for number, record in enumerate(records, 1):
-                slot = self.admit_next(tp, record.offset) or await self._admitted(tp, record.offset)
-                if slot is not None:
-                    settle(received(record), partial(self.acks.done, slot))
-                if number % RECORDS_A_TURN == 0 or number == len(records):
-                    await self._give_way()
-                if self.drains != drains:
-                    break  # the rest was fetched for an ownership that has ended: it is read again
-
-    async def _admitted(self, tp: TP, offset: int) -> Slot[TP] | None:
-        try:
-            return await self.admit(tp, offset)
-        except LogLost as error:
-            self.lose_log(tp, error)  # nothing more of it is taken, and all of it comes again
-        except OffsetGap as error:
-            self.fail(error)
-        return None
-
-    async def _give_way(self) -> None:
-        """Let others have the loop: once, and for as long as too many records are unacked."""
-        await asyncio.sleep(0)
-        while self.acks.pending() >= MOST_UNACKED and not self.is_draining:
-            await asyncio.sleep(0.002)
 
 
 def create_app(
@@ -125,11 +86,13 @@ def create_app(
     @app.agent(requested, name="accept", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def accept(stream: Any) -> None:
         """Settle every request; an offset is acked when its status or dead letter is durable, in log order."""
-        await app.take(stream, lambda record, done: app.wiring.accept.settle(record, done))
+        async for record, done in app.records(stream):
+            app.wiring.accept.settle(received(record), done)
 
     @app.agent(events, name="feedback", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def feedback(stream: Any) -> None:
         """Apply every provider event."""
-        await app.take(stream, lambda record, done: app.wiring.feedback.settle(record, done))
+        async for record, done in app.records(stream):
+            app.wiring.feedback.settle(received(record), done)
 
     return app

@@ -3,17 +3,19 @@
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import faust
 import structlog
+from aiokafka import ConsumerRecord
 from faust.app.base import BootStrategy
 from faust.types import TP
 from mode import Service
 
 from mailstream.clock import boot_time
-from mailstream.errors import LogLost
+from mailstream.errors import LogLost, OffsetGap
 from mailstream.settings import Settings
 from mailstream.topics import Naming
 from streams import holes
@@ -25,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 COMMIT_SECONDS = 1.0  #: how often finished heads are committed; what a kill -9 reads again
 DRAIN_SECONDS = 20.0  #: longest call (18 s) < this < rebalance timeout
+MOST_UNACKED = 4000  #: records in work, per worker: bounds memory
+RECORDS_A_TURN = 8  #: that an agent settles before others get the loop: under a millisecond
 STOP_SECONDS = 25.0  #: for a whole stop, drain included; then the process ends with 1, which is crash-safe
 
 
@@ -57,6 +61,38 @@ class GuardedApp(faust.App):  # type: ignore[misc]
 
     def _create_directories(self) -> None:
         """Make none: nothing is kept there."""
+
+    async def records(self, stream: Any) -> AsyncIterator[tuple["ConsumerRecord[bytes, bytes]", Callable[[], None]]]:
+        """Each record of an agent's stream once, in log order, with what to call when its consequence is durable.
+
+        Offsets are committed in log order too. Waits while too many records are in work. A partition that lost records is
+        left where it stands; records that Faust skipped end the process.
+        """
+        async for event in stream.noack().events():
+            tp, records, drains = event.message.tp, event.message.records, self.drains
+            for number, record in enumerate(records, 1):
+                slot = self.admit_next(tp, record.offset) or await self._admitted(tp, record.offset)
+                if slot is not None:
+                    yield record, partial(self.acks.done, slot)
+                if number % RECORDS_A_TURN == 0 or number == len(records):
+                    await self._give_way()
+                if self.drains != drains:
+                    break  # the rest was fetched for an ownership that has ended: it is read again
+
+    async def _admitted(self, tp: TP, offset: int) -> Slot[TP] | None:
+        try:
+            return await self.admit(tp, offset)
+        except LogLost as error:
+            self.lose_log(tp, error)  # nothing more of it is taken, and all of it comes again
+        except OffsetGap as error:
+            self.fail(error)
+        return None
+
+    async def _give_way(self) -> None:
+        """Let others have the loop: once, and for as long as too many records are in work."""
+        await asyncio.sleep(0)
+        while self.acks.pending() >= MOST_UNACKED and not self.is_draining:
+            await asyncio.sleep(0.002)
 
     def admit_next(self, tp: TP, offset: int) -> Slot[TP] | None:
         """The same as ``admit`` for a record that follows on the one before; None: ask ``admit``."""
