@@ -23,12 +23,14 @@ from streams.wiring import Wiring
 class MailApp(GuardedApp):
     """The worker. ``wire`` makes its parts when it starts, inside the running loop."""
 
-    wire: Callable[[], Wiring]
+    kafka: Kafka
+    request_retention = math.inf  #: seconds that a broker keeps a record of ``email.requested``
+    wire: Callable[..., Wiring]
     wiring: Wiring
 
     async def on_start(self) -> None:
         """Make the parts and load what they need, then let Faust join the group."""
-        self.wiring = self.wire()
+        self.wiring = self.wire(request_retention=self.request_retention)
         if self.wiring.triggers is not None:
             self.add_dependency(self.wiring.triggers)
         await self.add_runtime_dependency(self.wiring)
@@ -41,16 +43,13 @@ class MailApp(GuardedApp):
         await super().on_stop()
 
 
-def create_app(
-    settings: Settings, clock: Clock | None = None, *, kafka: Kafka | None = None, request_retention: float = math.inf
-) -> MailApp:
-    """The app with its topics, table and agents, not started.
+def create_app(settings: Settings, clock: Clock | None = None, *, kafka: Kafka | None = None) -> MailApp:
+    """The app with its topics, table and agents, not started and not connected.
 
-    ``request_retention``: seconds that a broker keeps a record of ``email.requested``. Raises TemplateError, WrongRules,
-    WrongSettings with one line per mistake.
+    Raises TemplateError, WrongRules, WrongSettings with one line per mistake.
     """
     naming = Naming(settings.topic_prefix)
-    app = MailApp(settings, GROUP_WORKER)
+    app = MailApp(settings, GROUP_WORKER, Worker="streams.worker:MailWorker")
     raw: dict[str, Any] = {
         "key_type": bytes,
         "value_type": bytes,
@@ -66,21 +65,22 @@ def create_app(
     table = StatusTable(
         app,
         name="status",
+        help="The status of each email that was asked for within the retention.",
         key_type=bytes,
         value_type=bytes,
         partitions=settings.partitions,
         changelog_topic=changelog,
     )
     app.tables.add(table)
+    app.kafka = kafka or Kafka(settings)
     app.wire = partial(
         Wiring,
         app,
-        kafka or Kafka(settings),
+        app.kafka,
         clock=clock or SystemClock(),
         table=table,
         rendering=Rendering(settings),
         rules=trigger_files.load(settings),
-        request_retention=request_retention,
     )
 
     @app.agent(requested, name="accept", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
