@@ -1,4 +1,8 @@
-"""The Faust app of the worker: its agents and its table. What stands behind them is in ``wiring.py``."""
+"""The worker on one screen: topics, table, agents.
+
+What stands behind them, and what goes on by itself (clock, key, topics, barrier, holds, checkpoints, upkeep), is made and
+started in ``wiring.py``; ``worker.py`` runs the app, ``main.py`` has one for Faust's own command.
+"""
 
 import math
 from collections.abc import Callable
@@ -85,13 +89,13 @@ def create_app(settings: Settings, clock: Clock | None = None, *, kafka: Kafka |
 
     @app.agent(requested, name="accept", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def accept(stream: Any) -> None:
-        """Settle every request; an offset is acked when its status or dead letter is durable, in log order."""
+        """Settle every request and control; its offset is committed when its status or dead letter is durable."""
         async for record, done in app.records(stream):
             app.wiring.accept.settle(received(record), done)
 
     @app.agent(events, name="feedback", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def feedback(stream: Any) -> None:
-        """Apply every provider event."""
+        """Apply every event of the provider to the status of its email."""
         async for record, done in app.records(stream):
             app.wiring.feedback.settle(received(record), done)
 
