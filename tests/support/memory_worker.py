@@ -15,12 +15,13 @@ import faust
 from confluent_kafka import Message, TopicPartition
 from faust.types import TP
 from msgspec import Struct
-from streams.records import as_received
 
 from mailstream import codec
 from mailstream.attempt import AttemptRecord
+from mailstream.log.record import record_of
 from mailstream.log.tail import End
 from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.record import Record
 from mailstream.request import Control, ControlKind, EmailRequest
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus, Status
@@ -29,7 +30,6 @@ from streams import gate as gate_module
 from streams import wiring as wiring_module
 from streams.accept import Done
 from streams.core.acks import Acks
-from streams.core.intake import Received
 from streams.faust_guards.app import DRAIN_SECONDS
 from streams.rendering import Rendering
 from streams.table import StatusTable
@@ -159,12 +159,12 @@ class MemoryWorker:
         for entry in batch:
             if isinstance(entry, End):
                 continue
-            record = as_received(entry)
+            record = record_of(entry)
             tp = TP(record.topic, record.partition)
             if tp in self._read and (slot := self.app.acks.add(tp, record.offset)) is not None:
                 self._settle(record, partial(self.app.acks.done, slot))
 
-    def _settle(self, record: Received, done: Done) -> None:
+    def _settle(self, record: Record, done: Done) -> None:
         is_request = record.topic == self.kafka.name_of(REQUESTED)
         (self._wiring.accept.settle if is_request else self._wiring.feedback.settle)(record, done)
 
