@@ -32,8 +32,8 @@ def _is_no_step_of_life(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")
 
 
-def set_up(settings: Settings) -> None:
-    """Route structlog and the standard library (Faust, aiokafka, uvicorn) to stderr in one form."""
+def set_up(settings: Settings, *, level: str | None = None) -> None:
+    """Route structlog and the standard library (Faust, aiokafka, uvicorn) to stderr in one form, at this level."""
     is_console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -56,7 +56,7 @@ def set_up(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level)
+    root.setLevel((level or settings.log_level).upper())
     for noisy in ("aiokafka", "aiokafka.conn", "aiokafka.client", "aiokafka.cluster", "aiokafka.consumer.fetcher",
                   "aiokafka.consumer.group_coordinator", "aiokafka.producer.sender"):  # fmt: skip
         logging.getLogger(noisy).addFilter(RateLimit())

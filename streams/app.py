@@ -1,45 +1,40 @@
-"""The Faust app of the worker: its agents and its table. What stands behind them is in ``wiring.py``."""
+"""The worker on one screen: topics, table, agents.
 
-import asyncio
+What stands behind them, and what goes on by itself (clock, key, topics, barrier, holds, checkpoints, upkeep), is made and
+started in ``wiring.py``; ``worker.py`` runs the app, ``main.py`` has one for Faust's own command.
+"""
+
 import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import structlog
-from faust.types import TP
 from mode import CrashingSupervisor
 
 from mailstream import topics
 from mailstream.clock import Clock, SystemClock
-from mailstream.errors import LogLost, OffsetGap
 from mailstream.log.kafka import Kafka
-from mailstream.record import Record
 from mailstream.settings import Settings
 from mailstream.topics import GROUP_WORKER, Naming
 from streams import trigger_files
-from streams.accept import Done, received
-from streams.core.acks import Slot
-from streams.guards import GuardedApp, make_app
+from streams.accept import received
+from streams.faust_guards.app import GuardedApp
 from streams.rendering import Rendering
 from streams.table import StatusTable
 from streams.wiring import Wiring
-
-log = structlog.get_logger(__name__)
-
-MOST_UNACKED = 4000  #: records between intake and ack, per worker: bounds memory
-RECORDS_A_TURN = 8  #: that an agent settles before others get the loop: under a millisecond
 
 
 class MailApp(GuardedApp):
     """The worker. ``wire`` makes its parts when it starts, inside the running loop."""
 
-    wire: Callable[[], Wiring]
+    kafka: Kafka
+    request_retention = math.inf  #: seconds that a broker keeps a record of ``email.requested``
+    wire: Callable[..., Wiring]
     wiring: Wiring
 
     async def on_start(self) -> None:
         """Make the parts and load what they need, then let Faust join the group."""
-        self.wiring = self.wire()
+        self.wiring = self.wire(request_retention=self.request_retention)
         if self.wiring.triggers is not None:
             self.add_dependency(self.wiring.triggers)
         await self.add_runtime_dependency(self.wiring)
@@ -51,45 +46,14 @@ class MailApp(GuardedApp):
             await self.wiring.triggers.stop()
         await super().on_stop()
 
-    async def take(self, stream: Any, settle: Callable[[Record, Done], None]) -> None:
-        """Read a stream for an agent: register, wait for room, settle; ack in log order when it is durable."""
-        async for event in stream.noack().events():
-            tp, records, drains = event.message.tp, event.message.records, self.drains
-            for number, record in enumerate(records, 1):
-                slot = self.admit_next(tp, record.offset) or await self._admitted(tp, record.offset)
-                if slot is not None:
-                    settle(received(record), partial(self.acks.done, slot))
-                if number % RECORDS_A_TURN == 0 or number == len(records):
-                    await self._give_way()
-                if self.drains != drains:
-                    break  # the rest was fetched for an ownership that has ended: it is read again
 
-    async def _admitted(self, tp: TP, offset: int) -> Slot[TP] | None:
-        try:
-            return await self.admit(tp, offset)
-        except LogLost as error:
-            self.lose_log(tp, error)  # nothing more of it is taken, and all of it comes again
-        except OffsetGap as error:
-            self.fail(error)
-        return None
+def create_app(settings: Settings, clock: Clock | None = None, *, kafka: Kafka | None = None) -> MailApp:
+    """The app with its topics, table and agents, not started and not connected.
 
-    async def _give_way(self) -> None:
-        """Let others have the loop: once, and for as long as too many records are unacked."""
-        await asyncio.sleep(0)
-        while self.acks.pending() >= MOST_UNACKED and not self.is_draining:
-            await asyncio.sleep(0.002)
-
-
-def create_app(
-    settings: Settings, clock: Clock | None = None, *, kafka: Kafka | None = None, request_retention: float = math.inf
-) -> MailApp:
-    """The app with its topics, table and agents, not started.
-
-    ``request_retention``: seconds that a broker keeps a record of ``email.requested``. Raises TemplateError, WrongRules,
-    WrongSettings with one line per mistake.
+    Raises TemplateError, WrongRules, WrongSettings with one line per mistake.
     """
     naming = Naming(settings.topic_prefix)
-    app = make_app(settings, GROUP_WORKER, MailApp)
+    app = MailApp(settings, GROUP_WORKER, Worker="streams.worker:MailWorker")
     raw: dict[str, Any] = {
         "key_type": bytes,
         "value_type": bytes,
@@ -97,36 +61,40 @@ def create_app(
         "value_serializer": "raw",
         "allow_empty": True,
         "partitions": settings.partitions,
+        "acks": False,  # offsets are committed by us
     }
     requested = app.topic(naming.of(topics.REQUESTED), **raw)
     events = app.topic(naming.of(topics.EVENTS), **raw)
-    changelog = app.topic(naming.of(topics.STATUS), compacting=True, acks=False, internal=True, **raw)
+    changelog = app.topic(naming.of(topics.STATUS), compacting=True, internal=True, **raw)
     table = StatusTable(
         app,
         name="status",
+        help="The status of each email that was asked for within the retention.",
         partitions=settings.partitions,
         changelog_topic=changelog,
     )
     app.tables.add(table)
+    app.kafka = kafka or Kafka(settings)
     app.wire = partial(
         Wiring,
         app,
-        kafka or Kafka(settings),
+        app.kafka,
         clock=clock or SystemClock(),
         table=table,
         rendering=Rendering(settings),
         rules=trigger_files.load(settings),
-        request_retention=request_retention,
     )
 
     @app.agent(requested, name="accept", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def accept(stream: Any) -> None:
-        """Settle every request; an offset is acked when its status or dead letter is durable, in log order."""
-        await app.take(stream, lambda record, done: app.wiring.accept.settle(record, done))
+        """Settle every request and control; its offset is committed when its status or dead letter is durable."""
+        async for record, done in app.records(stream):
+            app.wiring.accept.settle(received(record), done)
 
     @app.agent(events, name="feedback", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def feedback(stream: Any) -> None:
-        """Apply every provider event."""
-        await app.take(stream, lambda record, done: app.wiring.feedback.settle(record, done))
+        """Apply every event of the provider to the status of its email."""
+        async for record, done in app.records(stream):
+            app.wiring.feedback.settle(received(record), done)
 
     return app

@@ -28,8 +28,8 @@ from streams.clearance import Clearance
 from streams.core.pace import Pace
 from streams.dispatch import Dispatch
 from streams.failpoints import failpoint
+from streams.faust_guards.app import GuardedApp
 from streams.gate import look
-from streams.guards import GuardedApp
 from streams.log_follower import LogFollower
 from streams.metrics import LOAD_SECONDS, OWNED
 from streams.projection import Projection

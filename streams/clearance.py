@@ -6,7 +6,7 @@ from mailstream.log.brokers_clock import BrokersClock
 from mailstream.log.publish import Publisher
 from streams.barrier import Barrier
 from streams.core.trouble import Trouble
-from streams.guards import GuardedApp
+from streams.faust_guards.app import GuardedApp
 from streams.table import StatusTable
 from streams.topics_watch import TopicsWatch
 

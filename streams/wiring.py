@@ -27,9 +27,9 @@ from streams.core.trouble import Trouble
 from streams.core.webhook_health import WebhookHealth
 from streams.digests import Digests
 from streams.dispatch import Dispatch
+from streams.faust_guards.app import GuardedApp
 from streams.feedback import Feedback
 from streams.gate import Gate
-from streams.guards import GuardedApp
 from streams.holds import Holds
 from streams.log_follower import STUCK_SECONDS, LogFollower
 from streams.projection import Projection

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from typing import Any
 
 import faust
 import structlog
@@ -9,10 +10,9 @@ import uvloop
 
 from mailstream import logs, topics
 from mailstream.clock import Clock
-from mailstream.errors import WrongSettings
-from mailstream.log.kafka import Kafka
+from mailstream.errors import MailstreamError, WrongSettings
 from mailstream.settings import PREFIX, Settings, load
-from streams.app import create_app
+from streams.app import MailApp, create_app
 from streams.health import Health
 from streams.statuses import store
 
@@ -24,12 +24,32 @@ NEEDED = (
 )
 
 
-def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
-    """Run until SIGTERM or a crash. Returns the exit code: 0 after a drain, 1 after a crash.
+class MailWorker(faust.Worker):  # type: ignore[misc]
+    """What runs the app, for ``mailstream worker`` and for ``faust -A streams.main worker``: checks first, then probes too.
 
-    Raises WrongSettings, NoScratch, NoKafka, TopicsDiffer before anything is joined or sent.
+    Ends the process with 1 and says why when a setting is missing, the topics differ, no broker answers or there is no
+    folder to write to; nothing is joined or sent then.
     """
-    settings = settings or load()
+
+    def __init__(self, app: MailApp, *services: Any, loglevel: str | None = None, **options: Any) -> None:
+        settings = app.mailstream_settings
+        try:
+            require_needed(settings)
+            logs.set_up(settings, level=loglevel)
+            store.try_out(settings)
+            app.kafka.require_topics()
+            app.request_retention = app.kafka.retention_seconds(topics.REQUESTED)
+        except MailstreamError as error:
+            raise SystemExit(str(error)) from None
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # a tenth less CPU per mail than asyncio's own loop
+        gc.set_threshold(50_000, 20, 100)  # futures and records die young by reference counting; the rest lives long
+        health = Health(app, host=settings.worker_host, port=settings.worker_port)
+        super().__init__(app, health, *services, **{**options, "override_logging": False, "redirect_stdouts": False})
+        log.info("worker starts", worker=settings.worker_id, send_gap=settings.send_gap, partitions=settings.partitions)
+
+
+def require_needed(settings: Settings) -> None:
+    """Raise WrongSettings with a line for each setting that no worker can do without."""
     missing = [
         f"{PREFIX}{name}: is needed by the worker; {why}"
         for name, why in NEEDED
@@ -37,20 +57,17 @@ def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
     ]
     if missing:
         raise WrongSettings("\n".join(missing))
-    logs.set_up(settings)
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # a tenth less CPU per mail than asyncio's own loop
-    gc.set_threshold(50_000, 20, 100)  # futures and records die young by reference counting; the rest lives long
-    store.try_out(settings)
-    kafka = Kafka(settings)
-    kafka.require_topics()
-    app = create_app(settings, clock, kafka=kafka, request_retention=kafka.retention_seconds(topics.REQUESTED))
-    health = Health(app, host=settings.worker_host, port=settings.worker_port)
-    worker = faust.Worker(
-        app, health, override_logging=False, redirect_stdouts=False, quiet=True, loglevel=settings.log_level
-    )
-    log.info("worker starts", worker=settings.worker_id, send_gap=settings.send_gap, partitions=settings.partitions)
+
+
+def run(settings: Settings | None = None, clock: Clock | None = None) -> int:
+    """Run until SIGTERM or a crash. Returns the exit code: 0 after a drain, 1 after a crash.
+
+    Raises TemplateError, WrongRules, WrongSettings.
+    """
     try:
-        worker.execute_from_commandline()
+        MailWorker(create_app(settings or load(), clock), quiet=True).execute_from_commandline()
     except SystemExit as end:
+        if isinstance(end.code, str):
+            raise
         return int(end.code or 0)
     return 0

@@ -6,7 +6,7 @@ It is the real worker but for that: its offsets run ahead of what is durable. Th
 from typing import Any
 
 from cli.main import main
-from streams.guards import GuardedApp
+from streams.faust_guards.app import GuardedApp
 
 
 async def commit_what_was_read(self: GuardedApp, consumer: Any, seconds: float) -> None:

@@ -29,7 +29,7 @@ from streams import gate as gate_module
 from streams import wiring as wiring_module
 from streams.accept import Done
 from streams.core.acks import Acks
-from streams.guards import DRAIN_SECONDS
+from streams.faust_guards.app import DRAIN_SECONDS
 from streams.rendering import Rendering
 from streams.wiring import Wiring
 from tests.support.builders import ADA, HOME, PARTITIONS, a_control, a_request, an_id_for

@@ -15,7 +15,8 @@ from mailstream.errors import OffsetGap
 from mailstream.log.publish import Publisher
 from mailstream.settings import Settings
 from mailstream.topics import Naming
-from streams.guards import VAIN_SECONDS, GuardedApp, be_patient, make_app
+from streams.faust_guards.app import GuardedApp
+from streams.faust_guards.transport import VAIN_SECONDS, be_patient
 
 
 async def an_app(settings: Settings, records: int, *, committed: int | None) -> tuple[GuardedApp, TP]:
@@ -25,7 +26,7 @@ async def an_app(settings: Settings, records: int, *, committed: int | None) -> 
     for _ in range(records):
         await publisher.publish(tp.topic, b"{}", key=uuid.uuid4().bytes, partition=0)
     await publisher.close()
-    app = make_app(settings, "guarded")
+    app = GuardedApp(settings, "guarded")
     app._consumer = SimpleNamespace(_committed_offset={tp: committed})
     app.is_draining = False
     return app, tp

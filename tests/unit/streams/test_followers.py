@@ -14,8 +14,8 @@ from mailstream.log import tail
 from mailstream.log.kafka import Kafka
 from mailstream.settings import Settings
 from streams.core.pace import Pace
+from streams.faust_guards.app import GuardedApp
 from streams.gate import Gate, look
-from streams.guards import GuardedApp, make_app
 from streams.suppressions import Suppressions
 from tests.support.eventually import eventually
 
@@ -82,7 +82,7 @@ def brokers(monkeypatch: pytest.MonkeyPatch) -> Brokers:
 
 def an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[GuardedApp, list[BaseException]]:
     """A worker's app that owns what it should and may call, and with what it has crashed."""
-    app = make_app(Settings(_env_file=None, data_dir=str(tmp_path)), "test")
+    app = GuardedApp(Settings(_env_file=None, data_dir=str(tmp_path)), "test")
     crashes: list[BaseException] = []
 
     async def crash(error: BaseException) -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from mailstream.clock import SystemClock
 from mailstream.settings import Settings
 from streams import wiring as wiring_module
-from streams.guards import GuardedApp, make_app
+from streams.faust_guards.app import GuardedApp
 from streams.rendering import Rendering
 from streams.table import StatusTable
 from streams.wiring import Wiring
@@ -62,7 +62,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def app(settings: Settings) -> GuardedApp:
-    made = make_app(settings, "test")
+    made = GuardedApp(settings, "test")
     made.is_draining = False
     return made
 

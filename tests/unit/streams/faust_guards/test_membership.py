@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from aiokafka.client import AIOKafkaClient
@@ -15,8 +16,8 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from mailstream.clock import boot_time
 from mailstream.errors import NotCaughtUp
 from mailstream.settings import Settings
-from streams import membership
-from streams.guards import make_app
+from streams.faust_guards import membership
+from streams.faust_guards.app import GuardedApp
 from tests.support.eventually import eventually
 
 GROUP = "email-worker"
@@ -97,14 +98,36 @@ async def test_a_join_that_is_refused_proves_nothing(group: Group, code: int) ->
 
 
 async def test_an_assignment_alone_makes_no_worker_fresh(tmp_path: Path) -> None:
-    app = make_app(Settings(_env_file=None, data_dir=str(tmp_path)), "test")
+    app = GuardedApp(Settings(_env_file=None, data_dir=str(tmp_path)), "test")
     app.heard_at = boot_time() - 50
 
     await app._on_partitions_assigned(set())
 
     assert app.membership_age() >= 50
-    assert app._commits is not None
-    app._commits.cancel()
+
+
+@pytest.mark.parametrize(("seconds", "leaves"), [(1000.0, True), (None, False)], ids=["stock", "ours"])
+async def test_a_worker_that_takes_nothing_for_a_day_stays_in_its_group(
+    group: Group, monkeypatch: pytest.MonkeyPatch, seconds: float | None, leaves: bool
+) -> None:
+    conf = GuardedApp(Settings(_env_file=None), "test").conf
+    group.coordinator._max_poll_interval = seconds or conf.broker_max_poll_interval
+    group.coordinator._heartbeat_interval_ms = 10
+    monkeypatch.setattr(SubscriptionState, "fetcher_idle_time", 86_400.0)
+    left: list[str] = []
+
+    async def leave() -> None:
+        left.append("left")
+
+    monkeypatch.setattr(group.coordinator, "_maybe_leave_group", leave)
+    monkeypatch.setattr(group.coordinator, "ensure_coordinator_known", AsyncMock())
+    beating = asyncio.create_task(group.coordinator._heartbeat_routine())
+
+    await eventually(lambda: len(group.heard) > 2, within_seconds=5, waiting_for="heartbeats")
+    beating.cancel()
+    await asyncio.wait([beating])
+
+    assert bool(left) is leaves
 
 
 # -- the end of it ----------------------------------------------------------------------------------------
@@ -159,7 +182,7 @@ async def test_a_consumer_that_was_stopped_has_not_failed(watched: tuple[Any, li
 
 
 async def test_a_crash_of_any_part_of_faust_starts_nothing_new(tmp_path: Path) -> None:
-    app = make_app(Settings(_env_file=None, data_dir=str(tmp_path)), "test")
+    app = GuardedApp(Settings(_env_file=None, data_dir=str(tmp_path)), "test")
     app.is_draining = False
 
     app._crash(RuntimeError("of a part of Faust"))
@@ -167,5 +190,3 @@ async def test_a_crash_of_any_part_of_faust_starts_nothing_new(tmp_path: Path) -
     assert app.is_draining
     await app._on_partitions_assigned(set())
     assert app.is_draining, "also when partitions come while it ends"
-    assert app._commits is not None
-    app._commits.cancel()

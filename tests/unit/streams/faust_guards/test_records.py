@@ -1,7 +1,7 @@
 """How the agents take what Faust brings: many records of a partition at once, none of an ownership that has ended."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,11 +9,10 @@ import pytest
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
-from mailstream.record import Record
 from mailstream.settings import Settings
-from streams.app import MailApp
-from streams.drain_loop import Batch, Consumer
-from streams.guards import make_app
+from streams.faust_guards import app as guards
+from streams.faust_guards.app import GuardedApp
+from streams.faust_guards.batches import Batch, BatchConsumer
 
 HERE = TP("email.requested", 3)
 
@@ -38,12 +37,12 @@ class Stream:
 
 def a_batch(offsets: range) -> Batch:
     consumer: Any = SimpleNamespace(app=SimpleNamespace(consumer_generation_id=1))
-    return Consumer._to_message(consumer, HERE, [a_record(offset) for offset in offsets])
+    return BatchConsumer._to_message(consumer, HERE, [a_record(offset) for offset in offsets])
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> MailApp:
-    made = make_app(Settings(data_dir=str(tmp_path)), "test", MailApp)
+def app() -> GuardedApp:
+    made = GuardedApp(Settings(_env_file=None), "test")
     made.is_draining = False
     assert made.acks.add(HERE, 0) is not None  # taken before: the first of all asks Kafka where it begins
     return made
@@ -53,24 +52,40 @@ def test_a_batch_counts_as_its_last_record() -> None:
     assert a_batch(range(5, 9)).offset == 8
 
 
-async def test_every_record_of_every_batch_is_settled_once_and_in_order(app: MailApp) -> None:
-    taken: list[int] = []
-
-    await app.take(Stream(range(1, 30), range(20, 40)), lambda record, _: taken.append(record.offset))
+async def test_every_record_of_every_batch_comes_once_and_in_order(app: GuardedApp) -> None:
+    taken = [record.offset async for record, _ in app.records(Stream(range(1, 30), range(20, 40)))]
 
     assert taken == list(range(1, 40))
 
 
-async def test_what_is_left_of_a_batch_after_a_drain_is_read_again_by_the_next_owner(app: MailApp) -> None:
+async def test_what_is_left_of_a_batch_after_a_drain_is_read_again_by_the_next_owner(app: GuardedApp) -> None:
     taken: list[int] = []
 
-    def settle(record: Record, _: Any) -> None:
+    async for record, _ in app.records(Stream(range(1, 9))):
         taken.append(record.offset)
         if record.offset == 4:  # the partition goes, and comes back to this very worker
             app.drains += 1
             app.acks.forget()
 
-    await app.take(Stream(range(1, 9)), settle)
-
     assert taken == [1, 2, 3, 4]
     assert app.acks.pending() == 0
+
+
+async def test_an_agent_waits_while_too_many_records_are_in_work(
+    app: GuardedApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "MOST_UNACKED", 10)
+    unfinished: list[Callable[[], None]] = []
+
+    async def agent() -> None:
+        async for _, done in app.records(Stream(*(range(n, n + 1) for n in range(1, 30)))):
+            unfinished.append(done)
+
+    working = asyncio.create_task(agent())
+    await asyncio.sleep(0.05)
+    assert app.acks.pending() == 10
+
+    app.acks.forget()  # as a drain does
+    app.is_draining = True
+    await asyncio.wait_for(working, 5)
+    assert len(unfinished) == 9, "nothing is taken during a drain"

@@ -7,14 +7,14 @@ import pytest
 from faust.types import TP
 
 from mailstream.settings import Settings
-from streams.guards import GuardedApp, make_app
+from streams.faust_guards.app import GuardedApp
 
 REQUESTS = TP("email.requested", 0)
 
 
 def an_app(folder: Path, *, committed: int | None, end: int | None) -> GuardedApp:
     """An app that was just assigned the partition, and the end that its last fetch told."""
-    app = make_app(Settings(data_dir=str(folder)), "test")
+    app = GuardedApp(Settings(data_dir=str(folder)), "test")
     app._consumer = SimpleNamespace(
         assignment=lambda: {REQUESTS}, highwater=lambda _: end, _committed_offset={REQUESTS: committed}
     )
