@@ -43,7 +43,7 @@ setup: .venv/ready ## The virtual environment .venv with everything in it, from 
 	@dev/setup.sh
 
 generate: .venv/ready ## Write the files that follow from the code: schemas/, .env.example
-	@$(PYTHON) -m mailstream.contract_files schemas
+	@$(PYTHON) -m dev.contract_files schemas
 	@$(PYTHON) -m dev.env_example
 
 lock: .venv/ready ## Resolve the versions again

@@ -20,7 +20,7 @@ from api.schemas import (
     TimelineEntry,
 )
 from mailstream.clock import moment
-from mailstream.status import EmailStatus, Fact, Status
+from mailstream.domain.status import EmailStatus, Fact, Status
 
 
 def receipt(email_id: str, reference: str | None) -> bytes:

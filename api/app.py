@@ -47,17 +47,17 @@ from api.routes import (
 from api.submit import Submit
 from api.suppressions import Suppressions, SuppressionView
 from api.webhook import Webhook
-from mailstream import topics
 from mailstream.clock import Clock, SystemClock
-from mailstream.errors import NotCaughtUp
-from mailstream.log import check
-from mailstream.log.brokers_clock import BrokersClock
-from mailstream.log.client import admin
-from mailstream.log.publish import Publisher
-from mailstream.mistakes import Mistake, pointer_to
+from mailstream.domain import topics
+from mailstream.domain.errors import NotCaughtUp
+from mailstream.domain.topics import MIB
+from mailstream.domain.unsubscribe import Unsubscribe
+from mailstream.domain.validation import Mistake, pointer_to
+from mailstream.kafka import admin as check
+from mailstream.kafka.broker_clock import BrokersClock
+from mailstream.kafka.config import admin
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import MIB
-from mailstream.unsubscribe import Unsubscribe
 
 VERSION = "1"
 #: A permissive batch is bounded by its items, not by a record.
@@ -153,7 +153,7 @@ async def _start(settings: Settings, metrics: Metrics, machines: Clock, failed: 
         submit=Submit(settings, append, lookup),
         webhook=Webhook(settings, publisher, lookup, clock),
         suppressions=Suppressions(suppressed, suppressed_topic, settings.partitions, append, lookup),
-        unsubscribe=Unsubscribe(settings),
+        unsubscribe=Unsubscribe(settings.public_url, settings.unsubscribe_key),
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from api.lookup import Lookup
 from api.problems import Code, Problem
-from mailstream.codec import Header
-from mailstream.errors import NotPublished
-from mailstream.log.publish import Position, Publisher
+from mailstream.domain.codec import Header
+from mailstream.domain.errors import NotPublished
+from mailstream.kafka.producer import Position, Publisher
 
 #: A caller gets its answer within two seconds, whatever the brokers do.
 SECONDS = 1.9

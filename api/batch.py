@@ -15,9 +15,9 @@ from api.problems import Code, Problem, invalid
 from api.quota import Quota
 from api.schemas import BatchMode, EmailBody
 from api.submit import Submit
-from mailstream import email_id
-from mailstream.mistakes import Mistake, fingerprint_of
-from mailstream.request import Batch, EmailRequest, InBatch
+from mailstream.domain import email_id
+from mailstream.domain.request import Batch, EmailRequest, InBatch
+from mailstream.domain.validation import Mistake, fingerprint_of
 
 ITEMS = 1000
 SOURCE = "POST /v1/emails/batch"

@@ -1,7 +1,7 @@
 """Which body each batch was asked for with under its Idempotency-Key, for as long as an email of it is known."""
 
 from api.brief import Brief
-from mailstream.request import InBatch
+from mailstream.domain.request import InBatch
 
 
 class Batches:

@@ -4,14 +4,14 @@ import asyncio
 from collections import OrderedDict
 from typing import NamedTuple
 
-from mailstream import topics
-from mailstream.codec import decode_requested, decoded
-from mailstream.errors import NoKafka, TopicsDiffer
-from mailstream.log import tail
-from mailstream.log.read import Reader
-from mailstream.request import Batch, EmailRequest
+from mailstream.domain import topics
+from mailstream.domain.codec import decode_requested, decoded
+from mailstream.domain.errors import NoKafka, TopicsDiffer
+from mailstream.domain.request import Batch, EmailRequest
+from mailstream.domain.status import Coordinates, EmailStatus
+from mailstream.kafka import tail
+from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
-from mailstream.status import Coordinates, EmailStatus
 
 SECONDS = 1.0
 #: Emails of which address and subject are in memory.

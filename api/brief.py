@@ -5,8 +5,8 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from mailstream.request import InBatch, Lane
-from mailstream.status import Status
+from mailstream.domain.request import InBatch, Lane
+from mailstream.domain.status import Status
 
 #: Statuses in which an email waits for its turn.
 WAITING = frozenset({Status.QUEUED, Status.RETRYING})

@@ -8,15 +8,15 @@ from pydantic import BaseModel, ValidationError
 
 from api.keys import Key
 from api.problems import Code, Problem, invalid
-from mailstream import email_id, sender
-from mailstream.errors import TemplateError
-from mailstream.mistakes import Mistake, fingerprint_of, mistakes_in, pointer_to
-from mailstream.recipient import canonical
-from mailstream.render_process import RenderProcess
-from mailstream.request import Address, EmailRequest
+from mailstream.domain import email_id, senders
+from mailstream.domain.errors import TemplateError
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.domain.unsubscribe import Unsubscribe
+from mailstream.domain.validation import Mistake, fingerprint_of, mistakes_in, pointer_to
 from mailstream.settings import Settings
-from mailstream.templates import Rendered, Templates
-from mailstream.unsubscribe import Unsubscribe
+from mailstream.templates.catalog import Rendered, Templates
+from mailstream.templates.render_process import RenderProcess
 
 _UNSUBSCRIBE_HEADERS = frozenset({"list-unsubscribe", "list-unsubscribe-post"})
 Body = TypeVar("Body", bound=BaseModel)
@@ -42,7 +42,7 @@ class Content:
         if settings.templates_dir:
             Templates(settings.templates_dir)  # says at the start what cannot be used
         self._renderer = RenderProcess(settings.templates_dir)
-        self._unsubscribe = Unsubscribe(settings)
+        self._unsubscribe = Unsubscribe(settings.public_url, settings.unsubscribe_key)
 
     async def settled(
         self, asked: EmailRequest, caller: Key, now: datetime, source: str, key: str | None
@@ -120,16 +120,23 @@ def _refuse(mistakes: list[Mistake]) -> None:
 def _default_sender(caller: Key, settings: Settings) -> Address | None:
     """``SENDER``, or the first address of a key that may not use that."""
     own = [pattern for pattern in caller.senders if not pattern.startswith("@")]
-    if settings.sender and (not caller.senders or sender.is_allowed(settings.sender, caller.senders)):
+    if settings.sender and (not caller.senders or senders.is_allowed(settings.sender, caller.senders)):
         return Address(settings.sender)
-    return next((Address(each) for each in own if sender.is_allowed(each, sender.of_account(settings))), None)
+    return next(
+        (
+            Address(each)
+            for each in own
+            if senders.is_allowed(each, senders.of_account(settings.sender, settings.senders_allowed))
+        ),
+        None,
+    )
 
 
 def _may_send(asked: EmailRequest, caller: Key, settings: Settings) -> None:
     """No open relay."""
     if asked.from_ is not None and not (
-        sender.is_allowed(asked.from_.email, sender.of_account(settings))
-        and (not caller.senders or sender.is_allowed(asked.from_.email, caller.senders))
+        senders.is_allowed(asked.from_.email, senders.of_account(settings.sender, settings.senders_allowed))
+        and (not caller.senders or senders.is_allowed(asked.from_.email, caller.senders))
     ):
         raise Problem(
             Code.SENDER_NOT_ALLOWED,
@@ -138,8 +145,8 @@ def _may_send(asked: EmailRequest, caller: Key, settings: Settings) -> None:
     if not (caller.recipients_allowed or caller.recipients_denied):
         return
     for mailbox in (asked.to, *asked.cc, *asked.bcc):
-        if sender.is_allowed(mailbox.email, caller.recipients_denied) or (
-            caller.recipients_allowed and not sender.is_allowed(mailbox.email, caller.recipients_allowed)
+        if senders.is_allowed(mailbox.email, caller.recipients_denied) or (
+            caller.recipients_allowed and not senders.is_allowed(mailbox.email, caller.recipients_allowed)
         ):
             raise Problem(Code.RECIPIENT_NOT_ALLOWED, "The key's recipient lists do not allow one of the recipients.")
 

@@ -8,8 +8,8 @@ from msgspec import structs
 from api.lookup import Lookup
 from api.problems import Code, Problem
 from api.submit import Submit
-from mailstream.request import Control, ControlKind
-from mailstream.status import EmailStatus, Status
+from mailstream.domain.request import Control, ControlKind
+from mailstream.domain.status import EmailStatus, Status
 
 #: How long a caller waits for the decision.
 SECONDS = 5.0

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api.fast_lane import FastLane
 from api.metrics import Metrics
 from api.problems import Code, Problem, problem_of, response_of
-from mailstream.topics import MIB
+from mailstream.domain.topics import MIB
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 #: For JSON of any kind: nothing here is a page, and nothing may be guessed or framed.

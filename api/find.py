@@ -9,7 +9,7 @@ from api.listing import Listing, Place, microseconds
 from api.lookup import Lookup
 from api.problems import Code, Problem
 from api.schemas import ListQuery
-from mailstream.status import EmailStatus
+from mailstream.domain.status import EmailStatus
 
 #: Emails that are looked at before others get their turn, and at most for one page. A page may so be short, or empty,
 #: while ``has_more`` is true: the next one goes on from there.

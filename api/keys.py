@@ -15,7 +15,7 @@ import yaml
 from limits import parse_many
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from mailstream.errors import WrongSettings
+from mailstream.domain.errors import WrongSettings
 from mailstream.settings import Settings
 
 

@@ -18,14 +18,14 @@ from api.metrics import Metrics
 from api.progress import Progress
 from api.status_view import StatusView
 from api.unread import UnreadRequests
-from mailstream import topics
 from mailstream.clock import Clock
-from mailstream.errors import NoKafka, NotCaughtUp, TopicsDiffer
-from mailstream.log.ends import LogEnds
-from mailstream.log.tail import End, Tail
-from mailstream.packed import Packer
+from mailstream.domain import topics
+from mailstream.domain.errors import NoKafka, NotCaughtUp, TopicsDiffer
+from mailstream.domain.packed import Packer
+from mailstream.domain.status import EmailStatus
+from mailstream.kafka.offsets import LogEnds
+from mailstream.kafka.tail import End, Tail
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus
 
 _log = structlog.get_logger(__name__)
 _BEGINNING = -2

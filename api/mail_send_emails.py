@@ -6,10 +6,10 @@ from typing import Any
 
 from api.mail_send import RECIPIENTS, MailSendBody, Personalization
 from mailstream.clock import moment
-from mailstream.errors import BadAddress
-from mailstream.mistakes import METADATA_BYTES, OUR_ARGUMENTS, Mistake
-from mailstream.recipient import canonical
-from mailstream.request import EmailRequest
+from mailstream.domain.errors import BadAddress
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.validation import METADATA_BYTES, OUR_ARGUMENTS, Mistake
 
 #: Members that go to SendGrid as they came.
 _PASSING = ("asm", "ip_pool_name", "mail_settings", "tracking_settings")

@@ -17,10 +17,10 @@ from api.sse import Streams
 from api.submit import Submit
 from api.suppressions import Suppressions
 from api.webhook import Webhook
-from mailstream.log.brokers_clock import BrokersClock
-from mailstream.log.publish import Publisher
+from mailstream.domain.unsubscribe import Unsubscribe
+from mailstream.kafka.broker_clock import BrokersClock
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.unsubscribe import Unsubscribe
 
 
 @dataclass(slots=True)

@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-from mailstream.errors import NotCaughtUp
-from mailstream.mistakes import Mistake
+from mailstream.domain.errors import NotCaughtUp
+from mailstream.domain.validation import Mistake
 
 _log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"

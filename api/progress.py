@@ -5,7 +5,7 @@ import heapq
 import threading
 from collections.abc import Mapping
 
-from mailstream.log.ends import Partition
+from mailstream.kafka.offsets import Partition
 
 
 class Progress:

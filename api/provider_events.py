@@ -5,13 +5,13 @@ import re
 from datetime import datetime
 from typing import Any
 
-from mailstream import email_id
 from mailstream.clock import moment
-from mailstream.errors import BadAddress
-from mailstream.event import ProviderEvent
-from mailstream.mistakes import is_unsafe
-from mailstream.recipient import canonical, recipient_hash
-from mailstream.suppression import Origin
+from mailstream.domain import email_id
+from mailstream.domain.errors import BadAddress
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.recipient import canonical, recipient_hash
+from mailstream.domain.suppression import Origin
+from mailstream.domain.validation import is_unsafe
 
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _ADDRESS = re.compile(r"[^\s<>@\"',;:()]+@[^\s<>@\"',;:()]+")

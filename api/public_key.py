@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from mailstream.errors import WrongSettings
+from mailstream.domain.errors import WrongSettings
 
 _ALGORITHM = ec.ECDSA(SHA256())
 

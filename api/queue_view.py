@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from api.brief import WAITING, Brief
 from api.listing import microseconds
-from mailstream import estimate
-from mailstream.backlog import Backlog, Waiting
 from mailstream.clock import Clock
-from mailstream.recipient import partition_of
-from mailstream.request import Lane
+from mailstream.domain import estimate
+from mailstream.domain.backlog import Backlog, Waiting
+from mailstream.domain.recipient import partition_of
+from mailstream.domain.request import Lane
+from mailstream.domain.status import EmailStatus, Status
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus, Status
 
 #: The rate is that of the starts of the last minute.
 RATE_SECONDS = 60

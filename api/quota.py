@@ -13,8 +13,8 @@ from api.brief import Brief
 from api.keys import Key
 from api.problems import Code, Problem
 from mailstream.clock import Clock, moment
-from mailstream.recipient import canonical, recipient_hash
-from mailstream.request import EmailRequest
+from mailstream.domain.recipient import canonical, recipient_hash
+from mailstream.domain.request import EmailRequest
 
 DAY_SECONDS = 86_400
 

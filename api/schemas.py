@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 from api.problems import MistakeBody
-from mailstream import request as records
-from mailstream.dead_letter import Reason
-from mailstream.request import EmailRequest, Lane, OnAmbiguous
-from mailstream.status import Status
-from mailstream.suppression import Origin
+from mailstream.domain import request as records
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.request import EmailRequest, Lane, OnAmbiguous
+from mailstream.domain.status import Status
+from mailstream.domain.suppression import Origin
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 
@@ -33,7 +33,7 @@ def _as_moment(value: Any) -> datetime:
 #: A moment with its offset from UTC.
 Moment = Annotated[AwareDatetime, BeforeValidator(_as_moment, json_schema_input_type=datetime)]
 MailAddress = Annotated[str, Field(max_length=320, json_schema_extra={"format": "email", "minLength": 3})]
-#: Text of one line: the pattern documents what ``mailstream.mistakes`` refuses.
+#: Text of one line: the pattern documents what ``mailstream.domain.validation`` refuses.
 Line = Annotated[str, Field(json_schema_extra={"minLength": 1, "pattern": "^[^\\x00-\\x1f\\x7f]*$"})]
 Body = Annotated[str, Field(json_schema_extra={"minLength": 1})]
 

@@ -17,7 +17,7 @@ from api.edge import Edge
 from api.parts import Parts
 from api.protocol import Protocol
 from mailstream import logs, settings
-from mailstream.errors import MailstreamError, WrongSettings
+from mailstream.domain.errors import MailstreamError, WrongSettings
 from mailstream.settings import Settings
 
 _log = structlog.get_logger(__name__)

@@ -19,8 +19,8 @@ from api.keys import Key
 from api.lookup import Lookup
 from api.problems import Code, Problem
 from api.queue_view import QueueView
-from mailstream.errors import NotCaughtUp
-from mailstream.status import is_final
+from mailstream.domain.errors import NotCaughtUp
+from mailstream.domain.status import is_final
 
 PING_SECONDS, STALL_SECONDS = 15.0, 10.0
 #: The queue is told at most so often: the next turn moves with every look.

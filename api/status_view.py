@@ -6,9 +6,9 @@ Values stay the bytes that came, packed; a record is decoded when somebody asks 
 import msgspec
 
 from api.brief import Brief, decode_brief
-from mailstream.codec import Undecodable, decode_status
-from mailstream.packed import unpack
-from mailstream.status import EmailStatus
+from mailstream.domain.codec import Undecodable, decode_status
+from mailstream.domain.packed import unpack
+from mailstream.domain.status import EmailStatus
 
 #: What a record did to an email, before and after: None stands for unknown.
 Change = tuple[Brief | None, Brief | None]

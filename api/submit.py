@@ -7,13 +7,13 @@ from api.append import SECONDS, Append
 from api.lookup import Lookup
 from api.problems import Code, Problem
 from api.unread import items_of
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
-from mailstream.log.publish import Position
-from mailstream.recipient import canonical
-from mailstream.request import Batch, Control, EmailRequest, InBatch
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Batch, Control, EmailRequest, InBatch
+from mailstream.domain.topics import MAX_REQUEST_BYTES
+from mailstream.kafka.producer import Position
 from mailstream.settings import Settings
-from mailstream.topics import MAX_REQUEST_BYTES
 
 
 class Submit:

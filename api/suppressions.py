@@ -5,10 +5,10 @@ from sortedcontainers import SortedDict
 
 from api.append import Append
 from api.lookup import Lookup
-from mailstream import codec
-from mailstream.codec import Undecodable, decode_suppression, encode
-from mailstream.recipient import partition_of, recipient_hash
-from mailstream.suppression import Suppression, key_of
+from mailstream.domain import codec
+from mailstream.domain.codec import Undecodable, decode_suppression, encode
+from mailstream.domain.recipient import partition_of, recipient_hash
+from mailstream.domain.suppression import Suppression, key_of
 
 
 class SuppressionView:

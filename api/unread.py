@@ -9,15 +9,15 @@ from msgspec import structs
 
 from api.bodies import Shown
 from api.brief import Brief
-from mailstream import email_id
 from mailstream.clock import moment
-from mailstream.codec import Undecodable, decode_requested
-from mailstream.errors import BadAddress, BadEmailId
-from mailstream.log.ends import Partition
-from mailstream.mistakes import fingerprint_of
-from mailstream.recipient import canonical, recipient_hash
-from mailstream.request import Batch, Coordinates, EmailRequest, InBatch
-from mailstream.status import EmailStatus, queued
+from mailstream.domain import email_id
+from mailstream.domain.codec import Undecodable, decode_requested
+from mailstream.domain.errors import BadAddress, BadEmailId
+from mailstream.domain.recipient import canonical, recipient_hash
+from mailstream.domain.request import Batch, Coordinates, EmailRequest, InBatch
+from mailstream.domain.status import EmailStatus, queued
+from mailstream.domain.validation import fingerprint_of
+from mailstream.kafka.offsets import Partition
 
 #: So long a claim is kept after workers have read it: the emails that it is for are being written.
 CLAIM_SECONDS = 60.0

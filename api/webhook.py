@@ -9,17 +9,17 @@ from api.lookup import Lookup
 from api.problems import Code, Problem
 from api.provider_events import BadEvent, event_of, suppresses
 from api.signature import Replays, Verifier
-from mailstream import codec, topics
 from mailstream.clock import Clock
-from mailstream.dead_letter import DeadLetter, Reason
-from mailstream.email_id import partition_in
-from mailstream.errors import NotPublished
-from mailstream.event import ProviderEvent
-from mailstream.log.publish import Position, Publisher
-from mailstream.recipient import partition_of, recipient_hash
-from mailstream.record import Record
+from mailstream.domain import codec, topics
+from mailstream.domain.dead_letter import DeadLetter, Reason
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.recipient import partition_of, recipient_hash
+from mailstream.domain.record import Record
+from mailstream.domain.suppression import Origin, Suppression, key_of
+from mailstream.kafka.producer import Position, Publisher
 from mailstream.settings import Settings
-from mailstream.suppression import Origin, Suppression, key_of
 
 SECONDS = 5.0
 #: Stands where a record would name its topic.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from mailstream.errors import NoApi, Refused
+from mailstream.domain.errors import NoApi, Refused
+from mailstream.domain.status import Status, rank_of
 from mailstream.settings import Settings, load
-from mailstream.status import Status, rank_of
 
 if TYPE_CHECKING:
     import aiohttp

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from cli._caller import Api, api_at, follow, is_success, lines_of
 from dev.up import EXAMPLES, LocalSystem
-from mailstream.email_id import derived
-from mailstream.errors import NotStarted, Refused
-from mailstream.recipient import canonical
+from mailstream.domain.email_id import derived
+from mailstream.domain.errors import NotStarted, Refused
+from mailstream.domain.recipient import canonical
 from mailstream.settings import Settings
 
 #: Two gaps, a group to join, and a machine that may be slow.

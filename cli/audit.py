@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import msgspec
 import typer
 
-from mailstream import topics
-from mailstream.errors import BadEmailId
+from mailstream.domain import topics
+from mailstream.domain.errors import BadEmailId
 from mailstream.settings import load
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def timeline(
 ) -> None:
     """Show one email's life: every record about it, with its place. Exit 1 when there is none."""
     from cli.progress import Meter
-    from mailstream.log.read import Reader
+    from mailstream.kafka.reader import Reader
     from streams.audit.timeline import timeline as life_of
 
     settings = load()
@@ -59,7 +59,7 @@ def export(
 ) -> None:
     """Write records as JSON Lines, with addresses and bodies as they stand: keep the file as you keep the topics."""
     from cli.progress import Meter
-    from mailstream.log.read import Reader
+    from mailstream.kafka.reader import Reader
     from streams.audit.export import export as lines_of
 
     known = {each.name: each for each in topics.ALL}
@@ -97,7 +97,7 @@ def verify(
     The gap is held against SEND_GAP and SEND_BURST as they are set here.
     """
     from cli.progress import Meter
-    from mailstream.log.read import Reader
+    from mailstream.kafka.reader import Reader
     from streams.audit.verify import verify as judged
 
     settings = load()
@@ -117,7 +117,7 @@ def rebuild(
     """
     from cli.progress import Meter
     from mailstream.clock import SystemClock
-    from mailstream.log.kafka import Kafka
+    from mailstream.kafka.kafka import Kafka
     from streams.audit.rebuild import Rebuild
 
     async def look() -> None:

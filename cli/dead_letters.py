@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from mailstream import codec
-from mailstream.dead_letter import Reason
+from mailstream.domain import codec
+from mailstream.domain.dead_letter import Reason
 from mailstream.settings import load
 
 if TYPE_CHECKING:
-    from mailstream.log.dead_letters import Filter, Letter
+    from mailstream.kafka.dead_letters import Filter, Letter
 
 group = typer.Typer(
     no_args_is_help=True, help="Records that could not be taken; only `retry --yes` asks for them again."
@@ -37,8 +37,8 @@ def list_(
 ) -> None:
     """List dead letters: place, time, reason, where they came from. Neither keys nor values: those are addresses."""
     from cli.progress import Meter
-    from mailstream.log import dead_letters
-    from mailstream.log.read import Reader
+    from mailstream.kafka import dead_letters
+    from mailstream.kafka.reader import Reader
 
     settings, count = load(), 0
     wanted = chosen(reason, topic, since, until)
@@ -58,8 +58,8 @@ def show(
 ) -> None:
     """Show one dead letter whole: its headers and its bytes, addresses included."""
     from cli.progress import Meter
-    from mailstream.log import dead_letters
-    from mailstream.log.read import Reader
+    from mailstream.kafka import dead_letters
+    from mailstream.kafka.reader import Reader
 
     settings = load()
     with Reader(settings) as reader, Meter("reading dead letters") as meter:
@@ -92,7 +92,7 @@ def chosen(
     places: list[str] | None = None,
 ) -> "Filter":
     """The filter that options name."""
-    from mailstream.log.dead_letters import Filter
+    from mailstream.kafka.dead_letters import Filter
 
     named = frozenset(_place(place) for place in places or ())
     return Filter(frozenset(reason or ()), frozenset(topic or ()), named, utc(since), utc(until))

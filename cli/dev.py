@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mailstream import settings
-from mailstream.errors import NotStarted
+from mailstream.domain.errors import NotStarted
 
 group = typer.Typer(no_args_is_help=True, help="A Kafka, a SendGrid and a whole system on this machine.")
 

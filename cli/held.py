@@ -9,13 +9,13 @@ from typing import Annotated
 import msgspec
 import typer
 
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
-from mailstream.errors import BadEmailId
-from mailstream.request import Control, ControlKind
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import BadEmailId
+from mailstream.domain.request import Control, ControlKind
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.topics import Naming
 from mailstream.settings import Settings, load
-from mailstream.status import EmailStatus, Status
-from mailstream.topics import Naming
 
 group = typer.Typer(no_args_is_help=True, help="Emails whose outcome is unknown, and an operator's word about them.")
 
@@ -37,8 +37,8 @@ class As(StrEnum):
 def list_held(as_json: Json = False) -> None:
     """Show what is HELD, oldest first, from the topic alone."""
     from cli.progress import Meter
-    from mailstream.log.read import Reader
-    from mailstream.log.statuses import statuses
+    from mailstream.kafka.reader import Reader
+    from mailstream.kafka.statuses import statuses
 
     settings = load()
     with Reader(settings) as reader, Meter("reading") as meter:
@@ -82,7 +82,7 @@ def resolve(
 
 def _publish_and_wait(settings: Settings, control: Control) -> str:
     """Append the word, then follow the statuses of its partition until it is decided."""
-    from mailstream.log.read import Reader
+    from mailstream.kafka.reader import Reader
 
     naming, partition = Naming(settings.topic_prefix), partition_in(control.id, settings.partitions)
     name, deadline = naming.of(topics.STATUS), time.monotonic() + DECIDED_SECONDS
@@ -100,7 +100,7 @@ def _publish_and_wait(settings: Settings, control: Control) -> str:
 
 
 async def _append(settings: Settings, control: Control, topic: str, partition: int) -> int:
-    from mailstream.log.publish import Publisher
+    from mailstream.kafka.producer import Publisher
 
     publisher = Publisher(settings)
     try:

@@ -34,7 +34,7 @@ def create(
 
     from api import keys
     from mailstream import settings
-    from mailstream.errors import WrongSettings
+    from mailstream.domain.errors import WrongSettings
 
     path = file or (Path(named) if (named := settings.load().api_keys_file) else None)
     if path is None:
@@ -67,7 +67,7 @@ def list_(
 
     from api import keys
     from mailstream import settings
-    from mailstream.errors import WrongSettings
+    from mailstream.domain.errors import WrongSettings
 
     path = file or (Path(named) if (named := settings.load().api_keys_file) else None)
     if path is None:

@@ -3,7 +3,7 @@
 import sys
 from typing import NoReturn
 
-from mailstream.errors import MailstreamError
+from mailstream.domain.errors import MailstreamError
 
 
 def main() -> NoReturn:

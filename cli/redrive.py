@@ -13,9 +13,9 @@ import typer
 from cli.dead_letters import Json, Origins, Reasons, Since, Until, chosen, line_of, utc
 from cli.dead_letters import group as letters_group
 from mailstream.clock import moment
-from mailstream.errors import BadEmailId
+from mailstream.domain.errors import BadEmailId
+from mailstream.domain.status import Status
 from mailstream.settings import load
-from mailstream.status import Status
 
 if TYPE_CHECKING:
     from streams.core.redrive import Again, NoUse
@@ -52,8 +52,8 @@ def dead_letters_(
     get the ids that they always had: what was taken of them is known.
     """
     from cli.progress import Meter
-    from mailstream.log import dead_letters
-    from mailstream.log.read import Reader
+    from mailstream.kafka import dead_letters
+    from mailstream.kafka.reader import Reader
 
     settings, plan = load(), _planner(why, by, yes=yes)
     now = moment(time.time())
@@ -81,7 +81,7 @@ def emails(
     UNCONFIRMED emails may have been sent: asking again for one may be a duplicate.
     """
     from cli.progress import Meter
-    from mailstream.log.read import Reader
+    from mailstream.kafka.reader import Reader
 
     if bool(ids) == bool(status):
         raise typer.BadParameter("name either ids or --status")

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from mailstream.errors import TemplateError
-from mailstream.render_process import RenderProcess
+from mailstream.domain.errors import TemplateError
 from mailstream.settings import load
-from mailstream.templates import Rendered, Templates
+from mailstream.templates.catalog import Rendered, Templates
+from mailstream.templates.render_process import RenderProcess
 
 group = typer.Typer(no_args_is_help=True, help="Mail templates; nothing here sends.")
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from mailstream.domain.topics import SAFE_REPLICATION
 from mailstream.settings import Settings, load
-from mailstream.topics import SAFE_REPLICATION
 
 if TYPE_CHECKING:
-    from mailstream.log.check import Finding
+    from mailstream.kafka.admin import Finding
 
 group = typer.Typer(no_args_is_help=True, help="The topics on the broker: show them, create what is missing.")
 
@@ -19,8 +19,8 @@ Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 @group.command()
 def plan(as_json: Json = False) -> None:
     """Show what is there, what is missing and what differs; exit 1 when something differs. Changes nothing."""
-    from mailstream.log import check
-    from mailstream.log.client import admin
+    from mailstream.kafka import admin as check
+    from mailstream.kafka.config import admin
 
     settings = load()
     _tell(check.inspect(admin(settings), settings), settings, "missing", as_json)
@@ -29,8 +29,8 @@ def plan(as_json: Json = False) -> None:
 @group.command()
 def apply(as_json: Json = False) -> None:
     """Create what is missing; exit 1 when something differs. Never changes a topic that is there."""
-    from mailstream.log import check
-    from mailstream.log.client import admin
+    from mailstream.kafka import admin as check
+    from mailstream.kafka.config import admin
 
     settings = load()
     _tell(check.apply(admin(settings), settings), settings, "created", as_json)

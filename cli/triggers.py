@@ -11,10 +11,10 @@ import msgspec
 import typer
 
 from mailstream.clock import moment
-from mailstream.record import Record
-from mailstream.render_process import RenderProcess
+from mailstream.domain.record import Record
+from mailstream.domain.status import masked
 from mailstream.settings import Settings, load
-from mailstream.status import masked
+from mailstream.templates.render_process import RenderProcess
 
 if TYPE_CHECKING:
     from streams.core.rules import Rules

@@ -4,7 +4,7 @@ import random
 import socket
 import sys
 
-from mailstream.errors import PortTaken
+from mailstream.domain.errors import PortTaken
 
 #: Below the range from which systems take ports for outgoing connections: those could take ours before we listen.
 LOWEST, HIGHEST = 20_000, 32_000

@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 import psutil
 
-from mailstream.errors import NotStarted
+from mailstream.domain.errors import NotStarted
 
 #: Seconds between two looks at a process that is starting.
 LOOK_SECONDS = 0.05

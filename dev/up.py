@@ -21,10 +21,11 @@ from dev.lock import alone
 from dev.ports import require_free
 from dev.process import Process, end_leftover
 from dev.sendgrid.webhook import Signer
-from mailstream.errors import NotStarted
-from mailstream.log import check, client
+from mailstream.domain.errors import NotStarted
+from mailstream.domain.topics import Naming
+from mailstream.kafka import admin as check
+from mailstream.kafka import config
 from mailstream.settings import PREFIX, Settings
-from mailstream.topics import Naming
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: Where the example's other service publishes. Such topics belong to other services: `topics apply` does not make them.
@@ -101,7 +102,7 @@ class LocalSystem:
 
     def _make_topics(self) -> None:
         with self._step("Topics") as doing:
-            admin = client.admin(self.settings)
+            admin = config.admin(self.settings)
             found = check.apply(admin, self.settings)
             check.require(admin, self.settings)
             if self.orders_topic() not in admin.list_topics(timeout=10).topics:

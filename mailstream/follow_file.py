@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import structlog
 
-from mailstream.errors import MailstreamError
+from mailstream.domain.errors import MailstreamError
 
 log = structlog.get_logger(__name__)
 

@@ -10,19 +10,19 @@ import structlog
 from aiokafka import ConsumerRecord
 from msgspec import structs
 
-from mailstream import codec, sender
 from mailstream.clock import Clock, moment
-from mailstream.dead_letter import Reason
-from mailstream.email_id import partition_in
-from mailstream.errors import NotPublished
-from mailstream.log.kafka import Kafka
-from mailstream.log.publish import Position, Publisher
-from mailstream.record import Record
-from mailstream.request import OnAmbiguous
-from mailstream.status import Coordinates, EmailStatus
-from mailstream.topics import REJECTED, REQUESTED, Naming
+from mailstream.domain import codec, senders
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.record import Record
+from mailstream.domain.request import OnAmbiguous
+from mailstream.domain.status import Coordinates, EmailStatus
+from mailstream.domain.topics import REJECTED, REQUESTED, Naming
+from mailstream.kafka.bodies import Bodies
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.producer import Position, Publisher
 from streams.batches import Batches
-from streams.bodies import Bodies
 from streams.controls import Controls
 from streams.core import births, intake
 from streams.core.groups import Groups
@@ -83,7 +83,9 @@ class Accept:
         spawn: Callable[[Any], None],
     ) -> None:
         settings = kafka.settings
-        self._rules = Rules(settings.partitions, settings.max_event_age, sender.of_account(settings))
+        self._rules = Rules(
+            settings.partitions, settings.max_event_age, senders.of_account(settings.sender, settings.senders_allowed)
+        )
         self._batches = Batches(kafka, self._rules, clock)
         self._naming = Naming(settings.topic_prefix)
         self._partitions = settings.partitions

@@ -11,11 +11,11 @@ from typing import Any
 
 from mode import CrashingSupervisor
 
-from mailstream import topics
 from mailstream.clock import Clock, SystemClock
-from mailstream.log.kafka import Kafka
+from mailstream.domain import topics
+from mailstream.domain.topics import GROUP_WORKER, Naming
+from mailstream.kafka.kafka import Kafka
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_WORKER, Naming
 from streams import trigger_files
 from streams.accept import received
 from streams.faust_guards.app import GuardedApp

@@ -16,14 +16,14 @@ from typing import Protocol
 import structlog
 from faust.types import TP
 
-from mailstream import topics
-from mailstream.errors import LogLost, StatusesLost
-from mailstream.log.ends import LogEnds
-from mailstream.log.kafka import Kafka
-from mailstream.log.publish import Publisher
-from mailstream.topics import GROUP_CHECKPOINTS, Naming
+from mailstream.domain import topics
+from mailstream.domain.errors import LogLost, StatusesLost
+from mailstream.domain.topics import GROUP_CHECKPOINTS, Naming
+from mailstream.kafka.checkpoints import Checkpoint, Checkpoints, why_lost
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.offsets import LogEnds
+from mailstream.kafka.producer import Publisher
 from streams.barrier import Barrier
-from streams.checkpoints import Checkpoint, Checkpoints, why_lost
 from streams.clearance import Clearance
 from streams.core.pace import Pace
 from streams.dispatch import Dispatch

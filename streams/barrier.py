@@ -17,12 +17,12 @@ import structlog
 from confluent_kafka import Message
 from faust.types import TP
 
-from mailstream import codec, topics
-from mailstream.email_id import is_email_id
-from mailstream.log.ends import LogEnds
-from mailstream.log.kafka import Kafka
-from mailstream.log.read import Span, total
-from mailstream.topics import GROUP_WORKER, Naming
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import is_email_id
+from mailstream.domain.topics import GROUP_WORKER, Naming
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.offsets import LogEnds
+from mailstream.kafka.reader import Span, total
 from streams.queue import Queue
 from streams.table import StatusTable
 

@@ -8,12 +8,12 @@ import asyncio
 import structlog
 from confluent_kafka import Message
 
-from mailstream import codec, topics
 from mailstream.clock import Clock
-from mailstream.errors import NoKafka
-from mailstream.log.kafka import Kafka
-from mailstream.log.record import record_of
-from mailstream.request import Coordinates
+from mailstream.domain import codec, topics
+from mailstream.domain.errors import NoKafka
+from mailstream.domain.request import Coordinates
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.record import record_of
 from streams.core import intake
 from streams.core.intake import Astray, Rules
 from streams.core.unfold import Item, Unfold

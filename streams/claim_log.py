@@ -14,12 +14,12 @@ from typing import Any
 
 import structlog
 
-from mailstream import codec
-from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, OutcomeRecord, ReleasedRecord
 from mailstream.clock import Clock, moment
-from mailstream.errors import NotPublished, PartitionLost
-from mailstream.log.publish import Publisher
-from mailstream.status import EmailStatus
+from mailstream.domain import codec
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, OutcomeRecord, ReleasedRecord
+from mailstream.domain.errors import NotPublished, PartitionLost
+from mailstream.domain.status import EmailStatus
+from mailstream.kafka.producer import Publisher
 from streams.failpoints import failpoint, failpoint_soon
 
 log = structlog.get_logger(__name__)

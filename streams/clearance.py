@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from mailstream.log.brokers_clock import BrokersClock
-from mailstream.log.publish import Publisher
+from mailstream.kafka.broker_clock import BrokersClock
+from mailstream.kafka.producer import Publisher
 from streams.barrier import Barrier
 from streams.core.trouble import Trouble
 from streams.faust_guards.app import GuardedApp

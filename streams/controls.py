@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import structlog
 from msgspec import structs
 
-from mailstream.attempt import Instead
 from mailstream.clock import Clock, moment
-from mailstream.errors import NotPublished
-from mailstream.request import Control, ControlKind, OnAmbiguous
-from mailstream.status import EmailStatus, Status
+from mailstream.domain.attempt import Instead
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.request import Control, ControlKind, OnAmbiguous
+from mailstream.domain.status import EmailStatus, Status
 from streams.claim_log import ClaimLog
 from streams.core import fold
 from streams.core.claims import is_open

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mailstream import codec
-from mailstream.attempt import Instead
 from mailstream.clock import Clock
-from mailstream.errors import MailstreamError, TemplateError
-from mailstream.request import EmailRequest
-from mailstream.status import EmailStatus, Status
-from streams.bodies import Bodies
+from mailstream.domain import codec
+from mailstream.domain.attempt import Instead
+from mailstream.domain.errors import MailstreamError, TemplateError
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.kafka.bodies import Bodies
 from streams.claim_log import ClaimLog, Won
 from streams.core.groups import Groups
 from streams.core.schedule import Schedule

@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 
 from mailstream.clock import Clock
-from mailstream.errors import NotCaughtUp, NotPublished
-from mailstream.status import Status
+from mailstream.domain.errors import NotCaughtUp, NotPublished
+from mailstream.domain.status import Status
 from streams.claim_log import ClaimLog
 from streams.clearance import Clearance
 from streams.core.pace import Mode, Pace

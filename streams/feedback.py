@@ -2,11 +2,11 @@
 
 import structlog
 
-from mailstream import codec
 from mailstream.clock import Clock
-from mailstream.email_id import partition_in
-from mailstream.record import Record
-from mailstream.status import Status
+from mailstream.domain import codec
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.record import Record
+from mailstream.domain.status import Status
 from streams.accept import Done
 from streams.core import fold
 from streams.core.webhook_health import WebhookHealth

@@ -13,7 +13,7 @@ from mode import Service
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from mailstream import topics
+from mailstream.domain import topics
 from streams.app import MailApp
 from streams.metrics import LAG
 from streams.wiring import Wiring

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from mailstream.attempt import Instead
 from mailstream.clock import Clock
-from mailstream.email_id import partition_in
-from mailstream.errors import NotPublished
-from mailstream.request import OnAmbiguous
+from mailstream.domain.attempt import Instead
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.request import OnAmbiguous
+from mailstream.domain.status import EmailStatus, Status
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus, Status
 from streams.claim_log import ClaimLog
 from streams.clearance import Clearance
 from streams.core.webhook_health import WebhookHealth

@@ -4,10 +4,10 @@ import asyncio
 
 from faust.types import TP
 
-from mailstream.errors import LogLost, NoKafka, OffsetGap, TopicsDiffer
-from mailstream.log.read import Reader, Span
+from mailstream.domain.errors import LogLost, NoKafka, OffsetGap, TopicsDiffer
+from mailstream.domain.topics import GROUP_WORKER, Naming
+from mailstream.kafka.reader import Reader, Span
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_WORKER, Naming
 
 SECONDS = 30.0
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import msgspec
 from confluent_kafka import Message
 
-from mailstream import topics
-from mailstream.errors import NotCaughtUp
-from mailstream.log import tail
-from mailstream.log.ends import LogEnds
-from mailstream.log.kafka import Kafka
-from mailstream.log.tail import End
-from streams.checkpoints import Checkpoint
+from mailstream.domain import topics
+from mailstream.domain.errors import NotCaughtUp
+from mailstream.kafka import tail
+from mailstream.kafka.checkpoints import Checkpoint
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.offsets import LogEnds
+from mailstream.kafka.tail import End
 from streams.projection import Foreign, Projection
 from streams.table import StatusTable
 

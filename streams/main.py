@@ -7,7 +7,7 @@ import asyncio
 
 import uvloop
 
-from mailstream.errors import MailstreamError
+from mailstream.domain.errors import MailstreamError
 from mailstream.settings import load
 from streams.app import create_app
 

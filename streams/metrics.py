@@ -4,7 +4,7 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from mailstream.status import Status
+from mailstream.domain.status import Status
 from streams.core.claims import Verdict
 
 #: Emails that reached a status. FAILED or UNCONFIRMED rising: look at the provider's reasons.

@@ -15,10 +15,10 @@ import msgspec
 import structlog
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.attempt import AttemptRecord, ClaimRecord
-from mailstream.email_id import partition_in
-from mailstream.status import EmailStatus, Status, order_of_merge
+from mailstream.domain import codec
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.status import EmailStatus, Status, order_of_merge
 from streams.claim_log import ClaimLog
 from streams.core import fold
 from streams.core.acks import Acks, Slot

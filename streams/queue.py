@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Set
 
 from mailstream.clock import Clock
-from mailstream.email_id import partition_in
-from mailstream.status import Coordinates, EmailStatus, Status
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.status import Coordinates, EmailStatus, Status
 from streams.core.schedule import Schedule
 from streams.core.waiting import waiting
 from streams.metrics import BACKLOG, OLDEST

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mailstream.email_id import hash_in
+from mailstream.domain.email_id import hash_in
 from streams.core.intake import Asked, Controlled, Rejected, Ruling
 
 #: What needs time, and then gives what is left to do. It may be dropped in between.

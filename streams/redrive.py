@@ -7,16 +7,16 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from mailstream import codec, sender, topics
-from mailstream.log.dead_letters import Letter
-from mailstream.log.publish import Publisher
-from mailstream.log.read import Progress, Reader
-from mailstream.log.statuses import statuses
-from mailstream.render_process import RenderProcess
-from mailstream.request import EmailRequest
+from mailstream.domain import codec, senders, topics
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.topics import Naming
+from mailstream.kafka.dead_letters import Letter
+from mailstream.kafka.producer import Publisher
+from mailstream.kafka.reader import Progress, Reader
+from mailstream.kafka.statuses import statuses
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus, Status
-from mailstream.topics import Naming
+from mailstream.templates.render_process import RenderProcess
 from streams import trigger_files
 from streams.core import redrive
 from streams.core.redrive import Again, Cause, Means, NoUse
@@ -35,7 +35,12 @@ class Redrive:
         self._renderer = RenderProcess(settings.templates_dir)
         self._settings, self._cause = settings, cause
         self._naming = Naming(settings.topic_prefix)
-        self._means = Means(settings.partitions, settings.topic_prefix, sender.of_account(settings), rules)
+        self._means = Means(
+            settings.partitions,
+            settings.topic_prefix,
+            senders.of_account(settings.sender, settings.senders_allowed),
+            rules,
+        )
 
     async def dead_letters(self, letters: Iterable[Letter], now: datetime) -> list[tuple[Letter, Again | NoUse]]:
         """What would be asked for each dead letter."""

@@ -6,14 +6,14 @@ from typing import Any
 
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.dead_letter import Reason
-from mailstream.errors import TemplateError
-from mailstream.render_process import RenderProcess
-from mailstream.request import EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.errors import TemplateError
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.topics import MAX_REQUEST_BYTES
 from mailstream.settings import Settings
-from mailstream.templates import Templates
-from mailstream.topics import MAX_REQUEST_BYTES
+from mailstream.templates.catalog import Templates
+from mailstream.templates.render_process import RenderProcess
 from streams.core import intake
 from streams.core.intake import Asked
 

@@ -8,14 +8,14 @@ from datetime import datetime
 import structlog
 from pydantic import SecretStr
 
-from mailstream import codec
-from mailstream.attempt import Instead, Outcome, OutcomeRecord
 from mailstream.clock import Clock, moment
-from mailstream.errors import NotCaughtUp, NotPublished, TemplateError
-from mailstream.request import EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.attempt import Instead, Outcome, OutcomeRecord
+from mailstream.domain.errors import NotCaughtUp, NotPublished, TemplateError
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.kafka.bodies import Bodies
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus, Status
-from streams.bodies import Bodies
 from streams.claim_log import ClaimLog, Won
 from streams.core.back_off import back_off_seconds
 from streams.core.groups import Groups

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Message
 
-from mailstream import topics
-from mailstream.errors import BadAddress, NotCaughtUp
-from mailstream.log.kafka import Kafka
-from mailstream.log.tail import End
-from mailstream.recipient import canonical
-from mailstream.request import EmailRequest
-from mailstream.suppression import key_of
+from mailstream.domain import topics
+from mailstream.domain.errors import BadAddress, NotCaughtUp
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.suppression import key_of
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.tail import End
 
 LOAD_SECONDS = 60.0
 

@@ -14,11 +14,11 @@ import faust
 import structlog
 from faust.types import TP
 
-from mailstream import codec
-from mailstream.email_id import partition_in
-from mailstream.errors import NotPublished
-from mailstream.log.publish import Position, Publisher
-from mailstream.status import EmailStatus
+from mailstream.domain import codec
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.status import EmailStatus
+from mailstream.kafka.producer import Position, Publisher
 from streams.statuses.store import StatusStore
 
 log = structlog.get_logger(__name__)

@@ -4,8 +4,8 @@ import asyncio
 
 import structlog
 
-from mailstream.errors import NoKafka, TopicsDiffer
-from mailstream.log.kafka import Kafka
+from mailstream.domain.errors import NoKafka, TopicsDiffer
+from mailstream.kafka.kafka import Kafka
 from streams.metrics import PAUSED
 
 log = structlog.get_logger(__name__)

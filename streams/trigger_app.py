@@ -17,21 +17,21 @@ from confluent_kafka import Message
 from mode import Service
 
 from mailstream.clock import Clock, moment
-from mailstream.errors import MailstreamError, NotPublished, RegistryAway, WrongSettings
+from mailstream.domain.errors import MailstreamError, NotPublished, RegistryAway, WrongSettings
+from mailstream.domain.start import Start
+from mailstream.domain.topics import GROUP_TRIGGERS, Naming
 from mailstream.follow_file import follow_file
-from mailstream.log.publish import Publisher
-from mailstream.log.record import record_of
-from mailstream.render_process import RenderProcess
+from mailstream.kafka.consumer_group import Ending, GroupReader
+from mailstream.kafka.producer import Publisher
+from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_TRIGGERS, Naming
+from mailstream.templates.render_process import RenderProcess
 from streams import trigger_files, trigger_metrics
 from streams.core import trigger, trigger_records
 from streams.core.rules import Rules
-from streams.core.rules_model import Start
 from streams.core.trigger import Ruling
 from streams.core.trigger_event import BadEvent, Received, as_event
 from streams.core.trigger_records import Outgoing
-from streams.group_reader import Ending, GroupReader
 from streams.metrics import DEAD_LETTERS
 
 if TYPE_CHECKING:

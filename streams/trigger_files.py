@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mailstream.errors import WrongRules
+from mailstream.domain.errors import WrongRules
 from mailstream.settings import Settings
-from mailstream.templates import Templates
+from mailstream.templates.catalog import Templates
 from streams.core import rules as rule_file
 from streams.core.rules import Rules
 

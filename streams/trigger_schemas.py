@@ -19,7 +19,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from fastavro import parse_schema, schemaless_reader
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message, message_factory
 
-from mailstream.errors import RegistryAway
+from mailstream.domain.errors import RegistryAway
 from mailstream.settings import Settings
 from streams.core.trigger_event import BadEvent, Received
 

@@ -8,17 +8,17 @@ email whose record is older than half of the topic's retention is published agai
 import structlog
 from msgspec import structs
 
-from mailstream import codec, topics
 from mailstream.clock import Clock
-from mailstream.email_id import partition_in
-from mailstream.errors import NotCaughtUp, NotPublished
-from mailstream.log.publish import Publisher
-from mailstream.recipient import canonical
-from mailstream.request import EmailRequest
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import NotCaughtUp, NotPublished
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.status import EmailStatus
+from mailstream.domain.topics import Naming
+from mailstream.kafka.bodies import Bodies
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus
-from mailstream.topics import Naming
-from streams.bodies import Bodies
 from streams.core.groups import Groups
 from streams.table import StatusTable
 

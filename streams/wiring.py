@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable
 
 from mode import Service
 
-from mailstream import topics
 from mailstream.clock import Clock
-from mailstream.log.brokers_clock import BrokersClock
-from mailstream.log.kafka import Kafka
+from mailstream.domain import topics
+from mailstream.kafka.bodies import Bodies
+from mailstream.kafka.broker_clock import BrokersClock
+from mailstream.kafka.checkpoints import Checkpoints
+from mailstream.kafka.kafka import Kafka
 from streams import assignment, barrier, holds, metrics, sendgrid_key, topics_watch
 from streams.accept import Accept
 from streams.assignment import Assignment
 from streams.barrier import Barrier
-from streams.bodies import Bodies
-from streams.checkpoints import Checkpoints
 from streams.claim_log import ClaimLog
 from streams.clearance import Clearance
 from streams.controls import Controls

@@ -8,9 +8,10 @@ import faust
 import structlog
 import uvloop
 
-from mailstream import logs, topics
+from mailstream import logs
 from mailstream.clock import Clock
-from mailstream.errors import MailstreamError, WrongSettings
+from mailstream.domain import topics
+from mailstream.domain.errors import MailstreamError, WrongSettings
 from mailstream.settings import PREFIX, Settings, load
 from streams.app import MailApp, create_app
 from streams.health import Health

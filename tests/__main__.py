@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mailstream.errors import NoKafka
+from mailstream.domain.errors import NoKafka
 from tests.support import broker
 
 GAP = "tests/acceptance/test_the_gap.py"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstream.errors import NoKafka
+from mailstream.domain.errors import NoKafka
 from mailstream.settings import PREFIX, Settings
 from tests.support import broker
 from tests.support.broker import Kafka

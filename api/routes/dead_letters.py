@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query
 from api.deps import Admin, PartsDep
 from api.problems import Code, Problem, responses
 from api.schemas import DeadLetterAnswer, DeadLetterList, DeadLetterOrigin, DeadLetterQuery
-from mailstream.errors import NoKafka
-from mailstream.log import dead_letters
-from mailstream.log.dead_letters import Filter, Letter
-from mailstream.log.read import Reader
+from mailstream.domain.errors import NoKafka
+from mailstream.kafka import dead_letters
+from mailstream.kafka.dead_letters import Filter, Letter
+from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
 
 router = APIRouter(tags=["dead letters"])

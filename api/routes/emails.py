@@ -25,11 +25,11 @@ from api.schemas import (
     WaitQuery,
 )
 from api.sse import EmailEvents, EventStream
-from mailstream import email_id
 from mailstream.clock import moment
-from mailstream.mistakes import mistakes_of_control
-from mailstream.request import Control, EmailRequest
-from mailstream.status import EmailStatus
+from mailstream.domain import email_id
+from mailstream.domain.request import Control, EmailRequest
+from mailstream.domain.status import EmailStatus
+from mailstream.domain.validation import mistakes_of_control
 
 router = APIRouter(tags=["emails"])
 SOURCE = "POST /v1/emails"

@@ -18,11 +18,11 @@ from api.mail_send_emails import emails_of, mistakes_of, reference_of
 from api.parts import Parts
 from api.problems import Code, Problem, invalid
 from api.schemas import BatchMode
-from mailstream import codec
 from mailstream.clock import moment
-from mailstream.mistakes import Mistake
-from mailstream.request import EmailRequest
-from mailstream.topics import MAX_REQUEST_BYTES
+from mailstream.domain import codec
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.topics import MAX_REQUEST_BYTES
+from mailstream.domain.validation import Mistake
 
 router = APIRouter(tags=["sendgrid"])
 SOURCE = "POST /v3/mail/send"

@@ -8,12 +8,12 @@ from starlette.responses import Response
 from api.deps import JsonBody, Operator, PartsDep
 from api.problems import Code, Problem, invalid, responses
 from api.schemas import SuppressBody, SuppressionAnswer, SuppressionList, SuppressionQuery
-from mailstream import address as addresses
 from mailstream.clock import moment
-from mailstream.errors import BadAddress
-from mailstream.mistakes import Mistake, is_unsafe
-from mailstream.recipient import canonical, recipient_hash
-from mailstream.suppression import Origin, Suppression
+from mailstream.domain import address as addresses
+from mailstream.domain.errors import BadAddress
+from mailstream.domain.recipient import canonical, recipient_hash
+from mailstream.domain.suppression import Origin, Suppression
+from mailstream.domain.validation import Mistake, is_unsafe
 
 router = APIRouter(tags=["suppressions"])
 

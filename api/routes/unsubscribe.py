@@ -12,9 +12,9 @@ from starlette.responses import HTMLResponse, Response
 from api.deps import PartsDep
 from api.problems import Code, Problem, responses
 from mailstream.clock import moment
-from mailstream.recipient import recipient_hash
-from mailstream.suppression import Origin, Suppression
-from mailstream.unsubscribe import PATH
+from mailstream.domain.recipient import recipient_hash
+from mailstream.domain.suppression import Origin, Suppression
+from mailstream.domain.unsubscribe import PATH
 
 router = APIRouter(tags=["suppressions"])
 

@@ -17,7 +17,7 @@ from testcontainers.core.docker_client import get_docker_host
 from testcontainers.core.exceptions import ContainerStartException
 
 from dev.kafka.node import CLUSTER_ID, START_SECONDS, VERSION, Node, takes_records
-from mailstream.errors import NotStarted
+from mailstream.domain.errors import NotStarted
 
 IMAGE = f"apache/kafka:{VERSION}"
 LOCAL_IMAGE = f"local/{IMAGE}"

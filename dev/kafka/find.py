@@ -12,8 +12,8 @@ from dev.kafka.node import VERSION, Broker, Node, takes_records
 from dev.lock import alone
 from dev.ports import require_free
 from dev.process import end_leftover
-from mailstream.errors import NoKafka, NotStarted
-from mailstream.log import client
+from mailstream.domain.errors import NoKafka, NotStarted
+from mailstream.kafka import config
 from mailstream.settings import Settings
 
 THREE_WAYS = (
@@ -107,7 +107,7 @@ def kafka(settings: Settings, tell: Callable[[str], None] = _silent) -> Iterator
     Its data survive in ``DATA_DIR``; a broker that a kill -9 of its parent left over is ended first.
     """
     if "kafka_bootstrap" in settings.model_fields_set:
-        if not takes_records(settings.kafka_bootstrap, connection=client.connection(settings)):
+        if not takes_records(settings.kafka_bootstrap, connection=config.connection(settings)):
             raise NoKafka(
                 f"No broker answers at {settings.kafka_bootstrap}, which MAILSTREAM_KAFKA_BOOTSTRAP names. "
                 "Nothing was started. Start it, or unset the variable to have one started here."

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dev.kafka.node import CLUSTER_ID, START_SECONDS, VERSION, Node, takes_records
 from dev.process import Process, end_leftover
-from mailstream.errors import NoKafka, NotStarted
+from mailstream.domain.errors import NoKafka, NotStarted
 
 HERE = Path(__file__).parent
 LEAST_JAVA = 17

@@ -4,9 +4,9 @@ import binascii
 from collections.abc import Iterator
 
 from dev.sendgrid.shape import Mailbox, MailSend, Mistake, Personalization
-from mailstream import address
-from mailstream.errors import BadAddress
-from mailstream.recipient import is_plain
+from mailstream.domain import address
+from mailstream.domain.errors import BadAddress
+from mailstream.domain.recipient import is_plain
 
 MOST_RECIPIENTS = MOST_PERSONALIZATIONS = 1000
 MOST_CATEGORIES, LONGEST_CATEGORY = 10, 255

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from confluent_kafka import Message
 
-from mailstream import codec
-from mailstream.log.read import Progress, Reader, total
-from mailstream.log.record import headers_of
+from mailstream.domain import codec
+from mailstream.domain.topics import Naming, Topic
+from mailstream.kafka.reader import Progress, Reader, total
+from mailstream.kafka.record import headers_of
 from mailstream.settings import Settings
-from mailstream.topics import Naming, Topic
 
 _encoder = msgspec.json.Encoder()
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from mailstream.attempt import AttemptRecord, ClaimRecord, Outcome, OutcomeRecord
 from mailstream.clock import moment
-from mailstream.dead_letter import Reason
-from mailstream.email_id import hash_in, partition_in
-from mailstream.event import ProviderEvent
-from mailstream.record import Record
-from mailstream.request import Address, EmailRequest, OnAmbiguous
-from mailstream.status import Coordinates, EmailStatus
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord, Outcome, OutcomeRecord
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.email_id import hash_in, partition_in
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.record import Record
+from mailstream.domain.request import Address, EmailRequest, OnAmbiguous
+from mailstream.domain.status import Coordinates, EmailStatus
 from streams.audit.passed import Passed
 from streams.core import fold, intake
 from streams.core.claims import Verdict

@@ -1,6 +1,6 @@
 """What batches promise: a status for each of their items, each in the partition of its recipient."""
 
-from mailstream import topics
+from mailstream.domain import topics
 from streams.audit.read_back import PartitionLives, Promise
 from streams.audit.report import Kind, Report
 

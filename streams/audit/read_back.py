@@ -8,15 +8,16 @@ from typing import NamedTuple
 from confluent_kafka import Message
 from msgspec import structs
 
-from mailstream import topics
-from mailstream.codec import decode_attempt, decode_event, decode_status, decoded
-from mailstream.dead_letter import dead_letter_in
-from mailstream.email_id import is_email_id
-from mailstream.log.read import Progress, Reader, Span
-from mailstream.log.record import record_of
+from mailstream.domain import topics
+from mailstream.domain.codec import decode_attempt, decode_event, decode_status, decoded
+from mailstream.domain.dead_letter import dead_letter_in
+from mailstream.domain.email_id import is_email_id
+from mailstream.domain.status import merge
+from mailstream.domain.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming, Topic
+from mailstream.kafka.checkpoints import checkpoint_of
+from mailstream.kafka.reader import Progress, Reader, Span
+from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
-from mailstream.status import merge
-from mailstream.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming, Topic
 from streams.audit.life import (
     Life,
     Place,
@@ -24,7 +25,6 @@ from streams.audit.life import (
     emails_in,
 )
 from streams.audit.passed import Passed
-from streams.checkpoints import checkpoint_of
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
 ABOUT_EMAILS = (topics.REJECTED, topics.REQUESTED, topics.ATTEMPTS, topics.EVENTS, topics.STATUS)

@@ -15,20 +15,20 @@ from itertools import islice
 from confluent_kafka import KafkaException, TopicPartition
 from msgspec import structs
 
-from mailstream import codec, sender, topics
 from mailstream.clock import Clock, moment
-from mailstream.dead_letter import Reason, dead_letter_in
-from mailstream.email_id import partition_in
-from mailstream.errors import LogLost, NoKafka, WorkersRun
-from mailstream.log.kafka import Kafka
-from mailstream.log.read import Progress, Reader, Span, total
-from mailstream.log.record import record_of
-from mailstream.record import Record
-from mailstream.request import OnAmbiguous
-from mailstream.status import EmailStatus, Status, merge
-from mailstream.topics import GROUP_WORKER, Topic
+from mailstream.domain import codec, senders, topics
+from mailstream.domain.dead_letter import Reason, dead_letter_in
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import LogLost, NoKafka, WorkersRun
+from mailstream.domain.record import Record
+from mailstream.domain.request import OnAmbiguous
+from mailstream.domain.status import EmailStatus, Status, merge
+from mailstream.domain.topics import GROUP_WORKER, Topic
+from mailstream.kafka.checkpoints import IN_REBUILD, SECONDS, Checkpoint, Checkpoints, why_lost
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.reader import Progress, Reader, Span, total
+from mailstream.kafka.record import record_of
 from streams.audit.read_back import spans_of
-from streams.checkpoints import IN_REBUILD, SECONDS, Checkpoint, Checkpoints, why_lost
 from streams.core import births, fold, intake
 from streams.core.faults import Fault
 from streams.core.groups import Groups
@@ -196,7 +196,9 @@ class Rebuild:
                     partition = Partition(
                         number=number,
                         rules=Rules(
-                            self._settings.partitions, self._settings.max_event_age, sender.of_account(self._settings)
+                            self._settings.partitions,
+                            self._settings.max_event_age,
+                            senders.of_account(self._settings.sender, self._settings.senders_allowed),
                         ),
                         on_ambiguous=OnAmbiguous(self._settings.on_ambiguous),
                         unread_from=unread.get(number, 0) if unread else None,

@@ -4,8 +4,8 @@ from array import array
 from collections.abc import Iterator
 from itertools import pairwise
 
-from mailstream import topics
-from mailstream.attempt import OutcomeRecord
+from mailstream.domain import topics
+from mailstream.domain.attempt import OutcomeRecord
 from streams.audit.life import Life
 from streams.audit.report import Kind, Report
 

@@ -5,19 +5,19 @@ from datetime import datetime
 
 from confluent_kafka import Message
 
-from mailstream import codec, topics
-from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
 from mailstream.clock import moment
-from mailstream.codec import decoded
-from mailstream.dead_letter import dead_letter_in
-from mailstream.email_id import partition_in
-from mailstream.log.read import Progress, Reader, total
-from mailstream.log.record import record_of
-from mailstream.record import Record
-from mailstream.request import Batch, Control, EmailRequest
+from mailstream.domain import codec, topics
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
+from mailstream.domain.codec import decoded
+from mailstream.domain.dead_letter import dead_letter_in
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.record import Record
+from mailstream.domain.request import Batch, Control, EmailRequest
+from mailstream.domain.status import masked
+from mailstream.domain.topics import Topic
+from mailstream.kafka.reader import Progress, Reader, total
+from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
-from mailstream.status import masked
-from mailstream.topics import Topic
 from streams.audit.life import emails_in
 from streams.audit.read_back import ABOUT_EMAILS, spans_of
 

@@ -5,11 +5,11 @@ Partition by partition, as all records of an email are in the same one: memory i
 
 import time
 
-from mailstream import topics
-from mailstream.attempt import ClaimRecord
-from mailstream.log.read import Progress, Reader, total
+from mailstream.domain import topics
+from mailstream.domain.attempt import ClaimRecord
+from mailstream.domain.status import ACCEPTED, LIVE, EmailStatus, order_of_merge
+from mailstream.kafka.reader import Progress, Reader, total
 from mailstream.settings import Settings
-from mailstream.status import ACCEPTED, LIVE, EmailStatus, order_of_merge
 from streams.audit.life import Fold, Life, Place, fold_of, statuses_before
 from streams.audit.promises import Promises
 from streams.audit.read_back import PartitionLives, passed_by_workers, read_partition, spans_of

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from mailstream.errors import OffsetGap
+from mailstream.domain.errors import OffsetGap
 
 Place = TypeVar("Place")  #: whatever names a partition of a topic
 

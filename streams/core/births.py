@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from mailstream.clock import moment
-from mailstream.record import Record
-from mailstream.request import OnAmbiguous
-from mailstream.status import Coordinates, EmailStatus
+from mailstream.domain.record import Record
+from mailstream.domain.request import OnAmbiguous
+from mailstream.domain.status import Coordinates, EmailStatus
 from streams.core import fold, intake
 from streams.core.intake import Asked, Rejected
 

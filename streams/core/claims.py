@@ -7,7 +7,7 @@ judged even when its claim lies below the checkpoint.
 
 from enum import StrEnum
 
-from mailstream.attempt import (
+from mailstream.domain.attempt import (
     AttemptRecord,
     ClaimRecord,
     HeldRecord,
@@ -16,7 +16,7 @@ from mailstream.attempt import (
     OutcomeRecord,
     ReleasedRecord,
 )
-from mailstream.status import Doubt, EmailStatus, Status
+from mailstream.domain.status import Doubt, EmailStatus, Status
 
 
 class Verdict(StrEnum):

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import structs
 
-from mailstream import sender
-from mailstream.dead_letter import Reason
-from mailstream.mistakes import NAME_IN_STATUS, Mistake, mistakes_in, mistakes_of_control, mistakes_of_depth
-from mailstream.request import Control, EmailRequest
-from mailstream.topics import KIB, MAX_ENVELOPE_BYTES, MAX_REQUEST_BYTES
+from mailstream.domain import senders as sender
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.request import Control, EmailRequest
+from mailstream.domain.topics import KIB, MAX_ENVELOPE_BYTES, MAX_REQUEST_BYTES
+from mailstream.domain.validation import NAME_IN_STATUS, Mistake, mistakes_in, mistakes_of_control, mistakes_of_depth
 
 Fault = tuple[Reason, str]
 

@@ -9,11 +9,18 @@ from typing import Any
 
 from msgspec import structs
 
-from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
-from mailstream.event import ProviderEvent
-from mailstream.mistakes import NAME_IN_STATUS
-from mailstream.request import InBatch
-from mailstream.status import (
+from mailstream.domain.attempt import (
+    AttemptRecord,
+    ClaimRecord,
+    HeldRecord,
+    Instead,
+    Outcome,
+    OutcomeRecord,
+    ReleasedRecord,
+)
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.request import InBatch
+from mailstream.domain.status import (
     ACCEPTED,
     Coordinates,
     Doubt,
@@ -24,7 +31,8 @@ from mailstream.status import (
     rank_of,
     with_fact,
 )
-from mailstream.status import queued as queued  # the first status: the API shows it before a worker does
+from mailstream.domain.status import queued as queued  # the first status: the API shows it before a worker does
+from mailstream.domain.validation import NAME_IN_STATUS
 from streams.core.claims import ENDS_DOUBT, Verdict, doubts, is_open, judge
 
 #: What the provider's events about the recipient mean (sendgrid.md §3). Every other event is a fact that proves acceptance.

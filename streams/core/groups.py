@@ -8,8 +8,8 @@ from collections.abc import Set
 from datetime import datetime, timedelta
 from typing import Any
 
-from mailstream.request import EmailRequest
-from mailstream.status import EmailStatus, Status, group_of
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.status import EmailStatus, Status, group_of
 
 #: Proof, or the possibility, that the provider has the email. The rest was certainly not sent.
 _NOT_CALLED = frozenset(

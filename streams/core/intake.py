@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from mailstream import codec, email_id
 from mailstream.clock import moment
-from mailstream.dead_letter import DeadLetter, Reason
-from mailstream.errors import BadAddress
-from mailstream.mistakes import NAME_IN_STATUS, fingerprint_of
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.record import Record
-from mailstream.request import Batch, Control, Coordinates, EmailRequest, InBatch
-from mailstream.status import EmailStatus, Status
+from mailstream.domain import codec, email_id
+from mailstream.domain.dead_letter import DeadLetter, Reason
+from mailstream.domain.errors import BadAddress
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.record import Record
+from mailstream.domain.request import Batch, Control, Coordinates, EmailRequest, InBatch
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.validation import NAME_IN_STATUS, fingerprint_of
 from streams.core import faults
 from streams.core.faults import Fault
 from streams.core.unfold import Item, Unfold, refusal_in

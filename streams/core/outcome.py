@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import assert_never
 
-from mailstream.attempt import Outcome
+from mailstream.domain.attempt import Outcome
 
 #: No pause is longer, whatever the provider's headers say (guarantees §7, rows 12 and 13).
 LONGEST_PAUSE_SECONDS = 300.0

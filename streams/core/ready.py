@@ -8,7 +8,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from itertools import product
 
-from mailstream.request import Lane
+from mailstream.domain.request import Lane
 from streams.core.waiting import Waiting
 
 IsWaiting = Callable[[Waiting], bool]

@@ -10,14 +10,15 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from mailstream import codec, email_id, sender, topics
-from mailstream.dead_letter import DeadLetter
-from mailstream.errors import BadAddress, BadEmailId
-from mailstream.mistakes import fingerprint_of, mistakes_in
-from mailstream.recipient import canonical
-from mailstream.record import Record
-from mailstream.request import Batch, Control, EmailRequest, InBatch
-from mailstream.status import EmailStatus, Status
+from mailstream.domain import codec, email_id, topics
+from mailstream.domain import senders as sender
+from mailstream.domain.dead_letter import DeadLetter
+from mailstream.domain.errors import BadAddress, BadEmailId
+from mailstream.domain.recipient import canonical
+from mailstream.domain.record import Record
+from mailstream.domain.request import Batch, Control, EmailRequest, InBatch
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.validation import fingerprint_of, mistakes_in
 from streams.core import intake, trigger, trigger_records
 from streams.core.rules import Rules
 from streams.core.trigger import Result

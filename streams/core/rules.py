@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 import yaml
 from pydantic import ValidationError
 
-from mailstream import sender
-from mailstream.errors import WrongRules
-from mailstream.mistakes import Mistake, mistakes_in
-from mailstream.request import Address, EmailRequest
+from mailstream.domain import senders as sender
+from mailstream.domain.errors import WrongRules
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.domain.start import Start
+from mailstream.domain.validation import Mistake, mistakes_in
 from mailstream.settings import Settings
-from mailstream.templates import Templates
-from streams.core.rules_model import CancelRule, MailRule, Rule, RuleFile, Start, TopicRule
+from mailstream.templates.catalog import Templates
+from streams.core.rules_model import CancelRule, MailRule, Rule, RuleFile, TopicRule
 from streams.core.trigger_event import ANY_TYPE, PlainForm
 
 _NO_FORM = PlainForm()
@@ -84,7 +85,7 @@ def parse(text: str, file: str = "triggers.yaml") -> Rules:
 
 def require_usable(rules: Rules, templates: Templates, settings: Settings) -> None:
     """Raise WrongRules for a template that is not there, or a sender that the settings do not allow (security.md S8)."""
-    senders = sender.of_account(settings)
+    senders = sender.of_account(settings.sender, settings.senders_allowed)
     wrong = []
     for rule in rules.rules:
         if isinstance(rule, CancelRule):

@@ -6,7 +6,6 @@ Everything in a rule that depends on an event is a JMESPath expression over the 
 
 import re
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import (
@@ -20,10 +19,11 @@ from pydantic import (
     model_validator,
 )  # fmt: skip
 
-from mailstream.errors import BadAddress
-from mailstream.mistakes import CAP_COUNT, CAP_SECONDS, DIGEST_SECONDS
-from mailstream.recipient import canonical
-from mailstream.request import Lane, OnAmbiguous
+from mailstream.domain.errors import BadAddress
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Lane, OnAmbiguous
+from mailstream.domain.start import Start
+from mailstream.domain.validation import CAP_COUNT, CAP_SECONDS, DIGEST_SECONDS
 from streams.core.trigger_expression import Expression
 
 _TEMPLATE = r"^[a-z0-9][a-z0-9._-]{0,99}(@\d+)?$"
@@ -66,14 +66,6 @@ RuleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class Start(StrEnum):
-    """Where a topic is begun that the triggers never read before."""
-
-    RECENT = "recent"  #: at MAX_EVENT_AGE: what is older sends nothing anyway
-    EARLIEST = "earliest"  #: at its beginning, to count what is too old
-    LATEST = "latest"  #: at its end: nothing that has happened is mailed
 
 
 class TopicRule(_Strict):

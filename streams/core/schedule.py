@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from mailstream.request import Lane
-from streams.core.lanes import Lanes
+from mailstream.domain.lanes import Lanes
+from mailstream.domain.request import Lane
 from streams.core.ready import SPARE, Ready, first_ones, head_of
 from streams.core.timed import Timed
 from streams.core.waiting import Waiting

@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from mailstream import codec, email_id
-from mailstream.dead_letter import Reason
-from mailstream.errors import BadAddress, TemplateError
-from mailstream.mistakes import mistakes_in
-from mailstream.recipient import canonical
-from mailstream.request import Address, Cap, Control, ControlKind, Digest, EmailRequest
-from mailstream.templates import Rendered
-from mailstream.topics import MAX_REQUEST_BYTES
+from mailstream.domain import codec, email_id
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.errors import BadAddress, TemplateError
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Address, Cap, Control, ControlKind, Digest, EmailRequest
+from mailstream.domain.topics import MAX_REQUEST_BYTES
+from mailstream.domain.validation import mistakes_in
+from mailstream.templates.catalog import Rendered
 from streams.core import trigger_event
 from streams.core.rules import Rules
 from streams.core.rules_model import CancelRule, MailRule, Rule

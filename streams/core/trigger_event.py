@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mailstream.record import Record
+from mailstream.domain.record import Record
 from streams.core.trigger_expression import Expression
 
 CE_PREFIX = "ce_"

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from mailstream import codec, topics
-from mailstream.dead_letter import DeadLetter
-from mailstream.email_id import partition_in
-from mailstream.recipient import canonical
-from mailstream.request import Control, EmailRequest
-from mailstream.topics import Topic
+from mailstream.domain import codec, topics
+from mailstream.domain.dead_letter import DeadLetter
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Control, EmailRequest
+from mailstream.domain.topics import Topic
 from streams.core.trigger import Ruling
 from streams.core.trigger_event import Received
 

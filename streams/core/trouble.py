@@ -6,7 +6,7 @@ another email HELD (5xx in a row). Both end by a sandbox request that passes, wh
 
 from enum import StrEnum
 
-from mailstream.attempt import Outcome
+from mailstream.domain.attempt import Outcome
 
 UNKNOWN_IN_A_ROW = 5
 ACCOUNT_PROBE_SECONDS = 60.0

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mailstream import codec
-from mailstream.dead_letter import Reason
-from mailstream.request import Coordinates, EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.request import Coordinates, EmailRequest
 from streams.core.faults import LONGEST_DETAIL, Fault
 
 _REASONS = frozenset(Reason)

@@ -4,8 +4,8 @@ import math
 from struct import Struct
 from typing import Self
 
-from mailstream.request import Lane
-from mailstream.status import EmailStatus
+from mailstream.domain.request import Lane
+from mailstream.domain.status import EmailStatus
 
 _LANES = tuple(Lane)
 _NUMBER = {lane: number for number, lane in enumerate(_LANES)}

@@ -7,7 +7,7 @@ a restart in the middle of an outage of the webhook proves nothing.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mailstream.status import ACCEPTED, EmailStatus
+from mailstream.domain.status import ACCEPTED, EmailStatus
 
 YOUNGEST, OLDEST = 120.0, 3600.0  #: seconds after SENT in which an event must have come
 SHARE = 0.99

@@ -15,9 +15,9 @@ from faust.types import TP
 from mode import Service
 
 from mailstream.clock import boot_time
-from mailstream.errors import LogLost, OffsetGap
+from mailstream.domain.errors import LogLost, OffsetGap
+from mailstream.domain.topics import Naming
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from streams import holes
 from streams.core.acks import Acks, Slot
 from streams.faust_guards.settings import faust_settings

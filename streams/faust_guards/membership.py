@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from mailstream.clock import boot_time
-from mailstream.errors import NotCaughtUp
+from mailstream.domain.errors import NotCaughtUp
 
 
 def note(coordinator: Any, heard: Callable[[float], None]) -> None:

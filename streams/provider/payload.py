@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mailstream.request import Address, EmailRequest
+from mailstream.domain.request import Address, EmailRequest
 
 #: Members of SendGrid's request that only pass through from ``provider_options``. All others are ours to set.
 _PASSING = frozenset(

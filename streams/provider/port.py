@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from mailstream.request import EmailRequest
+from mailstream.domain.request import EmailRequest
 from streams.core.outcome import Answer, CutOff, Garbled, NeverLeft, RateHints, Responded, TimedOut, Withheld
 
 __all__ = [

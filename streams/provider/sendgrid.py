@@ -7,8 +7,8 @@ import msgspec
 from pydantic import SecretStr
 from yarl import URL
 
-from mailstream.errors import WrongSettings
-from mailstream.request import EmailRequest
+from mailstream.domain.errors import WrongSettings
+from mailstream.domain.request import EmailRequest
 from streams.failpoints import failpoint
 from streams.provider import payload
 from streams.provider.connection import Connections, Deadlines, NotConnected, Reply

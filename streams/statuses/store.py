@@ -17,12 +17,12 @@ from typing import Any
 from faust.stores import memory
 from faust.types import EventT
 
-from mailstream import codec
-from mailstream.email_id import partition_in
-from mailstream.errors import BadEmailId, NoScratch
-from mailstream.packed import Packer, unpack
+from mailstream.domain import codec
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import BadEmailId, NoScratch
+from mailstream.domain.packed import Packer, unpack
+from mailstream.domain.status import EmailStatus
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus
 
 MOST_RECENT, AT_ONCE = 20_000, 500  #: statuses that wait to be written to the file, and that are written together
 AT_HAND = 2500  #: statuses that are kept decoded: more than those whose bodies are read ahead together

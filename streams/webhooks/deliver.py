@@ -8,12 +8,12 @@ import structlog
 from confluent_kafka import Message
 from prometheus_client import Counter
 
-from mailstream import codec, topics
 from mailstream.clock import Clock, moment
+from mailstream.domain import codec, topics
+from mailstream.domain.start import Start
+from mailstream.domain.topics import GROUP_WEBHOOKS, Naming
+from mailstream.kafka.consumer_group import Ending, GroupReader
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_WEBHOOKS, Naming
-from streams.core.rules_model import Start
-from streams.group_reader import Ending, GroupReader
 from streams.webhooks import notice as notices
 from streams.webhooks.call import Caller
 from streams.webhooks.endpoints import Endpoint, Signer

@@ -8,9 +8,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from standardwebhooks import Webhook
 
-from mailstream.errors import WrongEndpoints
+from mailstream.domain.errors import WrongEndpoints
+from mailstream.domain.status import Status, is_final
 from mailstream.settings import Settings
-from mailstream.status import Status, is_final
 
 
 class Endpoint(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mailstream.status import EmailStatus
+from mailstream.domain.status import EmailStatus
 from streams.webhooks.endpoints import Endpoint, Signer
 
 #: Seconds before each further try; the last one repeats. The endpoint's later notices wait meanwhile: order counts.

@@ -5,10 +5,11 @@ import signal
 
 import structlog
 
-from mailstream import logs, topics
+from mailstream import logs
 from mailstream.clock import SystemClock
-from mailstream.log import check
-from mailstream.log.client import admin
+from mailstream.domain import topics
+from mailstream.kafka import admin as check
+from mailstream.kafka.config import admin
 from mailstream.settings import Settings, load
 from streams.webhooks import endpoints
 from streams.webhooks.call import Caller

@@ -14,9 +14,9 @@ import pytest
 
 from api import keys
 from api.keys import Key, Scope, hash_of
-from mailstream import topics
+from mailstream.domain import topics
+from mailstream.domain.status import Fact
 from mailstream.settings import Settings
-from mailstream.status import Fact
 from tests.benchmarks.load import Job, run
 from tests.support.api import Worker, a_status
 from tests.support.mail_system import KEY, MailSystem

@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mailstream import codec, topics
-from mailstream.log import check, client
+from mailstream.domain import codec, topics
+from mailstream.domain.status import Status
+from mailstream.domain.topics import Topic
+from mailstream.kafka import admin, config
 from mailstream.settings import Settings
-from mailstream.status import Status
-from mailstream.topics import Topic
 from tests.support.eventually import eventually
 from tests.support.mail_system import KEY, MailSystem
 from tests.support.nursery import Child, Nursery
@@ -126,11 +126,11 @@ async def cancelled(system: MailSystem, ids: list[str]) -> set[int]:
 @contextmanager
 def refusing(settings: Settings, topic: Topic) -> Iterator[None]:
     """The topic takes no records: what a cluster does that has too few replicas left."""
-    brokers = client.admin(settings)
+    brokers = config.admin(settings)
     takes_no_writes(settings, topic)
     try:
         yield
     finally:
         takes_writes(settings, topic)
-        while any(finding.difference for finding in check.inspect(brokers, settings)):
+        while any(finding.difference for finding in admin.inspect(brokers, settings)):
             time.sleep(0.05)  # the broker answers with the old value for a moment, and then no worker starts

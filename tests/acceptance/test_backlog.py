@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstream.request import Lane
+from mailstream.domain.request import Lane
 from mailstream.settings import Settings
 from tests.benchmarks.backlog import LOAD_SECONDS, memory_of, taken_in, write
 from tests.support.eventually import eventually

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from mailstream import codec, topics
-from mailstream.dead_letter import Reason
-from mailstream.log.client import connection
-from mailstream.log.read import Reader
+from mailstream.domain import codec, topics
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.topics import Naming
+from mailstream.kafka.config import connection
+from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.domain_events import TEMPLATES, as_bytes, cloud_event, shipped
 from tests.support.eventually import eventually
 from tests.support.mail_system import MailSystem, an_address, twice

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from mailstream import codec, topics
-from mailstream.attempt import ReleasedRecord
+from mailstream.domain import codec, topics
+from mailstream.domain.attempt import ReleasedRecord
+from mailstream.domain.status import Status
 from mailstream.settings import Settings
-from mailstream.status import Status
 from tests.support.edge import Edge
 from tests.support.eventually import eventually
 from tests.support.mail_system import KEY, MailSystem, an_address, twice

@@ -14,10 +14,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from mailstream import topics
-from mailstream.log import client
+from mailstream.domain import topics
+from mailstream.domain.topics import Naming
+from mailstream.kafka import config
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.eventually import eventually
 from tests.support.mail_system import MailSystem, twice
 from tests.support.processes import Program, Programs, command
@@ -37,7 +37,7 @@ async def test_a_partition_that_is_added_stops_claims_and_nothing_is_lost(
     await system.accepted(5, within_seconds=20)
 
     name = Naming(settings.topic_prefix).of(topics.REQUESTED)
-    _add_partition(client.admin(settings), name, settings.partitions + 1)
+    _add_partition(config.admin(settings), name, settings.partitions + 1)
     reason = await _reason(worker, "has 5 partitions")
     assert "email ids were made for 4" in reason
     assert "mailstream topics plan" in reason
@@ -64,7 +64,7 @@ async def test_a_policy_that_lets_claims_vanish_stops_claims_until_it_is_mended(
     (worker,) = system.add_workers(1)
     ids = await system.publish(150)
     await system.accepted(5, within_seconds=20)
-    admin, name = client.admin(settings), Naming(settings.topic_prefix).of(topics.ATTEMPTS)
+    admin, name = config.admin(settings), Naming(settings.topic_prefix).of(topics.ATTEMPTS)
 
     _set_policy(admin, name, "compact")
     reason = await _reason(worker, "cleanup.policy=compact")

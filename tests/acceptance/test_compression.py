@@ -3,13 +3,13 @@
 import httpx
 from confluent_kafka import KafkaError, Producer
 
-from mailstream import codec, email_id, topics
-from mailstream.log.client import connection
-from mailstream.log.publish import SETTINGS
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.request import Address, EmailRequest
+from mailstream.domain import codec, email_id, topics
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.domain.topics import Naming
+from mailstream.kafka.config import connection
+from mailstream.kafka.producer import SETTINGS
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.eventually import eventually
 from tests.support.mail_system import MailSystem, an_address
 from tests.support.processes import Programs

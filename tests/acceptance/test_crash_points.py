@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mailstream import topics
-from mailstream.attempt import ClaimRecord, OutcomeRecord, ReleasedRecord
-from mailstream.request import OnAmbiguous
-from mailstream.status import Status
+from mailstream.domain import topics
+from mailstream.domain.attempt import ClaimRecord, OutcomeRecord, ReleasedRecord
+from mailstream.domain.request import OnAmbiguous
+from mailstream.domain.status import Status
 from tests.checker.shown import ACCEPTED
 from tests.support.broker import Kafka
 from tests.support.crash_run import CrashRun, Victim

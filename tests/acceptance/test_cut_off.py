@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mailstream import codec, topics
-from mailstream.attempt import AttemptRecord, ClaimRecord, OutcomeRecord, ReleasedRecord
+from mailstream.domain import codec, topics
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord, OutcomeRecord, ReleasedRecord
 from mailstream.settings import Settings
 from tests.support.broker import Kafka
 from tests.support.eventually import eventually

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from mailstream import codec, topics
-from mailstream.recipient import recipient_hash
+from mailstream.domain import codec, topics
+from mailstream.domain.recipient import recipient_hash
+from mailstream.domain.status import EmailStatus
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus
 from tests.support.armed_worker import armed
 from tests.support.domain_events import TEMPLATES, as_bytes, cloud_event
 from tests.support.eventually import eventually

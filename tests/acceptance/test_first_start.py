@@ -17,7 +17,7 @@ import pytest
 from dev.kafka import find
 from dev.kafka.node import FOR_TESTS, Node
 from dev.ports import free_port
-from mailstream.log import check, client
+from mailstream.kafka import admin, config
 from tests.support import broker
 from tests.support.processes import Programs
 from tests.support.system import some_settings
@@ -59,7 +59,7 @@ def test_beside_a_new_broker_worker_and_api_become_ready_at_their_first_start(
             settings = some_settings(
                 bootstrap, partitions=16, topic_prefix="", sendgrid_url=emulator.url, session_timeout=6
             )
-            check.apply(client.admin(settings), settings)
+            admin.apply(config.admin(settings), settings)
             begun = time.monotonic()
             starting = [getattr(programs, kind)(settings) for kind in kinds]
             for program in starting:

@@ -8,14 +8,15 @@ from typing import Any
 import httpx
 import pytest
 
-from mailstream import topics
-from mailstream.log import check, client
-from mailstream.log.publish import Publisher
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.request import Lane
+from mailstream.domain import topics
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.request import Lane
+from mailstream.domain.suppression import key_of
+from mailstream.domain.topics import Naming
+from mailstream.kafka import admin as check
+from mailstream.kafka import config
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.suppression import key_of
-from mailstream.topics import Naming
 from tests.support.mail_system import KEY, MailSystem, an_address
 from tests.support.processes import Program, Programs
 
@@ -63,7 +64,7 @@ def _told(program: Program, event: str) -> dict[str, Any]:
 
 def _make_suppressions_anew(settings: Settings) -> None:
     """As by an operator who deletes the topic and runs `mailstream topics apply`."""
-    topic, admin = Naming(settings.topic_prefix).of(topics.SUPPRESSIONS), client.admin(settings)
+    topic, admin = Naming(settings.topic_prefix).of(topics.SUPPRESSIONS), config.admin(settings)
     admin.delete_topics([topic])[topic].result(20)
     check.apply(admin, settings)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from mailstream import topics
-from mailstream.email_id import partition_in
-from mailstream.log import client
-from mailstream.log.publish import Publisher
+from mailstream.domain import topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.topics import GROUP_CHECKPOINTS, Naming
+from mailstream.kafka import config
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_CHECKPOINTS, Naming
 from tests.support.mail_system import MailSystem, an_address
 from tests.support.processes import Programs, command
 
@@ -37,7 +37,7 @@ async def test_an_email_whose_id_was_used_before_is_sent_though_the_whole_log_is
     await system.all_have([id_], "QUEUED", within_seconds=20)
     system.workers[-1].stop()
     group = Naming(settings.topic_prefix).of(GROUP_CHECKPOINTS)
-    client.admin(settings).delete_consumer_groups([group])[group].result(10)  # as when its offsets expire
+    config.admin(settings).delete_consumer_groups([group])[group].result(10)  # as when its offsets expire
     system.add_workers(1)
 
     assert system.status(id_)["status"] == "QUEUED"

@@ -10,7 +10,7 @@ import pytest
 
 from dev.kafka import java
 from dev.kafka.java import JavaBroker
-from mailstream.log import check, client
+from mailstream.kafka import admin, config
 from tests.support.broker import JARS, a_node
 from tests.support.eventually import eventually
 from tests.support.mail_system import KEY, MailSystem, an_address, twice
@@ -50,7 +50,7 @@ def broker(disk: SmallDisk) -> Iterator[JavaBroker]:
 
 async def test_a_full_disk_stops_mails_and_loses_none(disk: SmallDisk, broker: JavaBroker, programs: Programs) -> None:
     settings = some_settings(broker.node.bootstrap, send_gap=0.2, session_timeout=6)
-    check.apply(client.admin(settings), settings)  # they go with the broker
+    admin.apply(config.admin(settings), settings)  # they go with the broker
     system = MailSystem(programs, settings).start()
     assert system.api is not None
     ids = [system.ask() for _ in range(20)] + await system.publish(60)

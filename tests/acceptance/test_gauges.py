@@ -6,12 +6,12 @@ import httpx
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from prometheus_client.parser import text_string_to_metric_families
 
-from mailstream import topics
-from mailstream.log import client
-from mailstream.log.publish import MAX_RECORD_BYTES
-from mailstream.request import Lane
+from mailstream.domain import topics
+from mailstream.domain.request import Lane
+from mailstream.domain.topics import Naming
+from mailstream.kafka import config
+from mailstream.kafka.producer import MAX_RECORD_BYTES
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.eventually import eventually
 from tests.support.mail_system import MailSystem
 from tests.support.processes import Program, Programs
@@ -66,4 +66,4 @@ def _let_statuses_have(settings: Settings, size: int) -> None:
     entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     name = Naming(settings.topic_prefix).of(topics.STATUS)
     resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
-    client.admin(settings).incremental_alter_configs([resource])[resource].result(10)
+    config.admin(settings).incremental_alter_configs([resource])[resource].result(10)

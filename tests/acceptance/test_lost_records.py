@@ -9,15 +9,15 @@ import httpx
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
-from mailstream import topics
-from mailstream.log import client
-from mailstream.log.kafka import Kafka
-from mailstream.log.publish import Publisher
-from mailstream.log.read import Reader
-from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain import topics
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming
+from mailstream.kafka import config
+from mailstream.kafka.checkpoints import Checkpoints
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.producer import Publisher
+from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming
-from streams.checkpoints import Checkpoints
 from tests.support.eventually import eventually
 from tests.support.mail_system import MailSystem, an_address, twice
 from tests.support.nursery import Nursery
@@ -123,7 +123,7 @@ async def test_a_worker_whose_claims_end_before_its_checkpoint_says_what_was_fou
         assert f"{attempts}/{PARTITION}: it ends at offset {end}, but was read up to {end + 5} before" in told
         assert f"deleting the group {group} while no worker runs" in told
 
-        client.admin(settings).delete_consumer_groups([group])[group].result(10)
+        config.admin(settings).delete_consumer_groups([group])[group].result(10)
         worker = nursery.worker(system.settings)
         await eventually(worker.is_ready, within_seconds=40, waiting_for="a worker that goes on")
         await caller.ask(_address_in(PARTITION))
@@ -173,7 +173,7 @@ def _end_of(settings: Settings, topic: str) -> int:
 
 async def _delete(settings: Settings, topic: str, offset: int) -> None:
     """As retention does, or somebody with kafka-delete-records.sh."""
-    for answer in client.admin(settings).delete_records([TopicPartition(topic, PARTITION, offset)]).values():
+    for answer in config.admin(settings).delete_records([TopicPartition(topic, PARTITION, offset)]).values():
         await asyncio.to_thread(answer.result, 10)
 
 
@@ -181,5 +181,5 @@ def _give_up(settings: Settings, topic: str, offset: int) -> None:
     """What the reason tells the operator to do."""
     group = Naming(settings.topic_prefix).of(GROUP_WORKER)
     wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, PARTITION, offset)])
-    for answer in client.admin(settings).alter_consumer_group_offsets([wanted]).values():
+    for answer in config.admin(settings).alter_consumer_group_offsets([wanted]).values():
         answer.result(10)

@@ -2,8 +2,8 @@
 
 import asyncio
 
+from mailstream.domain.topics import REQUESTED, STATUS
 from mailstream.settings import Settings
-from mailstream.topics import REQUESTED, STATUS
 from tests.support.mail_system import MailSystem
 from tests.support.open_transaction import open_transaction
 from tests.support.processes import Programs

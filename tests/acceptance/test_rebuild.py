@@ -10,14 +10,14 @@ import httpx
 import pytest
 from confluent_kafka import Message, TopicPartition
 
-from mailstream import codec, topics
-from mailstream.log import client
-from mailstream.log.kafka import Kafka
-from mailstream.log.publish import Publisher
-from mailstream.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain import codec, topics
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.topics import Naming
+from mailstream.kafka import config
+from mailstream.kafka.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import Naming
-from streams.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
 from tests.support.eventually import eventually
 from tests.support.mail_system import KEY, MailSystem, an_address, twice
 from tests.support.nursery import Nursery
@@ -124,7 +124,7 @@ async def test_a_mail_that_waits_longer_than_the_oldest_kept_attempt_is_sent(
     for program in (*system.workers, system.api):
         program.stop()
     attempts = TopicPartition(Naming(settings.topic_prefix).of(topics.ATTEMPTS), 1, 2)  # claim and outcome of the first
-    client.admin(settings).delete_records([attempts])[attempts].result(10)
+    config.admin(settings).delete_records([attempts])[attempts].result(10)
     _delete_statuses(system.settings)
     command("topics", "apply", settings=system.settings, folder=tmp_path)
     _make_anew(system.settings, tmp_path)
@@ -191,7 +191,7 @@ def _shown(system: MailSystem, id_: str) -> dict[str, Any]:
 
 def _delete_statuses(settings: Settings) -> None:
     name = Naming(settings.topic_prefix).of(topics.STATUS)
-    client.admin(settings).delete_topics([name], operation_timeout=10)[name].result(10)
+    config.admin(settings).delete_topics([name], operation_timeout=10)[name].result(10)
 
 
 async def _begin_and_die(settings: Settings, older: Message) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mailstream.email_id import partition_in
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.status import Status
 from mailstream.settings import Settings
-from mailstream.status import Status
 from tests.support.eventually import eventually
 from tests.support.mail_system import MailSystem, twice
 from tests.support.nursery import Child, Nursery

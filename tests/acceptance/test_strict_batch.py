@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.verbs import app
-from mailstream import topics
+from mailstream.domain import topics
 from mailstream.settings import Settings
 from tests.support.armed_worker import armed
 from tests.support.eventually import eventually

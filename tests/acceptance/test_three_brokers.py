@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstream.errors import NoKafka
+from mailstream.domain.errors import NoKafka
 from tests.support.api_caller import ApiCaller
 from tests.support.eventually import eventually
 from tests.support.history_logs import FaultKind, Result

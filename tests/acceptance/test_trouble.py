@@ -5,10 +5,10 @@ import time
 
 import httpx
 
-from mailstream import topics
-from mailstream.log.publish import Publisher
+from mailstream.domain import topics
+from mailstream.domain.topics import Naming
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.broker import Kafka
 from tests.support.eventually import eventually
 from tests.support.mail_system import KEY, MailSystem, an_address, twice

@@ -8,10 +8,10 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
-from mailstream import codec, topics
-from mailstream.log.client import admin
+from mailstream.domain import codec, topics
+from mailstream.domain.topics import Naming
+from mailstream.kafka.config import admin
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.mail_system import MailSystem
 from tests.support.processes import Programs
 from tests.support.system import as_environment

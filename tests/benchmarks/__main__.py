@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mailstream.errors import NoKafka
+from mailstream.domain.errors import NoKafka
 from tests.support import broker
 
 #: Modules beside this one that measure; the others help them.

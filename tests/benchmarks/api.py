@@ -12,7 +12,7 @@ import uuid
 from importlib.metadata import version
 from typing import Any
 
-from mailstream.log.client import admin
+from mailstream.kafka.config import admin
 from mailstream.settings import Settings
 from tests.benchmarks.api_process import ApiProcess, PlainProcess
 from tests.support.system import topics_of

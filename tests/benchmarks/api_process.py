@@ -11,7 +11,7 @@ from typing import Any, Self
 import psutil
 
 from dev.ports import free_port
-from mailstream import topics
+from mailstream.domain import topics
 from mailstream.settings import Settings
 from tests.benchmarks.load import Job, job_text
 

@@ -18,14 +18,14 @@ import httpx
 import psutil
 from confluent_kafka import Producer
 
-from mailstream import codec, email_id, topics
 from mailstream.clock import moment
-from mailstream.log.client import connection
-from mailstream.log.publish import SETTINGS
-from mailstream.recipient import partition_of, recipient_hash
-from mailstream.request import Address, EmailRequest, Lane
+from mailstream.domain import codec, email_id, topics
+from mailstream.domain.recipient import partition_of, recipient_hash
+from mailstream.domain.request import Address, EmailRequest, Lane
+from mailstream.domain.topics import Naming
+from mailstream.kafka.config import connection
+from mailstream.kafka.producer import SETTINGS
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.benchmarks.machine import machine
 from tests.benchmarks.worker import LOOK_SECONDS, sent_by
 from tests.support.mail_system import MailSystem

@@ -11,8 +11,8 @@ import time
 import uuid
 from typing import Any
 
+from mailstream.domain.status import Fact
 from mailstream.settings import Settings
-from mailstream.status import Fact
 from tests.benchmarks.api_process import KEY, ApiProcess
 from tests.benchmarks.machine import machine
 from tests.support.api import Worker, a_status

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable
 
-from mailstream.templates import Rendered
+from mailstream.templates.catalog import Rendered
 from streams.core import rules as rule_file
 from streams.core import trigger, trigger_records
 from streams.core.rules import Rules

@@ -18,13 +18,13 @@ from datetime import UTC, datetime, timedelta
 from confluent_kafka import Producer
 from msgspec import structs
 
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
-from mailstream.log.client import connection
-from mailstream.request import Lane
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.request import Lane
+from mailstream.domain.status import Coordinates, EmailStatus, Fact, Provider, Status, is_final, rank_of
+from mailstream.domain.topics import Naming
+from mailstream.kafka.config import connection
 from mailstream.settings import Settings
-from mailstream.status import Coordinates, EmailStatus, Fact, Provider, Status, is_final, rank_of
-from mailstream.topics import Naming
 from tests.benchmarks.api_process import ApiProcess
 from tests.benchmarks.machine import machine
 from tests.support.system import some_settings, topics_of

@@ -1,8 +1,8 @@
 """I2: no unmarked duplicate, and no call without the right to it. I3: no more often than the caller chose."""
 
 from dev.sendgrid.ledger import Call
-from mailstream.attempt import Outcome, ReleasedRecord
-from mailstream.request import ControlKind, OnAmbiguous
+from mailstream.domain.attempt import Outcome, ReleasedRecord
+from mailstream.domain.request import ControlKind, OnAmbiguous
 from tests.checker.claims import Attempt, Life
 from tests.checker.said import STAMP_SECONDS, Finding, Said, Unjudged
 from tests.support.history import History

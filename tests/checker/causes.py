@@ -8,11 +8,11 @@ HELD and UNCONFIRMED a call, or a fault of the worker that claimed.
 from collections.abc import Callable, Iterator
 from math import inf
 
-from mailstream.attempt import ClaimRecord, Instead, Outcome, ReleasedRecord
-from mailstream.recipient import canonical
-from mailstream.request import ControlKind, EmailRequest
-from mailstream.status import LIVE, EmailStatus, Status
-from mailstream.suppression import key_of
+from mailstream.domain.attempt import ClaimRecord, Instead, Outcome, ReleasedRecord
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import ControlKind, EmailRequest
+from mailstream.domain.status import LIVE, EmailStatus, Status
+from mailstream.domain.suppression import key_of
 from tests.checker.blows import hitting
 from tests.checker.claims import Attempt, Life
 from tests.checker.said import SOCKET_SECONDS, STAMP_SECONDS, Finding, Said, Unjudged

@@ -9,7 +9,15 @@ nothing wins any more, and behind a doubt only UNCONFIRMED and an operator's SEN
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
+from mailstream.domain.attempt import (
+    AttemptRecord,
+    ClaimRecord,
+    HeldRecord,
+    Instead,
+    Outcome,
+    OutcomeRecord,
+    ReleasedRecord,
+)
 from tests.support.history_logs import Record
 
 #: Proof that the provider has not taken the mail of this attempt.

@@ -2,14 +2,14 @@
 
 from msgspec import structs
 
-from mailstream import codec, email_id
 from mailstream.clock import moment
-from mailstream.dead_letter import Reason
-from mailstream.errors import BadAddress, BadEmailId
-from mailstream.mistakes import Mistake, mistakes_in
-from mailstream.recipient import canonical, recipient_hash
-from mailstream.request import Batch, Control, ControlKind, EmailRequest
-from mailstream.topics import MAX_REQUEST_BYTES
+from mailstream.domain import codec, email_id
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.errors import BadAddress, BadEmailId
+from mailstream.domain.recipient import canonical, recipient_hash
+from mailstream.domain.request import Batch, Control, ControlKind, EmailRequest
+from mailstream.domain.topics import MAX_REQUEST_BYTES
+from mailstream.domain.validation import Mistake, mistakes_in
 from tests.checker.said import STAMP_SECONDS, Finding, Said
 from tests.support.history import History
 from tests.support.history_logs import Record

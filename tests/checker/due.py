@@ -4,8 +4,8 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from math import inf
 
-from mailstream.attempt import Instead
-from mailstream.request import Batch, EmailRequest, Lane
+from mailstream.domain.attempt import Instead
+from mailstream.domain.request import Batch, EmailRequest, Lane
 from tests.checker.blows import hitting
 from tests.checker.claims import Attempt, Life
 from tests.checker.said import STAMP_SECONDS, Finding, Said, Unjudged

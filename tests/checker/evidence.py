@@ -1,6 +1,6 @@
 """I17: evidence that stands in ``email.events`` counts: what is proven accepted is neither sent again nor given up."""
 
-from mailstream.attempt import Instead
+from mailstream.domain.attempt import Instead
 from tests.checker.blows import hitting
 from tests.checker.said import Finding, Said
 from tests.support.history import History

@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import inf
 
 from dev.sendgrid.ledger import Call
-from mailstream.attempt import OutcomeRecord
+from mailstream.domain.attempt import OutcomeRecord
 from tests.checker.claims import Attempt
 from tests.checker.said import SOCKET_SECONDS, STAMP_SECONDS, Apart, Finding, Said, Unjudged
 from tests.support.history import History, Run

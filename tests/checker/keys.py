@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from mailstream.email_id import hash_in
-from mailstream.errors import BadAddress, BadEmailId
-from mailstream.recipient import canonical, recipient_hash
-from mailstream.request import Batch
+from mailstream.domain.email_id import hash_in
+from mailstream.domain.errors import BadAddress, BadEmailId
+from mailstream.domain.recipient import canonical, recipient_hash
+from mailstream.domain.request import Batch
 from tests.checker.dead_letters import second_bodies
 from tests.checker.said import Finding, Said, Unjudged
 from tests.support.history import History

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 
-from mailstream.request import Batch
-from mailstream.status import Status
+from mailstream.domain.request import Batch
+from mailstream.domain.status import Status
 from tests.checker.dead_letters import second_bodies, wrongly_lost
 from tests.checker.said import Finding, Said, Unjudged
 from tests.support.history import History

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
-from mailstream.attempt import Instead, Outcome, OutcomeRecord
-from mailstream.recipient import canonical
-from mailstream.request import Batch, EmailRequest, Lane
+from mailstream.domain.attempt import Instead, Outcome, OutcomeRecord
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Batch, EmailRequest, Lane
 from tests.checker.claims import Life
 from tests.checker.said import Apart, Finding, Said, Unjudged
 from tests.support.history import History

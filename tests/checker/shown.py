@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 
-from mailstream.attempt import Instead
-from mailstream.request import ControlKind
-from mailstream.status import Status
+from mailstream.domain.attempt import Instead
+from mailstream.domain.request import ControlKind
+from mailstream.domain.status import Status
 from tests.checker.said import STAMP_SECONDS, Finding, Said
 from tests.support.history import History
 from tests.support.history_logs import Lookup

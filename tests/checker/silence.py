@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import inf
 
-from mailstream import topics
-from mailstream.attempt import ClaimRecord, Instead
-from mailstream.request import Batch, Lane
+from mailstream.domain import topics
+from mailstream.domain.attempt import ClaimRecord, Instead
+from mailstream.domain.request import Batch, Lane
 from tests.checker.blows import Blow, all_paused, seconds_without
 from tests.checker.claims import Life
 from tests.checker.said import Finding, Said, Unjudged

@@ -4,7 +4,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Mapping
 
-from mailstream.status import EmailStatus, Status, rank_of
+from mailstream.domain.status import EmailStatus, Status, rank_of
 from tests.checker.said import Finding, Said, Unjudged
 from tests.checker.shown import ACCEPTED
 from tests.support.history import History

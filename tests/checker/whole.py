@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mailstream.attempt import ClaimRecord, Outcome, OutcomeRecord
-from mailstream.email_id import is_email_id
+from mailstream.domain.attempt import ClaimRecord, Outcome, OutcomeRecord
+from mailstream.domain.email_id import is_email_id
 from tests.checker.blows import Blow
 from tests.checker.dead_letters import unjustified
 from tests.checker.said import Finding, Said, Unjudged

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from math import inf
 
-from mailstream.attempt import Instead
-from mailstream.request import Control, ControlKind
-from mailstream.status import Status
+from mailstream.domain.attempt import Instead
+from mailstream.domain.request import Control, ControlKind
+from mailstream.domain.status import Status
 from tests.checker.blows import hitting
 from tests.checker.claims import Attempt, Life
 from tests.checker.said import STAMP_SECONDS, Finding, Said, Unjudged

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import TopicPartition
 
-from mailstream.errors import NoKafka
-from mailstream.log.read import Span
-from mailstream.topics import GROUP_WORKER
+from mailstream.domain.errors import NoKafka
+from mailstream.domain.topics import GROUP_WORKER
+from mailstream.kafka.reader import Span
 from tests.support.logs import Log
 
 FIVE = [str(number).encode() for number in range(5)]

@@ -2,7 +2,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from mailstream import asyncapi, schemas, topics
+from dev import asyncapi, schemas
+from mailstream.domain import topics
 from tests.support.foreign import node_folder
 
 ROOT = Path(__file__).parents[2]

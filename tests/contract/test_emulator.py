@@ -19,8 +19,8 @@ from python_http_client.exceptions import BadRequestsError, UnauthorizedError
 from sendgrid.helpers.eventwebhook import EventWebhook
 from sendgrid.helpers.mail import Content, CustomArg, From, Mail, MailSettings, SandBoxMode, Subject, To
 
-from mailstream.attempt import Outcome
-from mailstream.request import Address, EmailRequest
+from mailstream.domain.attempt import Outcome
+from mailstream.domain.request import Address, EmailRequest
 from streams.core.outcome import Answer, CutOff, Responded, TimedOut, classify, pause_seconds
 from streams.provider.sendgrid import Deadlines, SendGrid
 from tests.support.emulator import EmulatorAtWork, an_emulator

@@ -10,11 +10,11 @@ import pytest
 from confluent_kafka import Producer
 
 from examples import outbox
-from mailstream import codec, topics
-from mailstream.log.client import connection
-from mailstream.request import EmailRequest
+from mailstream.domain import codec, topics
+from mailstream.domain.request import EmailRequest
+from mailstream.kafka.config import connection
 from mailstream.settings import Settings
-from mailstream.templates import Templates
+from mailstream.templates.catalog import Templates
 from streams.core import rules as rule_file
 from streams.core import trigger
 from streams.core.rules import Rules

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 import pytest
 from confluent_kafka import Message, Producer
 
-from mailstream import codec, topics
-from mailstream.log.record import record_of
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.request import Address, EmailRequest
+from mailstream.domain import codec, topics
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
 from streams.core import intake
 from tests.support import foreign

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from api.metrics import Metrics
 from dev.sendgrid.webhook import Signer
-from mailstream import topics
+from mailstream.domain import topics
 from mailstream.settings import PREFIX, Settings
 from tests.support import manifests
 from tests.support.manifests import K8S, Manifest, name_of, pod_spec
@@ -368,7 +368,7 @@ def _exported() -> set[str]:
     """The names under which worker and API show their metrics."""
     importlib.import_module("streams.metrics")
     importlib.import_module("streams.trigger_metrics")
-    importlib.import_module("streams.group_reader")
+    importlib.import_module("mailstream.kafka.consumer_group")
     families = [*REGISTRY.collect(), *Metrics().registry.collect()]
     endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
     return {family.name + ending for family in families for ending in endings.get(family.type, ())}

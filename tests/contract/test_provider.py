@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from mailstream.attempt import Outcome
-from mailstream.errors import WrongSettings
-from mailstream.request import Address, EmailRequest
+from mailstream.domain.attempt import Outcome
+from mailstream.domain.errors import WrongSettings
+from mailstream.domain.request import Address, EmailRequest
 from streams.core.outcome import Answer, CutOff, Garbled, NeverLeft, Responded, TimedOut, Withheld, classify
 from streams.provider.connection import LONGEST_ANSWER_BYTES, Deadlines
 from streams.provider.port import Mail, Provider

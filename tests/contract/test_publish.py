@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mailstream.errors import NotPublished
-from mailstream.log.publish import MAX_RECORD_BYTES, Position
-from mailstream.recipient import partition_of, recipient_hash
-from mailstream.topics import MAX_REQUEST_BYTES
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.recipient import partition_of, recipient_hash
+from mailstream.domain.topics import MAX_REQUEST_BYTES
+from mailstream.kafka.producer import MAX_RECORD_BYTES, Position
 from tests.support.eventually import eventually
 from tests.support.logs import PARTITIONS, Log
 

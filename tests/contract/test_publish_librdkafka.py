@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from mailstream import topics
-from mailstream.errors import NotPublished
-from mailstream.log.client import connection
-from mailstream.log.publish import MANY, Publisher
+from mailstream.domain import topics
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.topics import Naming
+from mailstream.kafka.config import connection
+from mailstream.kafka.producer import MANY, Publisher
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.eventually import eventually
 
 

@@ -7,15 +7,15 @@ from confluent_kafka import Message, Producer, TopicPartition
 from faust.types import TP
 from msgspec import structs
 
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
-from mailstream.errors import LogLost, NoKafka, OffsetGap, TopicsDiffer
-from mailstream.log import client
-from mailstream.log.read import NEAR, Reader
-from mailstream.log.statuses import statuses
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import LogLost, NoKafka, OffsetGap, TopicsDiffer
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.topics import Naming, Topic
+from mailstream.kafka import config
+from mailstream.kafka.reader import NEAR, Reader
+from mailstream.kafka.statuses import statuses
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus, Status
-from mailstream.topics import Naming, Topic
 from streams import holes
 from tests.support.broker import Kafka
 from tests.support.builders import ID, a_status
@@ -30,14 +30,14 @@ def name_in(settings: Settings, topic: Topic = topics.ATTEMPTS) -> str:
 def append(settings: Settings, *values: bytes | None, topic: Topic = topics.ATTEMPTS, key: bytes | None = None,
            partition: int = 1) -> None:  # fmt: skip
     """Put values into a partition."""
-    producer = Producer({**client.connection(settings), "linger.ms": 0, "enable.idempotence": True})
+    producer = Producer({**config.connection(settings), "linger.ms": 0, "enable.idempotence": True})
     for value in values:
         producer.produce(name_in(settings, topic), value, key, partition=partition)
     assert producer.flush(10) == 0
 
 
 def delete_below(settings: Settings, offset: int) -> None:
-    for deleted in client.admin(settings).delete_records([TopicPartition(name_in(settings), 1, offset)]).values():
+    for deleted in config.admin(settings).delete_records([TopicPartition(name_in(settings), 1, offset)]).values():
         deleted.result(10)
 
 
@@ -86,7 +86,7 @@ async def test_a_gap_in_the_offsets_is_told_from_records_that_were_skipped_and_f
     settings: Settings,
 ) -> None:
     tp = TP(name_in(settings), 1)
-    producer = Producer({**client.connection(settings), "transactional.id": settings.topic_prefix + "one"})
+    producer = Producer({**config.connection(settings), "transactional.id": settings.topic_prefix + "one"})
     producer.init_transactions(20)
     for end in (producer.commit_transaction, producer.abort_transaction):  # 0 and its marker 1, 2 and its marker 3
         producer.begin_transaction()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 from msgspec import Struct
 
-from mailstream import codec, contract_files, schemas
+from dev import contract_files, schemas
+from mailstream.domain import codec
 from tests.support import golden
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def test_what_a_newer_version_adds_is_no_mistake_for_an_older_reader(name: str) 
 def test_the_schema_files_are_those_of_the_models() -> None:
     there = {path.name: path.read_bytes() for path in (ROOT / "schemas").glob("*.json")}
 
-    assert there == contract_files.files(), "run: python -m mailstream.contract_files schemas"
+    assert there == contract_files.files(), "run: python -m dev.contract_files schemas"
 
 
 @each_record

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from api import controls
-from mailstream import codec
-from mailstream.request import Address, Batch, Control, EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.request import Address, Batch, Control, EmailRequest
 from mailstream.settings import Settings
 from tests.support.api import Requests, a_server
 

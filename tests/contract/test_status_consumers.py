@@ -4,10 +4,10 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import structs
 
-from mailstream import codec, topics
-from mailstream.log.client import connection
+from mailstream.domain import codec, topics
+from mailstream.domain.status import Status
+from mailstream.kafka.config import connection
 from mailstream.settings import Settings
-from mailstream.status import Status
 from tests.support import foreign
 from tests.support.builders import a_status
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from mailstream.errors import NotCaughtUp
-from mailstream.log.tail import End
+from mailstream.domain.errors import NotCaughtUp
+from mailstream.kafka.tail import End
 from tests.support.eventually import eventually
 from tests.support.logs import Log
 

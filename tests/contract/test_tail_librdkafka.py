@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from confluent_kafka import Producer
 
-from mailstream.errors import NotCaughtUp
-from mailstream.log import client
+from mailstream.domain.errors import NotCaughtUp
+from mailstream.kafka import config
 from mailstream.settings import Settings
 from tests.contract.test_tail import a_follower
 from tests.support.eventually import eventually
@@ -24,7 +24,7 @@ async def test_a_tail_that_cannot_even_begin_says_so_and_leaves_no_caller_waitin
 
 async def test_what_a_producer_rolled_back_is_never_delivered(settings: Settings) -> None:
     log = KafkaLog(settings)
-    producer = Producer({**client.connection(settings), "transactional.id": settings.topic_prefix + "outbox"})
+    producer = Producer({**config.connection(settings), "transactional.id": settings.topic_prefix + "outbox"})
     producer.init_transactions(20)
     producer.begin_transaction()
     producer.produce(log.name, b"rolled back", partition=0)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from dev.process import Process
-from mailstream.errors import NotStarted
+from mailstream.domain.errors import NotStarted
 from tests.support.eventually import eventually_here
 
 GREETS_AND_STAYS = "import time; print('hello', flush=True); time.sleep(60)"

@@ -9,8 +9,8 @@ from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewTopic
 
 from dev.ports import free_port
-from mailstream.log import client
-from mailstream.log.tail import End, Tail
+from mailstream.kafka import config
+from mailstream.kafka.tail import End, Tail
 from mailstream.settings import Settings
 from tests.support.broker import Kafka
 from tests.support.eventually import eventually
@@ -26,7 +26,7 @@ def behind(proxy: Proxy) -> Settings:
 
 def append(settings: Settings, value: bytes) -> bool:
     """Whether the record was acknowledged in time."""
-    producer = Producer({**client.connection(settings), "message.timeout.ms": int(SECONDS * 1000), "linger.ms": 0})
+    producer = Producer({**config.connection(settings), "message.timeout.ms": int(SECONDS * 1000), "linger.ms": 0})
     answers: list[object] = []
     producer.produce(settings.topic_prefix + "log", value, on_delivery=lambda error, _: answers.append(error))
     producer.flush(SECONDS + 5)
@@ -34,7 +34,7 @@ def append(settings: Settings, value: bytes) -> bool:
 
 
 def create_log(settings: Settings) -> None:
-    admin = client.admin(settings)
+    admin = config.admin(settings)
     admin.create_topics([NewTopic(settings.topic_prefix + "log", 1, 1)])[settings.topic_prefix + "log"].result(10)
 
 
@@ -84,7 +84,7 @@ async def test_a_record_whose_answer_is_dropped_is_in_the_log_all_the_same(
 ) -> None:
     settings = behind(kafka_proxy)
     create_log(settings)
-    producer = Producer({**client.connection(settings), "message.timeout.ms": int(SECONDS * 1000), "linger.ms": 0})
+    producer = Producer({**config.connection(settings), "message.timeout.ms": int(SECONDS * 1000), "linger.ms": 0})
     answers: list[object] = []
     producer.produce(settings.topic_prefix + "log", b"heard")  # connected, so that only the produce is left
     producer.flush(SECONDS)
@@ -102,7 +102,7 @@ async def test_a_record_whose_answer_is_dropped_is_in_the_log_all_the_same(
 def test_a_delay_holds_each_answer_back(kafka_proxy: Proxy) -> None:
     settings = behind(kafka_proxy)
     create_log(settings)
-    admin = client.admin(settings)
+    admin = config.admin(settings)
     admin.list_topics(timeout=5)
     kafka_proxy.delay(0.3, Way.ANSWERS)
 

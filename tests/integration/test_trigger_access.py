@@ -20,8 +20,8 @@ from confluent_kafka.admin import (
 from dev.kafka import find
 from dev.kafka.node import FOR_TESTS, Node
 from dev.ports import free_port
-from mailstream import topics
-from mailstream.errors import NoKafka
+from mailstream.domain import topics
+from mailstream.domain.errors import NoKafka
 from mailstream.settings import Settings
 from tests.support.broker import JARS
 from tests.support.domain_events import as_bytes, cloud_event

@@ -10,12 +10,12 @@ from cloudevents.core.bindings.kafka import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 from confluent_kafka import Producer
 
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
-from mailstream.log import check
-from mailstream.log.client import connection
-from mailstream.recipient import partition_of, recipient_hash
-from mailstream.request import Control, EmailRequest
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.recipient import partition_of, recipient_hash
+from mailstream.domain.request import Control, EmailRequest
+from mailstream.kafka import admin
+from mailstream.kafka.config import connection
 from mailstream.settings import Settings
 from streams import trigger_files
 from tests.support.domain_events import TEMPLATES, as_bytes, cloud_event, rules_with, shipped
@@ -153,7 +153,7 @@ async def test_events_wait_for_kafka_and_none_is_lost(bench: Bench) -> None:
 
     async with bench.reading() as service:
         await eventually(lambda: service.is_waiting, waiting_for="a refused record")
-        check.apply(bench.admin, bench.settings)
+        admin.apply(bench.admin, bench.settings)
         found = requests_in(await bench.records(topics.REQUESTED, 3))
         await eventually(lambda: not service.is_waiting, waiting_for="the end of the wait")
 
@@ -166,7 +166,7 @@ async def test_a_reader_that_is_stopped_while_it_waits_reads_the_events_again(be
     async with bench.reading() as service:
         await eventually(lambda: service.is_waiting, waiting_for="a refused record")
 
-    check.apply(bench.admin, bench.settings)
+    admin.apply(bench.admin, bench.settings)
     async with bench.reading():
         assert len(await bench.records(topics.REQUESTED, 1)) == 1
 

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mailstream import topics
-from mailstream.errors import RegistryAway
+from mailstream.domain import topics
+from mailstream.domain.errors import RegistryAway
 from mailstream.settings import Settings
 from streams.core.trigger_event import BadEvent
 from streams.trigger_schemas import Schemas, connected

@@ -16,15 +16,15 @@ from api.edge import Edge
 from api.parts import Parts
 from api.problems import Code, Problem
 from api.server import server_of
-from mailstream import codec
 from mailstream.clock import Clock
-from mailstream.email_id import hash_in, partition_in
-from mailstream.log.client import admin
-from mailstream.log.publish import Position, Publisher
-from mailstream.log.tail import End, Tail
+from mailstream.domain import codec
+from mailstream.domain.email_id import hash_in, partition_in
+from mailstream.domain.status import Coordinates, EmailStatus, Fact, Status, is_final, rank_of
+from mailstream.domain.topics import REQUESTED, STATUS, Naming
+from mailstream.kafka.config import admin
+from mailstream.kafka.producer import Position, Publisher
+from mailstream.kafka.tail import End, Tail
 from mailstream.settings import Settings
-from mailstream.status import Coordinates, EmailStatus, Fact, Status, is_final, rank_of
-from mailstream.topics import REQUESTED, STATUS, Naming
 from tests.support.eventually import eventually
 
 DEV = {"Authorization": "Bearer dev"}

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 
 from api.problems import Code
-from mailstream.recipient import canonical
-from mailstream.request import ControlKind
-from mailstream.status import Status, rank_of
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import ControlKind
+from mailstream.domain.status import Status, rank_of
 from tests.support.history_logs import Ask, Lookup, Result, Word
 from tests.support.mail_system import KEY, an_address
 from tests.support.run_log import RunLog, seconds_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from mailstream.attempt import AttemptRecord, ClaimRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
-from mailstream.status import EmailStatus, Status
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
+from mailstream.domain.status import EmailStatus, Status
 from streams.core import fold
 from streams.core.claims import Verdict, may_claim
 from tests.support.builders import a_claim, a_hold, a_release, a_status, an_outcome

@@ -5,14 +5,14 @@ from typing import Any, cast
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
 
-from mailstream import codec, topics
 from mailstream.clock import moment
-from mailstream.event import ProviderEvent
-from mailstream.log.client import admin, connection
-from mailstream.log.read import Reader, Span
-from mailstream.request import Control, ControlKind
+from mailstream.domain import codec, topics
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.request import Control, ControlKind
+from mailstream.domain.topics import GROUP_WORKER, Naming
+from mailstream.kafka.config import admin, connection
+from mailstream.kafka.reader import Reader, Span
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_WORKER, Naming
 from streams.audit.passed import Passed
 from streams.audit.promises import Promises
 from streams.audit.read_back import ABOUT_EMAILS, PartitionLives, read_partition

@@ -9,7 +9,7 @@ from pathlib import Path
 from dev.kafka import container, find, java
 from dev.kafka.node import FOR_TESTS, VERSION, Broker, Node, Proxied, takes_records
 from dev.ports import free_port
-from mailstream.errors import NoKafka
+from mailstream.domain.errors import NoKafka
 
 ROOT = Path(__file__).parents[2]
 #: Fetched once per checkout, for tests and `make run` alike.

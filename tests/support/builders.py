@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from mailstream import codec, email_id
-from mailstream.attempt import (
+from mailstream.domain import codec, email_id
+from mailstream.domain.attempt import (
     ClaimRecord,
     HeldRecord,
     Instead,
@@ -14,11 +14,11 @@ from mailstream.attempt import (
     OutcomeRecord,
     ReleasedRecord,
 )
-from mailstream.event import ProviderEvent
-from mailstream.recipient import partition_of, recipient_hash
-from mailstream.record import Record
-from mailstream.request import Address, Control, ControlKind, EmailRequest, Lane, OnAmbiguous
-from mailstream.status import Coordinates, EmailStatus, Status, is_final, rank_of
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.recipient import partition_of, recipient_hash
+from mailstream.domain.record import Record
+from mailstream.domain.request import Address, Control, ControlKind, EmailRequest, Lane, OnAmbiguous
+from mailstream.domain.status import Coordinates, EmailStatus, Status, is_final, rank_of
 from streams.core import fold
 from streams.core.waiting import Waiting
 

@@ -3,7 +3,8 @@
 from functools import cache
 from typing import Any
 
-from mailstream.attempt import (
+from mailstream.clock import moment
+from mailstream.domain.attempt import (
     AttemptRecord,
     ClaimRecord,
     HeldRecord,
@@ -12,9 +13,8 @@ from mailstream.attempt import (
     OutcomeRecord,
     ReleasedRecord,
 )
-from mailstream.clock import moment
-from mailstream.request import Address, EmailRequest, OnAmbiguous
-from mailstream.status import Coordinates, EmailStatus, Status
+from mailstream.domain.request import Address, EmailRequest, OnAmbiguous
+from mailstream.domain.status import Coordinates, EmailStatus, Status
 from streams.core import fold
 from streams.core.claims import Verdict, may_claim
 from tests.support.claim_rules import Kind, Log, Record, Rules, Story

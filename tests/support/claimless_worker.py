@@ -10,8 +10,8 @@ from typing import Any
 from msgspec import structs
 
 from cli.main import main
-from mailstream.attempt import OutcomeRecord
-from mailstream.status import EmailStatus
+from mailstream.domain.attempt import OutcomeRecord
+from mailstream.domain.status import EmailStatus
 from streams.claim_log import ClaimLog, Won
 from streams.sending import Sending
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from dev.sendgrid.ledger import Call
-from mailstream import topics
+from mailstream.domain import topics
 from mailstream.settings import Settings
 from tests.support.history import History, Run
 from tests.support.history_logs import Record, record

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mailstream.request import OnAmbiguous
+from mailstream.domain.request import OnAmbiguous
 from mailstream.settings import Settings
 from tests.support.armed_worker import armed
 from tests.support.eventually import eventually

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
-from mailstream import codec
 from mailstream.clock import SystemClock
-from mailstream.errors import NotPublished
-from mailstream.log.kafka import Kafka
+from mailstream.domain import codec
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.status import EmailStatus
+from mailstream.kafka.kafka import Kafka
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus
 from streams.accept import Accept
 from streams.claim_log import ClaimLog
 from streams.controls import Controls

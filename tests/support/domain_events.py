@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from mailstream.templates import Rendered, Templates
+from mailstream.templates.catalog import Rendered, Templates
 from streams.core import rules as rule_file
 from streams.core import trigger
 from streams.core.rules import Rules

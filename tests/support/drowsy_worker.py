@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cli.main import main
-from mailstream.status import EmailStatus
+from mailstream.domain.status import EmailStatus
 from streams.claim_log import ClaimLog, Won
 from streams.core.pace import Now
 from streams.gate import Gate, look

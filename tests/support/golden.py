@@ -8,9 +8,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from mailstream.attempt import ClaimRecord, HeldRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
-from mailstream.event import ProviderEvent
-from mailstream.request import (
+from mailstream.domain.attempt import ClaimRecord, HeldRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.request import (
     Address,
     Attachment,
     Batch,
@@ -23,8 +23,8 @@ from mailstream.request import (
     Lane,
     OnAmbiguous,
 )  # fmt: skip
-from mailstream.status import Coordinates, Doubt, EmailStatus, Fact, Provider, Status
-from mailstream.suppression import Origin, Suppression
+from mailstream.domain.status import Coordinates, Doubt, EmailStatus, Fact, Provider, Status
+from mailstream.domain.suppression import Origin, Suppression
 
 FOLDER = Path(__file__).parents[1] / "contract" / "golden"
 ID = "em_78eca477_e5d02dfc61cc6bcc5c7ddef0780394bc"

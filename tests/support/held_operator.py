@@ -4,13 +4,13 @@ import asyncio
 import random
 import time
 
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
-from mailstream.errors import NotPublished
-from mailstream.log.publish import Publisher
-from mailstream.request import Control, ControlKind
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.request import Control, ControlKind
+from mailstream.domain.topics import Naming
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.api_caller import ApiCaller
 from tests.support.history_logs import Result, Word
 from tests.support.run_log import RunLog, all_calls

@@ -6,13 +6,21 @@ from typing import Any
 from msgspec import structs
 
 from dev.sendgrid.ledger import Call
-from mailstream import email_id, topics
-from mailstream.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
 from mailstream.clock import moment
-from mailstream.event import ProviderEvent
-from mailstream.recipient import canonical, recipient_hash
-from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest, OnAmbiguous
-from mailstream.status import Coordinates, EmailStatus, Fact, with_fact
+from mailstream.domain import email_id, topics
+from mailstream.domain.attempt import (
+    AttemptRecord,
+    ClaimRecord,
+    HeldRecord,
+    Instead,
+    Outcome,
+    OutcomeRecord,
+    ReleasedRecord,
+)
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.recipient import canonical, recipient_hash
+from mailstream.domain.request import Address, Batch, Control, ControlKind, EmailRequest, OnAmbiguous
+from mailstream.domain.status import Coordinates, EmailStatus, Fact, with_fact
 from streams.core import fold
 from tests.support.history import History, Run
 from tests.support.history_logs import Ask, Fault, FaultKind, Lookup, Record, Result, Word

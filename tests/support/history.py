@@ -8,13 +8,13 @@ from functools import cached_property, reduce
 from typing import Any
 
 from dev.sendgrid.ledger import Call
-from mailstream import codec, email_id, topics
-from mailstream.attempt import ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
-from mailstream.errors import BadAddress
-from mailstream.event import ProviderEvent
-from mailstream.recipient import canonical
-from mailstream.request import Batch, Control, EmailRequest, OnAmbiguous
-from mailstream.status import EmailStatus, merge
+from mailstream.domain import codec, email_id, topics
+from mailstream.domain.attempt import ClaimRecord, HeldRecord, OutcomeRecord, ReleasedRecord
+from mailstream.domain.errors import BadAddress
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Batch, Control, EmailRequest, OnAmbiguous
+from mailstream.domain.status import EmailStatus, merge
 from tests.checker.blows import Blow, blows_in
 from tests.checker.claims import Life, lives_of
 from tests.support.history_logs import Ask, Audit, Fault, FaultKind, Lookup, Planted, Record, Result, Sample, Word

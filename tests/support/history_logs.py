@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mailstream import codec, topics
-from mailstream.event import ProviderEvent
-from mailstream.request import Batch, Control, ControlKind, EmailRequest
-from mailstream.status import EmailStatus, Status
+from mailstream.domain import codec, topics
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.request import Batch, Control, ControlKind, EmailRequest
+from mailstream.domain.status import EmailStatus, Status
 
 
 class Result(StrEnum):

@@ -5,11 +5,11 @@ from functools import cache
 
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.attempt import ClaimRecord, Instead
 from mailstream.clock import moment
-from mailstream.request import Batch
-from mailstream.status import Coordinates, EmailStatus
+from mailstream.domain import codec
+from mailstream.domain.attempt import ClaimRecord, Instead
+from mailstream.domain.request import Batch
+from mailstream.domain.status import Coordinates, EmailStatus
 from streams.core import fold, intake
 from streams.core.acks import Acks
 from streams.core.intake import Asked, Known, New

@@ -5,14 +5,14 @@ from typing import Any, Protocol
 
 from confluent_kafka import Message, Producer, TopicPartition
 
-from mailstream import topics
 from mailstream.clock import SystemClock
-from mailstream.log import client
-from mailstream.log.kafka import Kafka
-from mailstream.log.publish import Publisher
-from mailstream.log.tail import End, Tail
+from mailstream.domain import topics
+from mailstream.domain.topics import Naming
+from mailstream.kafka import config as client
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.producer import Publisher
+from mailstream.kafka.tail import End, Tail
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.memory_kafka import MemoryKafka
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_publisher import MemoryPublisher

@@ -13,11 +13,11 @@ from api.controls import Decision
 from api.lookup import Lookup
 from api.submit import Submit
 from cli.main import main
-from mailstream import codec
-from mailstream.email_id import partition_in
-from mailstream.request import Control, ControlKind
-from mailstream.status import EmailStatus, Fact, Status, rank_of
-from mailstream.topics import REQUESTED, STATUS
+from mailstream.domain import codec
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.request import Control, ControlKind
+from mailstream.domain.status import EmailStatus, Fact, Status, rank_of
+from mailstream.domain.topics import REQUESTED, STATUS
 
 decide = controls.decide
 

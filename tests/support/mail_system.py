@@ -8,14 +8,14 @@ from typing import Any
 
 import httpx
 
-from mailstream import codec, email_id, topics
-from mailstream.attempt import OutcomeRecord
 from mailstream.clock import SystemClock, moment
-from mailstream.log.publish import Publisher
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.request import Address, EmailRequest
+from mailstream.domain import codec, email_id, topics
+from mailstream.domain.attempt import OutcomeRecord
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.domain.topics import Naming
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.eventually import eventually
 from tests.support.processes import Program, Programs
 from tests.support.whole_topic import whole_topic

@@ -1,12 +1,12 @@
-"""Opens the clients of a ``MemoryLog``: what ``mailstream.log.kafka.Kafka`` is to a real one."""
+"""Opens the clients of a ``MemoryLog``: what ``mailstream.kafka.kafka.Kafka`` is to a real one."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mailstream import topics
-from mailstream.errors import TopicsDiffer
+from mailstream.domain import topics
+from mailstream.domain.errors import TopicsDiffer
+from mailstream.domain.topics import DAY_MS, Naming, Topic
 from mailstream.settings import Settings
-from mailstream.topics import DAY_MS, Naming, Topic
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_publisher import MemoryPublisher
 from tests.support.memory_reads import Groups, MemoryEnds, MemoryOffsets, MemoryReader

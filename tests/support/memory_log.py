@@ -12,7 +12,7 @@ from enum import Enum, auto
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message, TopicPartition
 
 from mailstream.clock import Clock
-from mailstream.errors import NotPublished
+from mailstream.domain.errors import NotPublished
 
 Place = tuple[str, int]  #: topic and partition
 Headers = Sequence[tuple[str, bytes]]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from mailstream import codec
 from mailstream.clock import Clock
-from mailstream.request import EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.request import EmailRequest
 from streams.core.outcome import Answer, Responded, Withheld
 from streams.provider.port import Gate, Mail
 

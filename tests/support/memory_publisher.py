@@ -1,4 +1,4 @@
-"""The producer of a ``MemoryLog``: what ``mailstream.log.publish.Publisher`` is to a real one."""
+"""The producer of a ``MemoryLog``: what ``mailstream.kafka.producer.Publisher`` is to a real one."""
 
 import asyncio
 from collections import deque
@@ -8,9 +8,9 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from mailstream.errors import NotPublished
-from mailstream.log.publish import MAX_RECORD_BYTES, Position
-from mailstream.recipient import murmur2
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.recipient import murmur2
+from mailstream.kafka.producer import MAX_RECORD_BYTES, Position
 from tests.support.memory_log import Headers, MemoryLog, Told, Write
 
 

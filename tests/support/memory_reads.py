@@ -6,15 +6,15 @@ from typing import Self
 
 from confluent_kafka import OFFSET_INVALID, Message, TopicPartition
 
-from mailstream.errors import NoKafka, NotCaughtUp
-from mailstream.log.read import Span
+from mailstream.domain.errors import NoKafka, NotCaughtUp
+from mailstream.kafka.reader import Span
 from tests.support.memory_log import MemoryLog, Place
 
 Groups = dict[str, dict[Place, TopicPartition]]  #: what each group has committed
 
 
 class MemoryReader:
-    """As ``mailstream.log.read.Reader``."""
+    """As ``mailstream.kafka.reader.Reader``."""
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
@@ -54,7 +54,7 @@ class MemoryReader:
 
 
 class MemoryEnds:
-    """As ``mailstream.log.ends.LogEnds``. There are no transactions, so ``last`` and ``high`` are the same."""
+    """As ``mailstream.kafka.offsets.LogEnds``. There are no transactions, so ``last`` and ``high`` are the same."""
 
     def __init__(self, log: MemoryLog, groups: Groups) -> None:
         self._log, self._groups = log, groups
@@ -81,7 +81,7 @@ class MemoryEnds:
 
 
 class MemoryOffsets:
-    """As ``mailstream.log.group_offsets.GroupOffsets``."""
+    """As ``mailstream.kafka.group_offsets.GroupOffsets``."""
 
     def __init__(self, groups: Groups, group: str) -> None:
         self._said = groups.setdefault(group, {})

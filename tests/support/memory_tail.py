@@ -1,4 +1,4 @@
-"""The tail of a ``MemoryLog``: what ``mailstream.log.tail.Tail`` is to a real one."""
+"""The tail of a ``MemoryLog``: what ``mailstream.kafka.tail.Tail`` is to a real one."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -6,8 +6,8 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from mailstream.errors import NotCaughtUp
-from mailstream.log.tail import End
+from mailstream.domain.errors import NotCaughtUp
+from mailstream.kafka.tail import End
 from tests.support.memory_log import MemoryLog, Place
 
 

@@ -15,16 +15,16 @@ from confluent_kafka import Message, TopicPartition
 from faust.types import TP
 from msgspec import Struct
 
-from mailstream import codec
-from mailstream.attempt import AttemptRecord
-from mailstream.log.record import record_of
-from mailstream.log.tail import End
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.record import Record
-from mailstream.request import Control, ControlKind, EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.attempt import AttemptRecord
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.record import Record
+from mailstream.domain.request import Control, ControlKind, EmailRequest
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.topics import ATTEMPTS, EVENTS, GROUP_WORKER, REJECTED, REQUESTED, STATUS, Topic
+from mailstream.kafka.record import record_of
+from mailstream.kafka.tail import End
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus, Status
-from mailstream.topics import ATTEMPTS, EVENTS, GROUP_WORKER, REJECTED, REQUESTED, STATUS, Topic
 from streams import gate as gate_module
 from streams import wiring as wiring_module
 from streams.accept import Done

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from dev.kafka.node import Broker
-from mailstream import topics
+from mailstream.domain import topics
 from mailstream.settings import Settings
 from tests.support.history_logs import FaultKind
 from tests.support.nursery import REAL, REAL_API, Child, Nursery

@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 
-from mailstream import topics
-from mailstream.errors import NotCaughtUp
-from mailstream.log.ends import LogEnds
+from mailstream.domain import topics
+from mailstream.domain.errors import NotCaughtUp
+from mailstream.domain.topics import GROUP_WORKER, Naming
+from mailstream.kafka.offsets import LogEnds
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_WORKER, Naming
 from tests.support.api_caller import ApiCaller
 from tests.support.broker import ROOT, Kafka
 from tests.support.eventually import eventually

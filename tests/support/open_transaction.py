@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 from confluent_kafka import Producer
 
-from mailstream.log.client import connection
+from mailstream.domain.topics import Naming, Topic
+from mailstream.kafka.config import connection
 from mailstream.settings import Settings
-from mailstream.topics import Naming, Topic
 
 
 @contextmanager

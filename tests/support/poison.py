@@ -8,11 +8,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from mailstream import codec, email_id
-from mailstream.dead_letter import Reason
-from mailstream.errors import BadAddress
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.topics import MAX_REQUEST_BYTES
+from mailstream.domain import codec, email_id
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.errors import BadAddress
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.topics import MAX_REQUEST_BYTES
 
 ADA = "ada@example.com"
 ID = f"em_{recipient_hash(ADA):08x}_poison"

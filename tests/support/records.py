@@ -2,7 +2,7 @@
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from mailstream.log.client import admin, connection
+from mailstream.kafka.config import admin, connection
 from mailstream.settings import Settings
 
 

@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 import msgspec
 
-from mailstream import codec, email_id, topics
 from mailstream.clock import moment
-from mailstream.errors import NotPublished
-from mailstream.log.publish import Publisher
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.request import Address, EmailRequest
+from mailstream.domain import codec, email_id, topics
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.domain.topics import Naming
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.collected import collected
 from tests.support.history import History
 from tests.support.history_logs import Ask, Audit, Fault, FaultKind, Lookup, Result, Sample, Word

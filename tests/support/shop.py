@@ -8,10 +8,10 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from mailstream import email_id
-from mailstream.errors import NotPublished
-from mailstream.log.publish import Publisher
-from mailstream.request import ControlKind
+from mailstream.domain import email_id
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.request import ControlKind
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
 from tests.support.domain_events import as_bytes, cloud_event, shipped
 from tests.support.history_logs import Ask, Result, Word

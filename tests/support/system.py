@@ -8,7 +8,8 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
-from mailstream.log import check, client
+from mailstream.kafka import admin as check
+from mailstream.kafka import config
 from mailstream.settings import PREFIX, Settings
 
 PARTITIONS = 4
@@ -35,7 +36,7 @@ def topics_of(settings: Settings, others: Iterable[str] = ()) -> Iterator[AdminC
     With a time-out of 0 the broker would say that all is well, and delete nothing.
     """
     assert settings.topic_prefix, "without a prefix this would delete everything"
-    admin = client.admin(settings)
+    admin = config.admin(settings)
     check.apply(admin, settings)
     try:
         yield admin

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from dev.kafka import java
 from dev.kafka.java import JavaBroker
 from dev.kafka.node import FOR_TESTS, three_nodes
-from mailstream.errors import NoKafka
+from mailstream.domain.errors import NoKafka
 from tests.support.broker import JARS
 
 HEAP = ("-Xmx256m",)

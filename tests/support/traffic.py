@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mailstream.request import Lane, OnAmbiguous
+from mailstream.domain.request import Lane, OnAmbiguous
 from mailstream.settings import Settings
 from tests.support.api_caller import ApiCaller
 from tests.support.edge import Edge

@@ -9,14 +9,14 @@ from typing import Any
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.cimpl import NewTopic
 
-from mailstream import codec
 from mailstream.clock import SystemClock
-from mailstream.log.client import admin, connection
-from mailstream.log.publish import Publisher
-from mailstream.render_process import RenderProcess
-from mailstream.request import EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.topics import GROUP_TRIGGERS, Topic
+from mailstream.kafka.config import admin, connection
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import GROUP_TRIGGERS, Topic
+from mailstream.templates.render_process import RenderProcess
 from streams.core import rules as rule_file
 from streams.core.rules import Rules
 from streams.trigger_app import Triggers

@@ -5,9 +5,9 @@ Too few replicas would be nearer to life, but with one broker Kafka 4.3 lowers `
 
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from mailstream.log.client import admin
+from mailstream.domain.topics import Naming, Topic
+from mailstream.kafka.config import admin
 from mailstream.settings import Settings
-from mailstream.topics import Naming, Topic
 
 MEMBER = "max.message.bytes"
 SECONDS = 20.0

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mailstream.attempt import ClaimRecord, OutcomeRecord
-from mailstream.request import ControlKind
-from mailstream.status import Status, is_final
+from mailstream.domain.attempt import ClaimRecord, OutcomeRecord
+from mailstream.domain.request import ControlKind
+from mailstream.domain.status import Status, is_final
 from tests.checker import calls, causes, due, evidence, gap, keys, lost, order, shown, silence, steps, whole, words
 from tests.checker.blows import HARMS
 from tests.checker.said import Apart, Finding, Unjudged

@@ -7,7 +7,7 @@ itself when a fetch is under way while recovery ends (faust.md §6); on a busy m
 from faust.transport.drivers.aiokafka import Consumer
 
 from cli.main import main
-from mailstream.topics import REQUESTED
+from mailstream.domain.topics import REQUESTED
 
 FETCH_SECONDS = 3.0
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from mailstream.log import tail
-from mailstream.log.client import connection
+from mailstream.domain.topics import Naming, Topic
+from mailstream.kafka import tail
+from mailstream.kafka.config import connection
 from mailstream.settings import Settings
-from mailstream.topics import Naming, Topic
 
 
 def whole_topic(settings: Settings, topic: Topic) -> Iterator[Message]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mailstream import codec
-from mailstream.request import Batch
+from mailstream.domain import codec
+from mailstream.domain.request import Batch
 from mailstream.settings import Settings
 from tests.support.api import Api, Requests, an_api, an_email, failing_appends
 

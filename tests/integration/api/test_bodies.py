@@ -3,11 +3,11 @@
 import time
 
 from api.bodies import Bodies
-from mailstream import codec, email_id
-from mailstream.recipient import canonical
-from mailstream.request import Address, EmailRequest
+from mailstream.domain import codec, email_id
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.domain.status import Coordinates
 from mailstream.settings import Settings
-from mailstream.status import Coordinates
 from tests.support.api import Worker, a_status
 
 EMAILS = 24

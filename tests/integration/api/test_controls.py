@@ -8,10 +8,10 @@ import pytest
 from msgspec import structs
 
 from api import controls
-from mailstream import codec
-from mailstream.request import Control
+from mailstream.domain import codec
+from mailstream.domain.request import Control
+from mailstream.domain.status import Fact, Status
 from mailstream.settings import Settings
-from mailstream.status import Fact, Status
 from tests.support.api import Requests, Worker, a_status, an_api
 
 

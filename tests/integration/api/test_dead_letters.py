@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from mailstream import topics
-from mailstream.dead_letter import DeadLetter, Reason
-from mailstream.log.publish import Publisher
-from mailstream.record import Record
+from mailstream.domain import topics
+from mailstream.domain.dead_letter import DeadLetter, Reason
+from mailstream.domain.record import Record
+from mailstream.domain.topics import Naming
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from tests.support.api import Api, an_api
 from tests.support.domain_events import TEMPLATES
 

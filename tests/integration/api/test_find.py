@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from mailstream.domain.status import Status
 from mailstream.settings import Settings
-from mailstream.status import Status
 from tests.support.api import Api, Worker, a_status, an_api
 from tests.support.eventually import eventually
 

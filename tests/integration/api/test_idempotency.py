@@ -2,8 +2,8 @@
 
 import asyncio
 
+from mailstream.domain.status import Status
 from mailstream.settings import Settings
-from mailstream.status import Status
 from tests.support.api import Worker, a_status, an_api
 
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from api import edge, protocol, sse
+from mailstream.domain.status import Fact, Status
 from mailstream.settings import Settings
-from mailstream.status import Fact, Status
 from tests.support.api import Api, Worker, a_server, a_status
 from tests.support.eventually import eventually
 

@@ -4,12 +4,12 @@ import asyncio
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
-from mailstream import email_id
-from mailstream.log.client import admin
-from mailstream.recipient import canonical
+from mailstream.domain import email_id
+from mailstream.domain.recipient import canonical
+from mailstream.domain.status import Fact, Status
+from mailstream.domain.topics import GROUP_WORKER, REQUESTED, Naming
+from mailstream.kafka.config import admin
 from mailstream.settings import Settings
-from mailstream.status import Fact, Status
-from mailstream.topics import GROUP_WORKER, REQUESTED, Naming
 from tests.support.api import DEV, Worker, a_status, an_api
 from tests.support.eventually import eventually
 from tests.support.open_transaction import open_transaction

@@ -11,8 +11,8 @@ from sendgrid import SendGridAPIClient
 from sendgrid.helpers import mail as helpers
 
 from api import controls
-from mailstream import codec
-from mailstream.request import Address, Batch, EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.request import Address, Batch, EmailRequest
 from mailstream.settings import Settings
 from tests.support.api import Api, Requests, a_server, an_api, failing_appends
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mailstream import codec
-from mailstream.request import EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.request import EmailRequest
 from mailstream.settings import Settings
 from tests.support.api import Requests, an_api, an_email
 

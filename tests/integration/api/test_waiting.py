@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
+from mailstream.domain.status import Fact, Status
 from mailstream.settings import Settings
-from mailstream.status import Fact, Status
 from tests.support.api import DEV, Worker, a_server, a_status, an_api
 
 

@@ -7,12 +7,12 @@ import httpx
 import pytest
 from confluent_kafka import Message
 
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.status import Fact, Status
+from mailstream.domain.suppression import Origin, key_of
+from mailstream.domain.topics import Topic
 from mailstream.settings import Settings
-from mailstream.status import Fact, Status
-from mailstream.suppression import Origin, key_of
-from mailstream.topics import Topic
 from tests.support.api import Api, Worker, a_status, an_api
 from tests.support.signed_post import PUBLIC_KEY, signed
 from tests.support.whole_topic import whole_topic as records_of

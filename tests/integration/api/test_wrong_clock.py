@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailstream import codec, topics
 from mailstream.clock import SystemClock
-from mailstream.request import EmailRequest
+from mailstream.domain import codec, topics
+from mailstream.domain.request import EmailRequest
 from mailstream.settings import Settings
 from tests.support.api import Api, an_api
 from tests.support.eventually import eventually

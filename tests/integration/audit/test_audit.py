@@ -6,14 +6,14 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mailstream import codec, email_id, record, topics
-from mailstream.dead_letter import DeadLetter, Reason
-from mailstream.log.read import Reader
-from mailstream.recipient import partition_of, recipient_hash
-from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest
+from mailstream.domain import codec, email_id, record, topics
+from mailstream.domain.dead_letter import DeadLetter, Reason
+from mailstream.domain.recipient import partition_of, recipient_hash
+from mailstream.domain.request import Address, Batch, Control, ControlKind, EmailRequest
+from mailstream.domain.status import Status
+from mailstream.domain.topics import Topic
+from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
-from mailstream.status import Status
-from mailstream.topics import Topic
 from streams.core import fold
 from tests.support.audited import commit, hear, say, write
 from tests.support.histories import PARTITIONS, Scene, a_clean_scene

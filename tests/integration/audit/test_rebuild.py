@@ -9,18 +9,18 @@ from unittest.mock import Mock
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
-from mailstream.log import client
-from mailstream.log.client import connection
-from mailstream.log.kafka import Kafka
-from mailstream.log.publish import Headers, Publisher
-from mailstream.request import Address, EmailRequest
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.domain.status import EmailStatus
+from mailstream.domain.topics import GROUP_WORKER, Naming
+from mailstream.kafka import config
+from mailstream.kafka.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
+from mailstream.kafka.config import connection
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.producer import Headers, Publisher
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus
-from mailstream.topics import GROUP_WORKER, Naming
 from streams.audit.rebuild import Rebuild
-from streams.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
 from tests.support.audited import write
 from tests.support.builders import an_id_for
 from tests.support.histories import a_clean_scene
@@ -144,7 +144,7 @@ async def test_who_cannot_have_lost_an_attempt_to_retention_is_born_again(
     await publisher.close()
     if deleted:  # as retention does, or an operator
         place = TopicPartition(naming.of(topics.ATTEMPTS), home, deleted)
-        await asyncio.to_thread(client.admin(settings).delete_records([place])[place].result, 10)
+        await asyncio.to_thread(config.admin(settings).delete_records([place])[place].result, 10)
     work = Rebuild(Kafka(settings), Mock(now=lambda: time.time() + days_later * DAY))
     assert list(await work.lost()) == [home]
     async for _ in work.run([home], lambda _: None, lambda _: None):

@@ -9,12 +9,12 @@ from confluent_kafka import Producer
 from typer.testing import CliRunner, Result
 
 from cli.verbs import app
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
-from mailstream.log.client import connection
-from mailstream.request import EmailRequest
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.status import Coordinates, EmailStatus, Status, rank_of
+from mailstream.kafka.config import connection
 from mailstream.settings import Settings
-from mailstream.status import Coordinates, EmailStatus, Status, rank_of
 from tests.support.domain_events import EXAMPLES, TEMPLATES, as_bytes, cloud_event, shipped
 from tests.support.poison import ADA, ID, good
 from tests.support.records import records_in

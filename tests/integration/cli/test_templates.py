@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.verbs import app
-from mailstream.errors import TemplateError
+from mailstream.domain.errors import TemplateError
 from tests.support.domain_events import TEMPLATES
 
 run = CliRunner().invoke

@@ -10,11 +10,11 @@ from aiokafka.client import AIOKafkaClient
 from faust.types import TP
 
 from dev.ports import free_port
-from mailstream import topics
-from mailstream.errors import OffsetGap
-from mailstream.log.publish import Publisher
+from mailstream.domain import topics
+from mailstream.domain.errors import OffsetGap
+from mailstream.domain.topics import Naming
+from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from mailstream.topics import Naming
 from streams.faust_guards.app import GuardedApp
 from streams.faust_guards.transport import VAIN_SECONDS, be_patient
 

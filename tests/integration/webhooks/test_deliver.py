@@ -13,10 +13,10 @@ from aiohttp import web
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from standardwebhooks import Webhook
 
-from mailstream import codec, topics
-from mailstream.log.client import connection
+from mailstream.domain import codec, topics
+from mailstream.domain.status import EmailStatus, Status, rank_of
+from mailstream.kafka.config import connection
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus, Status, rank_of
 from streams.webhooks.call import Caller
 from streams.webhooks.deliver import Delivery
 from streams.webhooks.endpoints import Endpoint, Signer

@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 
 from dev.kafka import java as jvm
-from mailstream.errors import NoKafka
+from mailstream.domain.errors import NoKafka
 from tests.support.broker import JARS, ROOT
 
 HERE = Path(__file__).parent

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from api.batches import Batches
 from api.brief import Brief
-from mailstream.request import InBatch
-from mailstream.status import Status, rank_of
+from mailstream.domain.request import InBatch
+from mailstream.domain.status import Status, rank_of
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 BATCH = InBatch("em_1_b", "f")

@@ -11,8 +11,8 @@ from api.content import Content, parse
 from api.keys import DEV_KEY, Key
 from api.problems import Code, Problem
 from api.schemas import EmailBody
-from mailstream.mistakes import mistakes_in
-from mailstream.request import Address, EmailRequest, Lane, OnAmbiguous
+from mailstream.domain.request import Address, EmailRequest, Lane, OnAmbiguous
+from mailstream.domain.validation import mistakes_in
 from mailstream.settings import Settings
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)

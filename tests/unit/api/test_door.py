@@ -12,12 +12,12 @@ from api.content import Content, parse
 from api.keys import DEV_KEY
 from api.problems import Problem
 from api.schemas import EmailBody
-from mailstream import codec, sender
-from mailstream.dead_letter import Reason
-from mailstream.mistakes import mistakes_of_control
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.record import Record
-from mailstream.request import Control, ControlKind, EmailRequest
+from mailstream.domain import codec, senders
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.record import Record
+from mailstream.domain.request import Control, ControlKind, EmailRequest
+from mailstream.domain.validation import mistakes_of_control
 from mailstream.settings import Settings
 from streams.core import intake
 from streams.core.intake import Asked, Rejected, Rules, Ruling
@@ -71,7 +71,7 @@ DOOR: dict[Reason, list[Refused] | str] = {
 
 
 def read(request: EmailRequest, now: datetime = NOW) -> Ruling:
-    rules = Rules(PARTITIONS, 7 * 86_400.0, sender.of_account(SETTINGS))
+    rules = Rules(PARTITIONS, 7 * 86_400.0, senders.of_account(SETTINGS.sender, SETTINGS.senders_allowed))
     try:
         hash_ = recipient_hash(canonical(request.to.email))
     except ValueError:

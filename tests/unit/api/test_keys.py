@@ -8,7 +8,7 @@ import pytest
 
 from api import keys
 from api.keys import DEV_KEY, Key, Keys, Scope, hash_of
-from mailstream.errors import WrongSettings
+from mailstream.domain.errors import WrongSettings
 from mailstream.settings import Settings
 
 SECRET = keys.new_secret()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from api.brief import Brief
 from api.listing import Listing, Place, microseconds
-from mailstream.status import Status
+from mailstream.domain.status import Status
 
 BEGIN = datetime(2026, 12, 1, tzinfo=UTC)
 FAR = 2**62

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.provider_events import BadEvent, event_of, suppresses
-from mailstream import codec, email_id
-from mailstream.suppression import Origin
+from mailstream.domain import codec, email_id
+from mailstream.domain.suppression import Origin
 
 ID = email_id.new("ada@example.com")
 

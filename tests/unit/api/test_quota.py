@@ -13,9 +13,9 @@ from api.problems import Code, Problem
 from api.quota import DAY_SECONDS, Quota
 from api.rates import Rates
 from mailstream.clock import SystemClock, moment
-from mailstream.recipient import recipient_hash
-from mailstream.request import Address, EmailRequest
-from mailstream.status import Status
+from mailstream.domain.recipient import recipient_hash
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.domain.status import Status
 
 NOON = 20_000 * DAY_SECONDS + DAY_SECONDS / 2
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.signature import NotSigned, Replays, Verifier
-from mailstream.errors import WrongSettings
+from mailstream.domain.errors import WrongSettings
 from tests.support.signed_post import PUBLIC_KEY, public_key_of, signed
 
 BODY = b'[{"event":"delivered","ms_id":"em_1c2f9a3b_t"}]\r\n'

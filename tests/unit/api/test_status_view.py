@@ -3,9 +3,9 @@
 from msgspec import structs
 
 from api.status_view import StatusView
-from mailstream import codec
-from mailstream.packed import Packer
-from mailstream.status import EmailStatus, Status, rank_of
+from mailstream.domain import codec
+from mailstream.domain.packed import Packer
+from mailstream.domain.status import EmailStatus, Status, rank_of
 from tests.support import builders
 
 QUEUED = builders.a_status()

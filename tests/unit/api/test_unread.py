@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from api.unread import UnreadRequests
-from mailstream import codec, email_id
-from mailstream.recipient import canonical
-from mailstream.request import Address, Batch, EmailRequest
+from mailstream.domain import codec, email_id
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Address, Batch, EmailRequest
 
 TOPIC, PARTITIONS, HOME_OF_BATCH = "email.requested", 2, 0
 

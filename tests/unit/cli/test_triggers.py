@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.verbs import app
-from mailstream.errors import WrongRules
+from mailstream.domain.errors import WrongRules
 from tests.support.domain_events import EXAMPLES, as_bytes, cloud_event, shipped
 
 FILES = ["--rules", str(EXAMPLES / "triggers.yaml"), "--templates", str(EXAMPLES / "templates")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailstream import follow_file as module
-from mailstream.errors import WrongSettings
+from mailstream.domain.errors import WrongSettings
 from mailstream.follow_file import follow_file
 from tests.support.eventually import eventually
 

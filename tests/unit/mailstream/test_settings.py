@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mailstream import settings
-from mailstream.errors import WrongSettings
+from mailstream.domain.errors import WrongSettings
 
 
 @pytest.fixture(autouse=True)

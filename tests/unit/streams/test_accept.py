@@ -2,12 +2,12 @@
 
 import pytest
 
-from mailstream import codec
-from mailstream.dead_letter import Reason
-from mailstream.email_id import derived
-from mailstream.request import Address, Batch, ControlKind, Coordinates
-from mailstream.status import Status
-from mailstream.topics import REJECTED, REQUESTED, STATUS
+from mailstream.domain import codec
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.email_id import derived
+from mailstream.domain.request import Address, Batch, ControlKind, Coordinates
+from mailstream.domain.status import Status
+from mailstream.domain.topics import REJECTED, REQUESTED, STATUS
 from tests.support.builders import ADA, HOME, a_control, a_request, an_id_for, later
 from tests.support.memory_log import Writes
 from tests.support.memory_worker import MemoryWorker, a_worker, passed

@@ -9,13 +9,13 @@ import pytest
 from confluent_kafka import TopicPartition
 from msgspec import structs
 
-from mailstream.attempt import ClaimRecord, Outcome, ReleasedRecord
-from mailstream.errors import LogLost, NotCaughtUp
-from mailstream.request import Coordinates, OnAmbiguous
-from mailstream.status import EmailStatus, Status
-from mailstream.topics import ATTEMPTS, EVENTS, GROUP_CHECKPOINTS, REQUESTED, STATUS, Topic
+from mailstream.domain.attempt import ClaimRecord, Outcome, ReleasedRecord
+from mailstream.domain.errors import LogLost, NotCaughtUp
+from mailstream.domain.request import Coordinates, OnAmbiguous
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.topics import ATTEMPTS, EVENTS, GROUP_CHECKPOINTS, REQUESTED, STATUS, Topic
+from mailstream.kafka.checkpoints import checkpoint_of
 from streams.assignment import CHECKPOINT_SECONDS
-from streams.checkpoints import checkpoint_of
 from streams.core.outcome import CutOff
 from streams.holds import CALL_SECONDS
 from streams.log_follower import STUCK_SECONDS

@@ -6,10 +6,10 @@ from unittest.mock import Mock
 import pytest
 from faust.types import TP
 
-from mailstream import codec
-from mailstream.log.kafka import Kafka
-from mailstream.request import Batch, ControlKind
-from mailstream.topics import EVENTS, REQUESTED
+from mailstream.domain import codec
+from mailstream.domain.request import Batch, ControlKind
+from mailstream.domain.topics import EVENTS, REQUESTED
+from mailstream.kafka.kafka import Kafka
 from streams.barrier import Barrier
 from tests.support.builders import HOME, ID, a_control, a_request, an_event
 from tests.support.system import some_settings

@@ -6,14 +6,14 @@ from dataclasses import replace
 from unittest.mock import AsyncMock, Mock
 
 from api.unread import UnreadRequests
-from mailstream import codec, email_id
 from mailstream.clock import SystemClock
-from mailstream.log.kafka import Kafka
-from mailstream.log.publish import Position
-from mailstream.request import Batch, Control, ControlKind, Coordinates, EmailRequest
+from mailstream.domain import codec, email_id
+from mailstream.domain.request import Batch, Control, ControlKind, Coordinates, EmailRequest
+from mailstream.domain.status import Status
+from mailstream.domain.topics import ATTEMPTS, REJECTED, REQUESTED
+from mailstream.kafka.kafka import Kafka
+from mailstream.kafka.producer import Position
 from mailstream.settings import Settings
-from mailstream.status import Status
-from mailstream.topics import ATTEMPTS, REJECTED, REQUESTED
 from streams.batches import Batches
 from streams.core import intake
 from streams.core.unfold import Unfold

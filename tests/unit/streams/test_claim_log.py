@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from mailstream.attempt import ClaimRecord, Instead, ReleasedRecord
-from mailstream.errors import NotPublished, PartitionLost
-from mailstream.status import Status
+from mailstream.domain.attempt import ClaimRecord, Instead, ReleasedRecord
+from mailstream.domain.errors import NotPublished, PartitionLost
+from mailstream.domain.status import Status
 from tests.support.builders import HOME, a_claim, a_status
 from tests.support.desk import ATTEMPTS, STATUS, Desk, turns
 

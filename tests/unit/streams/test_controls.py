@@ -9,9 +9,9 @@ import pytest
 from msgspec import structs
 
 from mailstream.clock import SystemClock
-from mailstream.errors import NotPublished
-from mailstream.request import Cap, ControlKind, Digest
-from mailstream.status import EmailStatus, Status
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.request import Cap, ControlKind, Digest
+from mailstream.domain.status import EmailStatus, Status
 from streams import controls as controls_module
 from streams.controls import Controls
 from streams.core.groups import Groups

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.attempt import ClaimRecord, Instead, ReleasedRecord
-from mailstream.errors import NotPublished, TemplateError
-from mailstream.request import Digest, EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.attempt import ClaimRecord, Instead, ReleasedRecord
+from mailstream.domain.errors import NotPublished, TemplateError
+from mailstream.domain.request import Digest, EmailRequest
+from mailstream.domain.status import Status
+from mailstream.domain.topics import ATTEMPTS, REQUESTED
 from mailstream.settings import Settings
-from mailstream.status import Status
-from mailstream.topics import ATTEMPTS, REQUESTED
 from streams import rendering
 from streams.claim_log import ClaimLog
 from streams.core.outcome import NeverLeft

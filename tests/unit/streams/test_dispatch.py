@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mailstream.attempt import ClaimRecord, HeldRecord
-from mailstream.request import ControlKind, Lane, OnAmbiguous
-from mailstream.status import Status
-from mailstream.topics import ATTEMPTS, STATUS
+from mailstream.domain.attempt import ClaimRecord, HeldRecord
+from mailstream.domain.request import ControlKind, Lane, OnAmbiguous
+from mailstream.domain.status import Status
+from mailstream.domain.topics import ATTEMPTS, STATUS
 from streams.core.outcome import CutOff, RateHints, Responded
 from streams.core.schedule import Schedule
 from streams.core.trouble import ACCOUNT_PROBE_SECONDS, BREAKER_PROBE_SECONDS, UNKNOWN_IN_A_ROW

@@ -8,10 +8,10 @@ import time
 from dataclasses import replace
 
 from mailstream.clock import SystemClock
-from mailstream.record import Record
-from mailstream.request import Control, ControlKind, EmailRequest
-from mailstream.status import EmailStatus, Status
-from mailstream.topics import REJECTED
+from mailstream.domain.record import Record
+from mailstream.domain.request import Control, ControlKind, EmailRequest
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.topics import REJECTED
 from streams.core.acks import Acks
 from streams.core.webhook_health import WebhookHealth
 from streams.feedback import Feedback

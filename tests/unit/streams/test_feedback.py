@@ -5,7 +5,7 @@ from unittest.mock import Mock
 from msgspec import structs
 
 from mailstream.clock import SystemClock
-from mailstream.status import EmailStatus, Status
+from mailstream.domain.status import EmailStatus, Status
 from streams.core.webhook_health import FEW, YOUNGEST, WebhookHealth
 from streams.feedback import Feedback
 from tests.support.builders import HOME, ID, PARTITIONS, a_record, a_status, an_event

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from mailstream.errors import NotCaughtUp
-from mailstream.log import tail
-from mailstream.log.kafka import Kafka
+from mailstream.domain.errors import NotCaughtUp
+from mailstream.kafka import tail
+from mailstream.kafka.kafka import Kafka
 from mailstream.settings import Settings
 from streams.core.pace import Pace
 from streams.faust_guards.app import GuardedApp

@@ -7,9 +7,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from mailstream.attempt import Outcome
 from mailstream.clock import SystemClock
-from mailstream.request import Address, EmailRequest
+from mailstream.domain.attempt import Outcome
+from mailstream.domain.request import Address, EmailRequest
 from mailstream.settings import Settings
 from streams.core.outcome import Answer, NeverLeft, Responded, Withheld
 from streams.core.pace import Now, Pace

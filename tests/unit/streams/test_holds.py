@@ -6,9 +6,9 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 from msgspec import structs
 
-from mailstream.attempt import Instead
-from mailstream.request import OnAmbiguous
-from mailstream.status import EmailStatus, Status
+from mailstream.domain.attempt import Instead
+from mailstream.domain.request import OnAmbiguous
+from mailstream.domain.status import EmailStatus, Status
 from streams.holds import CALL_SECONDS, LONGEST_HOLD_SECONDS, Holds
 from tests.support.builders import HOME, NOW, a_status
 from tests.support.system import some_settings

@@ -5,13 +5,13 @@ from unittest.mock import patch
 
 import pytest
 
-from mailstream.attempt import ClaimRecord
-from mailstream.errors import NoKafka, NotPublished, StatusesLost, WorkersRun
-from mailstream.request import ControlKind
-from mailstream.status import EmailStatus, Status
-from mailstream.topics import ATTEMPTS, DAY_MS, EVENTS, GROUP_CHECKPOINTS, REQUESTED, STATUS
+from mailstream.domain.attempt import ClaimRecord
+from mailstream.domain.errors import NoKafka, NotPublished, StatusesLost, WorkersRun
+from mailstream.domain.request import ControlKind
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.topics import ATTEMPTS, DAY_MS, EVENTS, GROUP_CHECKPOINTS, REQUESTED, STATUS
+from mailstream.kafka.checkpoints import IN_REBUILD, Checkpoints, checkpoint_of
 from streams.audit.rebuild import Rebuild
-from streams.checkpoints import IN_REBUILD, Checkpoints, checkpoint_of
 from streams.core.outcome import CutOff, Responded
 from tests.support.builders import HOME, an_event, later
 from tests.support.memory_kafka import MemoryKafka

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.attempt import ClaimRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
-from mailstream.recipient import canonical
-from mailstream.request import Address, Cap, ControlKind, OnAmbiguous
-from mailstream.status import Status
-from mailstream.suppression import Origin, Suppression, key_of
-from mailstream.topics import ATTEMPTS, EVENTS, REQUESTED, SUPPRESSIONS
+from mailstream.domain import codec
+from mailstream.domain.attempt import ClaimRecord, Instead, Outcome, OutcomeRecord, ReleasedRecord
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Address, Cap, ControlKind, OnAmbiguous
+from mailstream.domain.status import Status
+from mailstream.domain.suppression import Origin, Suppression, key_of
+from mailstream.domain.topics import ATTEMPTS, EVENTS, REQUESTED, SUPPRESSIONS
 from streams.core.outcome import Answer, CutOff, Garbled, NeverLeft, RateHints, Responded, TimedOut
 from tests.support.builders import ADA, HOME, NOW, a_claim, an_event, later
 from tests.support.memory_log import Writes

@@ -7,8 +7,8 @@ from unittest.mock import Mock
 import pytest
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.errors import NoScratch
+from mailstream.domain import codec
+from mailstream.domain.errors import NoScratch
 from mailstream.settings import Settings
 from streams.statuses import store
 from tests.support.builders import ID, a_status

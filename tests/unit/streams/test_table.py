@@ -8,10 +8,10 @@ from unittest.mock import Mock
 import pytest
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.email_id import partition_in
-from mailstream.errors import NotPublished
-from mailstream.status import EmailStatus, Status
+from mailstream.domain import codec
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.errors import NotPublished
+from mailstream.domain.status import EmailStatus, Status
 from streams import table
 from streams.statuses import store
 from streams.table import StatusTable

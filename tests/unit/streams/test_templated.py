@@ -7,15 +7,15 @@ from unittest.mock import Mock
 
 import pytest
 
-from mailstream import codec
-from mailstream.email_id import hash_in
-from mailstream.errors import TemplateError
-from mailstream.recipient import partition_of, recipient_hash
-from mailstream.request import Control, EmailRequest
+from mailstream.domain import codec
+from mailstream.domain.email_id import hash_in
+from mailstream.domain.errors import TemplateError
+from mailstream.domain.recipient import partition_of, recipient_hash
+from mailstream.domain.request import Control, EmailRequest
+from mailstream.domain.status import Coordinates, Status
+from mailstream.domain.topics import REJECTED
 from mailstream.settings import Settings
-from mailstream.status import Coordinates, Status
-from mailstream.templates import Rendered
-from mailstream.topics import REJECTED
+from mailstream.templates.catalog import Rendered
 from streams.rendering import Rendering
 from tests.support.builders import ADA, HASH, HOME, ID, PARTITIONS, a_control, a_record, a_request
 from tests.support.desk import STATUS, Desk, accept_at, turns

@@ -6,8 +6,8 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.status import Status, is_final
+from mailstream.domain import codec
+from mailstream.domain.status import Status, is_final
 from streams.upkeep import Upkeep
 from tests.support.builders import HOME, ID, NOW, PARTITIONS, a_request, a_status
 from tests.support.system import some_settings

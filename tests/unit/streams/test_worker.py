@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from mailstream.log.kafka import Kafka
+from mailstream.kafka.kafka import Kafka
 from mailstream.settings import Settings
 from streams import worker
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from mailstream.attempt import Instead, Outcome
 from mailstream.clock import moment
-from mailstream.request import Batch, ControlKind
+from mailstream.domain.attempt import Instead, Outcome
+from mailstream.domain.request import Batch, ControlKind
 from tests.support.histories import GAP, START, Scene, a_clean_scene
 from tests.support.history import History, Run
 from tests.support.history_logs import Ask, Result

@@ -1,10 +1,10 @@
 """Of the ten histories that the checker once let pass, with neighbours of each (other numbers, statuses, order): calls."""
 
-from mailstream import topics
-from mailstream.attempt import AttemptRecord, ClaimRecord, Outcome, OutcomeRecord, ReleasedRecord
 from mailstream.clock import moment
-from mailstream.request import ControlKind, OnAmbiguous
-from mailstream.status import Status, rank_of
+from mailstream.domain import topics
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord, Outcome, OutcomeRecord, ReleasedRecord
+from mailstream.domain.request import ControlKind, OnAmbiguous
+from mailstream.domain.status import Status, rank_of
 from tests.support.histories import START, Scene, a_clean_scene
 from tests.support.history import History
 from tests.support.history_logs import Lookup

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from mailstream import email_id, topics
-from mailstream.attempt import Instead, Outcome
 from mailstream.clock import moment
-from mailstream.request import Address, ControlKind, EmailRequest
-from mailstream.status import Fact, Status, rank_of
+from mailstream.domain import email_id, topics
+from mailstream.domain.attempt import Instead, Outcome
+from mailstream.domain.request import Address, ControlKind, EmailRequest
+from mailstream.domain.status import Fact, Status, rank_of
 from tests.support.histories import GAP, START, Scene, a_clean_scene
 from tests.support.history import History, Run
 from tests.support.history_logs import Ask, FaultKind, Record, Result

@@ -1,6 +1,6 @@
 """Lanes that do not get their share."""
 
-from mailstream.request import Lane
+from mailstream.domain.request import Lane
 from tests.support.histories import Scene
 from tests.support.history import History, Run
 from tests.unit.support.planting import planted

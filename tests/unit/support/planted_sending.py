@@ -4,10 +4,10 @@ from typing import Any
 
 from msgspec import structs
 
-from mailstream import email_id, topics
-from mailstream.attempt import ClaimRecord, Outcome
 from mailstream.clock import moment
-from mailstream.request import Address, Batch, EmailRequest, OnAmbiguous
+from mailstream.domain import email_id, topics
+from mailstream.domain.attempt import ClaimRecord, Outcome
+from mailstream.domain.request import Address, Batch, EmailRequest, OnAmbiguous
 from tests.support.histories import GAP, START, Scene, a_clean_scene
 from tests.support.history import History, Run
 from tests.support.history_logs import Ask, FaultKind, Result, Sample

@@ -2,11 +2,11 @@
 
 from msgspec import structs
 
-from mailstream import email_id, topics
-from mailstream.attempt import ClaimRecord, Instead
 from mailstream.clock import moment
-from mailstream.request import Address, EmailRequest
-from mailstream.status import Fact, Status, rank_of
+from mailstream.domain import email_id, topics
+from mailstream.domain.attempt import ClaimRecord, Instead
+from mailstream.domain.request import Address, EmailRequest
+from mailstream.domain.status import Fact, Status, rank_of
 from tests.support.histories import START, Scene, a_clean_scene
 from tests.support.history import History
 from tests.support.history_logs import Ask, Audit, FaultKind, Lookup, Planted, Result

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from mailstream.attempt import Outcome, OutcomeRecord
 from mailstream.clock import moment
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.request import Lane
+from mailstream.domain.attempt import Outcome, OutcomeRecord
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.request import Lane
 from tests.support.histories import GAP, PARTITIONS, START, Scene
 from tests.support.history import History, Run
 from tests.support.history_logs import FaultKind, Sample

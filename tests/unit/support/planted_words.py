@@ -5,11 +5,11 @@ from typing import Any
 
 from msgspec import structs
 
-from mailstream import email_id
-from mailstream.attempt import Instead, Outcome
 from mailstream.clock import moment
-from mailstream.request import Batch, ControlKind, OnAmbiguous
-from mailstream.status import Status, rank_of
+from mailstream.domain import email_id
+from mailstream.domain.attempt import Instead, Outcome
+from mailstream.domain.request import Batch, ControlKind, OnAmbiguous
+from mailstream.domain.status import Status, rank_of
 from tests.support.histories import GAP, START, Scene, a_clean_scene
 from tests.support.history import History, Run
 from tests.support.history_logs import Ask, FaultKind, Result, Word

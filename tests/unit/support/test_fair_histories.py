@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from mailstream import email_id, topics
-from mailstream.attempt import Instead, Outcome, OutcomeRecord
 from mailstream.clock import moment
-from mailstream.recipient import canonical
-from mailstream.request import Address, Cap, Control, ControlKind, EmailRequest, Lane, OnAmbiguous
-from mailstream.status import Status
-from mailstream.suppression import Origin, Suppression, key_of
+from mailstream.domain import email_id, topics
+from mailstream.domain.attempt import Instead, Outcome, OutcomeRecord
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Address, Cap, Control, ControlKind, EmailRequest, Lane, OnAmbiguous
+from mailstream.domain.status import Status
+from mailstream.domain.suppression import Origin, Suppression, key_of
 from tests.support.histories import GAP, START, Scene, a_clean_scene
 from tests.support.history import History, Run
 from tests.support.history_logs import Ask, Audit, FaultKind, Record, Result, Sample

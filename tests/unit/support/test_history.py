@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from mailstream import codec, topics
-from mailstream.attempt import Outcome
 from mailstream.clock import moment
-from mailstream.request import Address, Control, ControlKind, EmailRequest, OnAmbiguous
+from mailstream.domain import codec, topics
+from mailstream.domain.attempt import Outcome
+from mailstream.domain.request import Address, Control, ControlKind, EmailRequest, OnAmbiguous
 from tests.support.histories import GAP, START, Scene, a_clean_scene
 from tests.support.history import History
 from tests.support.history_logs import Ask, FaultKind, Result, record

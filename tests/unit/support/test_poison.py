@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from mailstream.dead_letter import Reason
-from mailstream.record import Record
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.record import Record
 from streams.core import intake
 from tests.support import poison
 from tests.support.poison import Poison

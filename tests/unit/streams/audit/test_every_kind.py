@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 from msgspec import structs
 
-from mailstream import topics
-from mailstream.attempt import Instead, Outcome, OutcomeRecord
 from mailstream.clock import moment
-from mailstream.request import ControlKind, OnAmbiguous
-from mailstream.status import EmailStatus, Status, rank_of
+from mailstream.domain import topics
+from mailstream.domain.attempt import Instead, Outcome, OutcomeRecord
+from mailstream.domain.request import ControlKind, OnAmbiguous
+from mailstream.domain.status import EmailStatus, Status, rank_of
 from streams.audit.report import Kind, Report
 from streams.core import fold
 from tests.support.audited import ALL, hear, say, verified

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from mailstream import email_id, topics
 from mailstream.clock import moment
-from mailstream.recipient import canonical
-from mailstream.request import Address, Batch, EmailRequest
+from mailstream.domain import email_id, topics
+from mailstream.domain.recipient import canonical
+from mailstream.domain.request import Address, Batch, EmailRequest
 from streams.audit.report import Kind
 from streams.core import fold
 from tests.support.audited import ALL, verified

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.dead_letter import DeadLetter, Reason
-from mailstream.request import Address, EmailRequest, OnAmbiguous
-from mailstream.status import Coordinates, Status
+from mailstream.domain import codec
+from mailstream.domain.dead_letter import DeadLetter, Reason
+from mailstream.domain.request import Address, EmailRequest, OnAmbiguous
+from mailstream.domain.status import Coordinates, Status
 from streams.audit.rebuild import WRITER, Partition
 from streams.core.faults import Fault
 from streams.core.intake import Rules

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 from msgspec import structs
 
-from mailstream import topics
-from mailstream.attempt import Instead, Outcome
-from mailstream.request import Address, EmailRequest, OnAmbiguous
-from mailstream.status import Coordinates, EmailStatus, Status, rank_of
+from mailstream.domain import topics
+from mailstream.domain.attempt import Instead, Outcome
+from mailstream.domain.request import Address, EmailRequest, OnAmbiguous
+from mailstream.domain.status import Coordinates, EmailStatus, Status, rank_of
 from streams.audit.report import Kind
 from tests.support.audited import verified
 from tests.support.histories import GAP, START, Scene, a_clean_scene

@@ -6,11 +6,11 @@ from itertools import product
 import pytest
 from msgspec import structs
 
-from mailstream import topics
-from mailstream.attempt import Instead, Outcome
 from mailstream.clock import moment
-from mailstream.request import ControlKind
-from mailstream.status import Status, rank_of
+from mailstream.domain import topics
+from mailstream.domain.attempt import Instead, Outcome
+from mailstream.domain.request import ControlKind
+from mailstream.domain.status import Status, rank_of
 from streams.audit.passed import Passed
 from streams.audit.report import Kind
 from streams.core import fold

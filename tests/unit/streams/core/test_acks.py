@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mailstream.errors import OffsetGap
+from mailstream.domain.errors import OffsetGap
 from streams.core.acks import Acks, Slot
 
 

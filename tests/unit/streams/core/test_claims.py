@@ -2,8 +2,8 @@
 
 import pytest
 
-from mailstream.attempt import AttemptRecord, Instead, Outcome
-from mailstream.status import Doubt, EmailStatus, Status
+from mailstream.domain.attempt import AttemptRecord, Instead, Outcome
+from mailstream.domain.status import Doubt, EmailStatus, Status
 from streams.core.claims import Verdict, doubts, is_open, judge, may_claim
 from tests.support.builders import a_claim, a_hold, a_release, a_status, an_outcome
 

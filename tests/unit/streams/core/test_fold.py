@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from mailstream import codec
-from mailstream.attempt import AttemptRecord, ClaimRecord, Instead, Outcome
-from mailstream.event import ProviderEvent
-from mailstream.request import OnAmbiguous
-from mailstream.status import (
+from mailstream.domain import codec
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord, Instead, Outcome
+from mailstream.domain.event import ProviderEvent
+from mailstream.domain.request import OnAmbiguous
+from mailstream.domain.status import (
     Coordinates,
     Doubt,
     EmailStatus,
@@ -25,7 +25,7 @@ from mailstream.status import (
     order_of_merge,
     rank_of,
 )
-from mailstream.topics import MIB
+from mailstream.domain.topics import MIB
 from streams.core import fold
 from streams.core.claims import Verdict
 from tests.support.attempt_logs import Life, any_records, folded, lives

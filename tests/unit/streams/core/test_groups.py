@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from mailstream.attempt import Instead
-from mailstream.request import Cap, Digest
-from mailstream.status import EmailStatus, Status, group_of
+from mailstream.domain.attempt import Instead
+from mailstream.domain.request import Cap, Digest
+from mailstream.domain.status import EmailStatus, Status, group_of
 from streams.core import fold
 from streams.core.claims import Verdict
 from streams.core.groups import Groups

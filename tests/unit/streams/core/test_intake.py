@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from mailstream import codec, email_id, topics
-from mailstream.dead_letter import Reason
-from mailstream.errors import BadAddress
-from mailstream.mistakes import fingerprint_of
-from mailstream.recipient import canonical, partition_of, recipient_hash
-from mailstream.record import Record
-from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest, InBatch
-from mailstream.status import EmailStatus, Status
+from mailstream.domain import codec, email_id, topics
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.errors import BadAddress
+from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.record import Record
+from mailstream.domain.request import Address, Batch, Control, ControlKind, EmailRequest, InBatch
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.validation import fingerprint_of
 from streams.core import fold, intake
 from streams.core.intake import (
     Asked,

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from mailstream import codec, email_id, topics
-from mailstream.dead_letter import DeadLetter, Reason
-from mailstream.mistakes import fingerprint_of
-from mailstream.record import Record
-from mailstream.request import Address, Batch, Control, ControlKind, EmailRequest, InBatch
-from mailstream.status import Coordinates, EmailStatus, Status, is_final, rank_of
+from mailstream.domain import codec, email_id, topics
+from mailstream.domain.dead_letter import DeadLetter, Reason
+from mailstream.domain.record import Record
+from mailstream.domain.request import Address, Batch, Control, ControlKind, EmailRequest, InBatch
+from mailstream.domain.status import Coordinates, EmailStatus, Status, is_final, rank_of
+from mailstream.domain.validation import fingerprint_of
 from streams.core import intake, redrive
 from streams.core.intake import Asked, Carried, Known, New, Rejected
 from streams.core.redrive import Again, Cause, Means, NoUse

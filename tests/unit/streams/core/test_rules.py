@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from mailstream.errors import WrongRules
+from mailstream.domain.errors import WrongRules
 from mailstream.settings import Settings
-from mailstream.templates import Templates
+from mailstream.templates.catalog import Templates
 from streams.core import rules as rule_file
 from tests.support.domain_events import TEMPLATES, example_rules, rules_with
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mailstream.request import Lane
-from mailstream.status import Status
+from mailstream.domain.request import Lane
+from mailstream.domain.status import Status
 from streams.core.schedule import Schedule
 from streams.core.waiting import Waiting, waiting
 from tests.support.builders import HASH, HOME, ID, NOW, a_status, an_email, later

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailstream import email_id
-from mailstream.dead_letter import Reason
-from mailstream.request import Address, ControlKind, Lane, OnAmbiguous
+from mailstream.domain import email_id
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.request import Address, ControlKind, Lane, OnAmbiguous
 from streams.core import trigger
 from streams.core.rules import Rules
 from streams.core.trigger import Decision, Result

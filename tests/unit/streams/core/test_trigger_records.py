@@ -1,10 +1,10 @@
 import msgspec
 import pytest
 
-from mailstream import codec, topics
-from mailstream.email_id import partition_in
-from mailstream.recipient import partition_of, recipient_hash
-from mailstream.request import EmailRequest
+from mailstream.domain import codec, topics
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.recipient import partition_of, recipient_hash
+from mailstream.domain.request import EmailRequest
 from streams.core import trigger_records
 from streams.core.trigger import Result
 from streams.core.trigger_event import Received

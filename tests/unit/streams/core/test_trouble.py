@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailstream.attempt import Outcome
+from mailstream.domain.attempt import Outcome
 from streams.core.trouble import ACCOUNT_PROBE_SECONDS, BREAKER_PROBE_SECONDS, UNKNOWN_IN_A_ROW, Reason, Trouble
 
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from mailstream.clock import moment
-from mailstream.status import EmailStatus, Fact, Status
+from mailstream.domain.status import EmailStatus, Fact, Status
 from streams.core.webhook_health import FEW, OLDEST, SAMPLE, YOUNGEST, WebhookHealth
 from tests.support.builders import a_status
 

@@ -14,7 +14,7 @@ from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import GroupAuthorizationFailedError
 
 from mailstream.clock import boot_time
-from mailstream.errors import NotCaughtUp
+from mailstream.domain.errors import NotCaughtUp
 from mailstream.settings import Settings
 from streams.faust_guards import membership
 from streams.faust_guards.app import GuardedApp

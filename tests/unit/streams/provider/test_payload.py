@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sendgrid.helpers import mail as official
 
-from mailstream.request import Address, Attachment, EmailRequest
+from mailstream.domain.request import Address, Attachment, EmailRequest
 from streams.provider import payload
 
 ADA = Address("ada@example.com", "Ada")

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from mailstream.errors import WrongEndpoints
+from mailstream.domain.errors import WrongEndpoints
+from mailstream.domain.status import Status
 from mailstream.settings import Settings
-from mailstream.status import Status
 from streams.webhooks import endpoints
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook
 
-from mailstream.status import EmailStatus, Status
+from mailstream.domain.status import EmailStatus, Status
 from streams.webhooks.endpoints import Endpoint, Signer
 from streams.webhooks.notice import (
     DELAYS,
