@@ -18,9 +18,9 @@ from mailstream.domain.status import Status
 from mailstream.settings import load
 
 if TYPE_CHECKING:
-    from streams.core.redrive import Again, NoUse
-    from streams.core.trigger_records import Outgoing
-    from streams.redrive import Redrive
+    from streams.audit.redrive import Redrive
+    from streams.audit.redrive_plan import Again, NoUse
+    from streams.triggers.records import Outgoing
 
 group = typer.Typer(
     no_args_is_help=True,
@@ -112,8 +112,8 @@ def emails(
 
 
 def _planner(why: str, by: str | None, *, yes: bool) -> "Redrive":
-    from streams.core.redrive import Cause
-    from streams.redrive import Redrive
+    from streams.audit.redrive import Redrive
+    from streams.audit.redrive_plan import Cause
 
     if yes and not why.strip():
         raise typer.BadParameter("say why: --why TEXT is kept with each new record")
@@ -123,7 +123,7 @@ def _planner(why: str, by: str | None, *, yes: bool) -> "Redrive":
 def _finish(plan: "Redrive", rows: list[Row], *, yes: bool, as_json: bool) -> None:
     """Show what is planned, and do it when that is wanted."""
     from cli.progress import Meter
-    from streams.core.redrive import Again
+    from streams.audit.redrive_plan import Again
 
     outgoing: list[Outgoing] = [record for _, _, plan_ in rows if isinstance(plan_, Again) for record in plan_.outgoing]
     if as_json:
@@ -143,13 +143,13 @@ def _finish(plan: "Redrive", rows: list[Row], *, yes: bool, as_json: bool) -> No
 
 
 def _told(planned: "Again | NoUse") -> str:
-    from streams.core.redrive import NoUse
+    from streams.audit.redrive_plan import NoUse
 
     return f"no use: {planned.why}" if isinstance(planned, NoUse) else f"→ {', '.join(planned.ids)}"
 
 
 def _data(rows: Iterable[Row]) -> Iterable[dict[str, Any]]:
-    from streams.core.redrive import NoUse
+    from streams.audit.redrive_plan import NoUse
 
     for name, _, planned in rows:
         if isinstance(planned, NoUse):

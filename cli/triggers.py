@@ -17,9 +17,9 @@ from mailstream.settings import Settings, load
 from mailstream.templates.render_process import RenderProcess
 
 if TYPE_CHECKING:
-    from streams.core.rules import Rules
-    from streams.core.trigger import Decision, Ruling
-    from streams.core.trigger_event import Received
+    from streams.triggers.decide import Decision, Ruling
+    from streams.triggers.event import Received
+    from streams.triggers.rules import Rules
 
 group = typer.Typer(no_args_is_help=True, help="Rules that turn domain events into mail; nothing here sends.")
 
@@ -51,7 +51,7 @@ def try_out(
     as_json: Json = False,
 ) -> None:
     """Show what would happen to an event: the mails it asks for, or why there is none. Sends nothing."""
-    from streams.core.trigger_event import as_event
+    from streams.triggers.event import as_event
 
     found, settings = _loaded(rules, templates)
     if topic is None and len(found.topics) > 1:
@@ -68,19 +68,19 @@ def try_out(
 
 async def _decided(received: "Received", rules: "Rules", settings: Settings, now: datetime) -> "Ruling":
     """As a worker decides, within the same limits."""
-    from streams.core import trigger
+    from streams.triggers import decide
 
     renderer = RenderProcess(settings.templates_dir)
     try:
         max_age = timedelta(seconds=settings.max_event_age)
-        return await trigger.decide(received, rules, renderer.render, now=now, max_age=max_age)
+        return await decide.decide(received, rules, renderer.render, now=now, max_age=max_age)
     finally:
         await renderer.close()
 
 
 def _told(ruling: "Ruling") -> tuple[dict[str, Any], list[str]]:
     """A ruling for programs and for people. Addresses are masked: the output may land in a log."""
-    from streams.core.trigger import Result
+    from streams.triggers.decide import Result
 
     match ruling.result:
         case Result.UNREADABLE:
@@ -133,11 +133,11 @@ def _of_others(decision: "Decision") -> Iterator[str]:
 
 
 def _loaded(rules: Path | None, templates: Path | None) -> "tuple[Rules, Settings]":
-    from streams import trigger_files
+    from streams.triggers import files
 
     given = {"triggers_file": rules and str(rules), "templates_dir": templates and str(templates)}
     settings = load(**{name: value for name, value in given.items() if value is not None})
-    found = trigger_files.load(settings)
+    found = files.load(settings)
     if found is None:
         raise typer.BadParameter("name the rules with --rules or MAILSTREAM_TRIGGERS_FILE")
     return found, settings

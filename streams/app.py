@@ -16,11 +16,11 @@ from mailstream.domain import topics
 from mailstream.domain.topics import GROUP_WORKER, Naming
 from mailstream.kafka.kafka import Kafka
 from mailstream.settings import Settings
-from streams import trigger_files
-from streams.accept import received
 from streams.faust_guards.app import GuardedApp
+from streams.intake.accept import received
 from streams.rendering import Rendering
-from streams.table import StatusTable
+from streams.statuses.table import StatusTable
+from streams.triggers import files
 from streams.wiring import Wiring
 
 
@@ -82,7 +82,7 @@ def create_app(settings: Settings, clock: Clock | None = None, *, kafka: Kafka |
         clock=clock or SystemClock(),
         table=table,
         rendering=Rendering(settings),
-        rules=trigger_files.load(settings),
+        rules=files.load(settings),
     )
 
     @app.agent(requested, name="accept", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]

@@ -12,37 +12,41 @@ from mailstream.kafka.bodies import Bodies
 from mailstream.kafka.broker_clock import BrokersClock
 from mailstream.kafka.checkpoints import Checkpoints
 from mailstream.kafka.kafka import Kafka
-from streams import assignment, barrier, holds, metrics, sendgrid_key, topics_watch
-from streams.accept import Accept
-from streams.assignment import Assignment
-from streams.barrier import Barrier
-from streams.claim_log import ClaimLog
-from streams.clearance import Clearance
-from streams.controls import Controls
-from streams.core.groups import Groups
-from streams.core.pace import Pace
-from streams.core.rules import Rules
+from streams import metrics
+from streams.core.caps_and_digests import Groups
+from streams.core.circuit_breaker import Trouble
 from streams.core.schedule import Schedule
-from streams.core.trouble import Trouble
+from streams.core.starts import Pace
 from streams.core.webhook_health import WebhookHealth
-from streams.digests import Digests
-from streams.dispatch import Dispatch
 from streams.faust_guards.app import GuardedApp
-from streams.feedback import Feedback
-from streams.gate import Gate
-from streams.holds import Holds
-from streams.log_follower import STUCK_SECONDS, LogFollower
-from streams.projection import Projection
+from streams.intake.accept import Accept
+from streams.intake.controls import Controls
+from streams.intake.feedback import Feedback
+from streams.maintenance import topics_watch
+from streams.maintenance.retention import Upkeep
+from streams.maintenance.topics_watch import TopicsWatch
+from streams.partitions import assignment, barrier
+from streams.partitions.assignment import Assignment
+from streams.partitions.barrier import Barrier
+from streams.partitions.log_follower import STUCK_SECONDS, LogFollower
+from streams.provider import sendgrid_key
 from streams.provider.port import Provider
 from streams.provider.sendgrid import SendGrid
-from streams.queue import Queue
 from streams.rendering import Rendering
-from streams.sending import Sending
-from streams.suppressions import Suppressions
-from streams.table import StatusTable
-from streams.topics_watch import TopicsWatch
-from streams.trigger_app import Triggers
-from streams.upkeep import Upkeep
+from streams.sending import holds
+from streams.sending.attempt import Sending
+from streams.sending.clearance import Clearance
+from streams.sending.digests import Digests
+from streams.sending.dispatcher import Dispatch
+from streams.sending.gate import Gate
+from streams.sending.holds import Holds
+from streams.sending.suppressions import Suppressions
+from streams.statuses.claim_log import ClaimLog
+from streams.statuses.projection import Projection
+from streams.statuses.queue import Queue
+from streams.statuses.table import StatusTable
+from streams.triggers.rules import Rules
+from streams.triggers.service import Triggers
 
 
 class Wiring(Service):  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """What batches promise: a status for each of their items, each in the partition of its recipient."""
 
 from mailstream.domain import topics
-from streams.audit.read_back import PartitionLives, Promise
+from streams.audit.replay import PartitionLives, Promise
 from streams.audit.report import Kind, Report
 
 

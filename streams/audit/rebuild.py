@@ -28,10 +28,10 @@ from mailstream.kafka.checkpoints import IN_REBUILD, SECONDS, Checkpoint, Checkp
 from mailstream.kafka.kafka import Kafka
 from mailstream.kafka.reader import Progress, Reader, Span, total
 from mailstream.kafka.record import record_of
-from streams.audit.read_back import spans_of
+from streams.audit.replay import spans_of
 from streams.core import births, fold, intake
+from streams.core.caps_and_digests import Groups
 from streams.core.faults import Fault
-from streams.core.groups import Groups
 from streams.core.intake import Asked, Carried, Known, New, Rejected, Rules, Ruling
 
 WRITER = "audit-rebuild"

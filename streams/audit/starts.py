@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from mailstream.domain import topics
 from mailstream.domain.attempt import OutcomeRecord
-from streams.audit.life import Life
+from streams.audit.email_history import Life
 from streams.audit.report import Kind, Report
 
 #: By which the clocks of two workers may differ, and what a datetime cannot say.

@@ -18,8 +18,8 @@ from mailstream.domain.topics import Topic
 from mailstream.kafka.reader import Progress, Reader, total
 from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
-from streams.audit.life import emails_in
-from streams.audit.read_back import ABOUT_EMAILS, spans_of
+from streams.audit.email_history import emails_in
+from streams.audit.replay import ABOUT_EMAILS, spans_of
 
 
 @dataclass(frozen=True, slots=True)

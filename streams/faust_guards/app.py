@@ -18,8 +18,8 @@ from mailstream.clock import boot_time
 from mailstream.domain.errors import LogLost, OffsetGap
 from mailstream.domain.topics import Naming
 from mailstream.settings import Settings
-from streams import holes
-from streams.core.acks import Acks, Slot
+from streams.core.offset_tracker import Acks, Slot
+from streams.faust_guards import offset_gaps
 from streams.faust_guards.settings import faust_settings
 from streams.metrics import LOST_RECORDS
 
@@ -112,12 +112,12 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         last = self.acks.last(tp)
         expected = self.consumer._committed_offset[tp] if last is None else last + 1
         if not expected and offset:  # nothing was committed yet: then reading begins with the first that is kept
-            expected = await holes.first_kept(self.mailstream_settings, tp)
+            expected = await offset_gaps.first_kept(self.mailstream_settings, tp)
             if self.is_draining or self.drains != drains:
                 return None
         if expected is not None and offset > expected:
             # markers of transactions and compacted records leave offsets without a record
-            await holes.require_empty(self.mailstream_settings, tp, expected, offset)
+            await offset_gaps.require_empty(self.mailstream_settings, tp, expected, offset)
             if self.is_draining or self.drains != drains:
                 return None
             self.acks.skip_to(tp, offset)

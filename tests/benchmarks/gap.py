@@ -9,8 +9,8 @@ import sys
 from itertools import pairwise
 from typing import Any
 
-from streams.core.pace import Pace
-from streams.gate import Gate, look
+from streams.core.starts import Pace
+from streams.sending.gate import Gate, look
 from tests.benchmarks.machine import machine
 
 CALLS = {2.0: 15, 0.1: 300}

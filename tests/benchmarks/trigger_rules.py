@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 
 from mailstream.templates.catalog import Rendered
-from streams.core import rules as rule_file
-from streams.core import trigger, trigger_records
-from streams.core.rules import Rules
-from streams.core.trigger_event import Received
+from streams.triggers import decide, records
+from streams.triggers import rules as rule_file
+from streams.triggers.event import Received
+from streams.triggers.rules import Rules
 from tests.support.domain_events import NOW, WEEK, as_bytes, at_once, cloud_event, received, rendered
 
 EVENTS = 20_000
@@ -50,9 +50,9 @@ def main() -> None:
     """Print the figures."""
     concerned, foreign = received(as_bytes(cloud_event())), received(as_bytes(cloud_event(type="order.packed")))
 
-    def mailed(record: Received, rules: Rules, render: trigger.Render = rendered) -> object:
-        ruling = at_once(trigger.decide(record, rules, render, now=NOW, max_age=WEEK))
-        return trigger_records.outgoing(record, ruling, 16)
+    def mailed(record: Received, rules: Rules, render: decide.Render = rendered) -> object:
+        ruling = at_once(decide.decide(record, rules, render, now=NOW, max_age=WEEK))
+        return records.outgoing(record, ruling, 16)
 
     mail = at_once(rendered("order-shipped", {"order": "1042", "name": "Ada", "parcel": "P-1"}, None))
 

@@ -15,10 +15,10 @@ from mailstream.domain.request import EmailRequest
 from mailstream.kafka.config import connection
 from mailstream.settings import Settings
 from mailstream.templates.catalog import Templates
-from streams.core import rules as rule_file
-from streams.core import trigger
-from streams.core.rules import Rules
-from streams.core.rules_model import CancelRule, MailRule
+from streams.triggers import decide
+from streams.triggers import rules as rule_file
+from streams.triggers.rule_schema import CancelRule, MailRule
+from streams.triggers.rules import Rules
 from streams.webhooks import endpoints
 from tests.support.domain_events import TEMPLATES, judged, received
 from tests.support.trigger_bench import Bench, requests_in
@@ -37,7 +37,7 @@ def shown(event: str) -> bytes:
     return text.encode()
 
 
-def decision(rules: Rules, event: str) -> trigger.Decision:
+def decision(rules: Rules, event: str) -> decide.Decision:
     ruling = judged(received(shown(event)), rules)
     (found,) = ruling.decisions
     return found

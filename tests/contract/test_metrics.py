@@ -7,12 +7,12 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 import streams.metrics
-import streams.trigger_metrics
+import streams.triggers.metrics
 
 CODE = Path(streams.metrics.__file__).parent
 
 
-@pytest.mark.parametrize("module", [streams.metrics, streams.trigger_metrics], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [streams.metrics, streams.triggers.metrics], ids=lambda module: module.__name__)
 def test_each_metric_of_the_worker_is_fed(module: object) -> None:
     own = Path(vars(module)["__file__"])  # where children are looked up once
     files = [path.read_text() for path in CODE.rglob("*.py")]

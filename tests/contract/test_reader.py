@@ -16,7 +16,7 @@ from mailstream.kafka import config
 from mailstream.kafka.reader import NEAR, Reader
 from mailstream.kafka.statuses import statuses
 from mailstream.settings import Settings
-from streams import holes
+from streams.faust_guards import offset_gaps
 from tests.support.broker import Kafka
 from tests.support.builders import ID, a_status
 from tests.support.proxy import Proxy
@@ -95,14 +95,14 @@ async def test_a_gap_in_the_offsets_is_told_from_records_that_were_skipped_and_f
         end()
     append(settings, b"4")
 
-    await holes.require_empty(settings, tp, 1, 4)
+    await offset_gaps.require_empty(settings, tp, 1, 4)
     with pytest.raises(OffsetGap, match="offset 4 followed -1, yet 0 is in the log"):
-        await holes.require_empty(settings, tp, 0, 4)
+        await offset_gaps.require_empty(settings, tp, 0, 4)
     delete_below(settings, 3)
-    assert await holes.first_kept(settings, tp) == 3
+    assert await offset_gaps.first_kept(settings, tp) == 3
     with pytest.raises(LogLost, match="the records 1 to 3 were deleted"):
-        await holes.require_empty(settings, tp, 1, 4)
-    await holes.require_empty(settings, tp, 3, 4)
+        await offset_gaps.require_empty(settings, tp, 1, 4)
+    await offset_gaps.require_empty(settings, tp, 3, 4)
 
 
 def test_of_each_email_the_highest_status_counts_until_it_is_forgotten(settings: Settings) -> None:

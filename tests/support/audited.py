@@ -15,7 +15,7 @@ from mailstream.kafka.reader import Reader, Span
 from mailstream.settings import Settings
 from streams.audit.passed import Passed
 from streams.audit.promises import Promises
-from streams.audit.read_back import ABOUT_EMAILS, PartitionLives, read_partition
+from streams.audit.replay import ABOUT_EMAILS, PartitionLives, read_partition
 from streams.audit.report import Report
 from streams.audit.starts import Starts
 from streams.audit.verify import judge

@@ -12,8 +12,8 @@ from msgspec import structs
 from cli.main import main
 from mailstream.domain.attempt import OutcomeRecord
 from mailstream.domain.status import EmailStatus
-from streams.claim_log import ClaimLog, Won
-from streams.sending import Sending
+from streams.sending.attempt import Sending
+from streams.statuses.claim_log import ClaimLog, Won
 
 claim, outcome, release = ClaimLog.claim, ClaimLog.outcome, ClaimLog.release
 unclaimed: dict[str, tuple[EmailStatus, int, dict[str, Any]]] = {}

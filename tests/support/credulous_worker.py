@@ -7,7 +7,7 @@ the status that it led to may not be written yet. The history checker must find 
 from collections.abc import Callable
 
 from cli.main import main
-from streams.table import StatusTable
+from streams.statuses.table import StatusTable
 
 
 def believe(self: StatusTable, email_id: str, then: Callable[[], None]) -> None:

@@ -11,11 +11,11 @@ from mailstream.domain.errors import NotPublished
 from mailstream.domain.status import EmailStatus
 from mailstream.kafka.kafka import Kafka
 from mailstream.settings import Settings
-from streams.accept import Accept
-from streams.claim_log import ClaimLog
-from streams.controls import Controls
-from streams.core.groups import Groups
-from streams.projection import Projection
+from streams.core.caps_and_digests import Groups
+from streams.intake.accept import Accept
+from streams.intake.controls import Controls
+from streams.statuses.claim_log import ClaimLog
+from streams.statuses.projection import Projection
 from tests.support.builders import HOME, PARTITIONS
 from tests.support.tables import a_table
 

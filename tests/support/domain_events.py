@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from mailstream.templates.catalog import Rendered, Templates
-from streams.core import rules as rule_file
-from streams.core import trigger
-from streams.core.rules import Rules
-from streams.core.trigger_event import Received
+from streams.triggers import decide
+from streams.triggers import rules as rule_file
+from streams.triggers.event import Received
+from streams.triggers.rules import Rules
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TEMPLATES = EXAMPLES / "templates"
@@ -79,9 +79,9 @@ def rules_with(*more: dict[str, Any], **members: Any) -> Rules:
     return rule_file.parse(json.dumps({"topics": topics, "rules": [kept, *more]}))
 
 
-def judged(record: Received, rules: Rules | None = None, *, now: datetime = NOW) -> trigger.Ruling:
+def judged(record: Received, rules: Rules | None = None, *, now: datetime = NOW) -> decide.Ruling:
     """The ruling over a record, at a fixed time and rendered with the templates of the examples."""
-    return at_once(trigger.decide(record, rules or example_rules(), rendered, now=now, max_age=WEEK))
+    return at_once(decide.decide(record, rules or example_rules(), rendered, now=now, max_age=WEEK))
 
 
 async def rendered(template: str, data: dict[str, Any], locale: str | None) -> Rendered:
@@ -101,7 +101,7 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
 _TEMPLATES = Templates(TEMPLATES)
 
 
-def decision_on(value: Any, rules: Rules | None = None, **where: Any) -> trigger.Decision:
+def decision_on(value: Any, rules: Rules | None = None, **where: Any) -> decide.Decision:
     """What the only rule makes of an event."""
     ruling = judged(received(value, **where), rules)
     (decision,) = ruling.decisions

@@ -16,9 +16,9 @@ from typing import Any
 
 from cli.main import main
 from mailstream.domain.status import EmailStatus
-from streams.claim_log import ClaimLog, Won
-from streams.core.pace import Now
-from streams.gate import Gate, look
+from streams.core.starts import Now
+from streams.sending.gate import Gate, look
+from streams.statuses.claim_log import ClaimLog, Won
 
 #: Claims for a call between two sleeps.
 AWAKE = 40

@@ -11,8 +11,8 @@ from mailstream.domain.attempt import ClaimRecord, Instead
 from mailstream.domain.request import Batch
 from mailstream.domain.status import Coordinates, EmailStatus
 from streams.core import fold, intake
-from streams.core.acks import Acks
 from streams.core.intake import Asked, Known, New
+from streams.core.offset_tracker import Acks
 from streams.core.unfold import Unfold
 from tests.support import claim_product, claim_rules
 from tests.support.builders import ADA, HOME, NOW, PARTITIONS, a_record, a_request, an_event

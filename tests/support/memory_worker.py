@@ -25,12 +25,12 @@ from mailstream.domain.topics import ATTEMPTS, EVENTS, GROUP_WORKER, REJECTED, R
 from mailstream.kafka.record import record_of
 from mailstream.kafka.tail import End
 from mailstream.settings import Settings
-from streams import gate as gate_module
 from streams import wiring as wiring_module
-from streams.accept import Done
-from streams.core.acks import Acks
+from streams.core.offset_tracker import Acks
 from streams.faust_guards.app import DRAIN_SECONDS
+from streams.intake.accept import Done
 from streams.rendering import Rendering
+from streams.sending import gate as gate_module
 from streams.wiring import Wiring
 from tests.support.builders import ADA, HOME, PARTITIONS, a_control, a_request, an_id_for
 from tests.support.instant_loop import InstantClock

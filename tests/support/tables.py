@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import faust
 
 from mailstream.settings import Settings
-from streams.table import StatusTable
+from streams.statuses.table import StatusTable
 from tests.support.builders import PARTITIONS
 
 

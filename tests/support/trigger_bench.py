@@ -17,9 +17,9 @@ from mailstream.kafka.config import admin, connection
 from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
 from mailstream.templates.render_process import RenderProcess
-from streams.core import rules as rule_file
-from streams.core.rules import Rules
-from streams.trigger_app import Triggers
+from streams.triggers import rules as rule_file
+from streams.triggers.rules import Rules
+from streams.triggers.service import Triggers
 from tests.support.domain_events import TEMPLATES, example_rules
 from tests.support.eventually import eventually
 from tests.support.records import records_in

@@ -14,7 +14,7 @@ from mailstream.settings import Settings
 from streams import wiring as wiring_module
 from streams.faust_guards.app import GuardedApp
 from streams.rendering import Rendering
-from streams.table import StatusTable
+from streams.statuses.table import StatusTable
 from streams.wiring import Wiring
 from tests.support.builders import PARTITIONS
 from tests.support.eventually import eventually

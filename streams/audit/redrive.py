@@ -1,0 +1,116 @@
+"""Find what is to be asked for again, and ask: the only way in which a failed or rejected mail is sent once more.
+
+Nothing here calls the provider; a worker takes the new records like any others.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from mailstream.domain import codec, senders, topics
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.topics import Naming
+from mailstream.kafka.dead_letters import Letter
+from mailstream.kafka.producer import Publisher
+from mailstream.kafka.reader import Progress, Reader
+from mailstream.kafka.statuses import statuses
+from mailstream.settings import Settings
+from mailstream.templates.render_process import RenderProcess
+from streams.audit import redrive_plan
+from streams.audit.redrive_plan import Again, Cause, Means, NoUse
+from streams.triggers import files
+from streams.triggers.records import Outgoing
+
+#: Records on their way at once: what is planned may be many.
+IN_FLIGHT = 1000
+
+
+class Redrive:
+    """Plans against the present settings, rules and templates, as a worker has them."""
+
+    def __init__(self, settings: Settings, cause: Cause) -> None:
+        """Raises WrongRules, TemplateError."""
+        rules = files.load(settings)
+        self._renderer = RenderProcess(settings.templates_dir)
+        self._settings, self._cause = settings, cause
+        self._naming = Naming(settings.topic_prefix)
+        self._means = Means(
+            settings.partitions,
+            settings.topic_prefix,
+            senders.of_account(settings.sender, settings.senders_allowed),
+            rules,
+        )
+
+    async def dead_letters(self, letters: Iterable[Letter], now: datetime) -> list[tuple[Letter, Again | NoUse]]:
+        """What would be asked for each dead letter."""
+        try:
+            return [(letter, await self._dead_letter(letter, now)) for letter in letters]
+        finally:
+            await self._renderer.close()
+
+    async def _dead_letter(self, letter: Letter, now: datetime) -> Again | NoUse:
+        if letter.is_cut:
+            return NoUse("only its first part was kept")
+        return await redrive_plan.dead_letter(
+            letter.dead_letter, letter.place, self._cause, self._means, self._renderer.render, now
+        )
+
+    def email(self, status: EmailStatus, request: EmailRequest | None, now: datetime) -> Again | NoUse:
+        """What would be asked for an email; ``request`` is None when its body is gone."""
+        if request is None:
+            return NoUse("its record is no longer in email.requested")
+        return redrive_plan.email(status, request, self._cause, self._means, now)
+
+    def statuses(
+        self,
+        reader: Reader,
+        *,
+        ids: Iterable[str] = (),
+        wanted: frozenset[Status] = frozenset(),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        progress: Progress,
+        planned: Progress,
+    ) -> Iterator[EmailStatus]:
+        """The emails of these ids, or in these statuses and last changed in this time. Raises BadEmailId."""
+        named = frozenset(ids)
+        found = statuses(reader, self._settings, ids=named, progress=progress, planned=planned)
+        return (status for status in found if named or _fits(status, wanted, since, until))
+
+    def body(self, reader: Reader, status: EmailStatus) -> EmailRequest | None:
+        """The request of an email, by its coordinates; None when the record is gone."""
+        if (place := status.request) is None:
+            return None
+        topic = self._naming.of(topics.REQUESTED)
+        if (message := reader.record(topic, place.partition, place.offset)) is None:
+            return None
+        found = codec.decoded(codec.decode_requested, message.value())
+        return found if isinstance(found, EmailRequest) else None
+
+    def publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:
+        """Append the records; returns when all of them are in the log. Raises NotPublished: ask again, ids are known."""
+        asyncio.run(self._publish(outgoing, progress))
+
+    async def _publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:
+        publisher = Publisher(self._settings)
+        try:
+            for begin in range(0, len(outgoing), IN_FLIGHT):
+                some = outgoing[begin : begin + IN_FLIGHT]
+                await asyncio.gather(
+                    *(
+                        publisher.publish(self._naming.of(topic), value, key=key, partition=partition, headers=headers)
+                        for topic, value, key, partition, headers in some
+                    )
+                )
+                progress(len(some))
+        finally:
+            await publisher.close()
+
+
+def _fits(status: EmailStatus, wanted: frozenset[Status], since: datetime | None, until: datetime | None) -> bool:
+    return (
+        status.status in wanted
+        and (since is None or status.updated_at >= since)
+        and (until is None or status.updated_at < until)
+    )

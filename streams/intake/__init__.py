@@ -1,0 +1,1 @@
+"""What comes in: requests, controls, and the events of the provider."""

@@ -1,0 +1,1 @@
+"""What is done when partitions come and go."""

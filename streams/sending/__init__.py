@@ -1,0 +1,1 @@
+"""From the turn of an email to its outcome."""

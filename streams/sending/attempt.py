@@ -1,0 +1,264 @@
+"""One email on its way: what it needs, its claim, its gate, its call, its outcome. One method per step."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+from pydantic import SecretStr
+
+from mailstream.clock import Clock, moment
+from mailstream.domain import codec
+from mailstream.domain.attempt import Instead, Outcome, OutcomeRecord
+from mailstream.domain.errors import NotCaughtUp, NotPublished, TemplateError
+from mailstream.domain.request import EmailRequest
+from mailstream.domain.status import EmailStatus, Status
+from mailstream.kafka.bodies import Bodies
+from mailstream.settings import Settings
+from streams.core.caps_and_digests import Groups
+from streams.core.circuit_breaker import Trouble
+from streams.core.outcome import Answer, NeverLeft, Responded, Withheld, classify, pause_seconds
+from streams.core.retry import back_off_seconds
+from streams.core.starts import Now, Pace
+from streams.failpoints import failpoint
+from streams.metrics import seconds_of
+from streams.provider.port import Provider
+from streams.rendering import Rendering
+from streams.sending.digests import BodyGone, Digests, Mail
+from streams.sending.gate import Gate
+from streams.sending.suppressions import Suppressions
+from streams.statuses.claim_log import ClaimLog, Won
+from streams.statuses.table import StatusTable
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Sending:
+    """Everything that happens to one email between the schedule and the log."""
+
+    settings: Settings
+    table: StatusTable
+    bodies: Bodies
+    rendering: Rendering
+    suppressions: Suppressions
+    groups: Groups
+    digests: Digests
+    claim_log: ClaimLog
+    pace: Pace
+    gate: Gate
+    provider: Provider
+    trouble: Trouble
+    clock: Clock
+    _too_many_in_a_row: int = field(init=False, default=0)
+    _at_gate: set[str] = field(init=False, default_factory=set)  #: emails that are claimed and not called
+    _recalled: set[str] = field(init=False, default_factory=set)  #: of these, the ones that a cancel wants back
+    _dice: random.Random = field(init=False, default_factory=random.SystemRandom)
+
+    async def send(
+        self, status: EmailStatus, partition: int, started: Callable[[], None], *, is_barred: Callable[[str], bool]
+    ) -> None:
+        """Bring one email that is due as far as it goes now; ``started`` is called when its call starts.
+
+        ``is_barred`` is asked right before the claim: its body may have been long in coming, and a control record or a
+        rebalance may have come meanwhile. Raises NotPublished, NotCaughtUp: nothing was called.
+        """
+        if status.status not in (Status.QUEUED, Status.RETRYING, Status.HELD):
+            return
+        mail, ending = await self._wanted(status)
+        if is_barred(status.id):
+            return
+        if ending is not None:
+            # a HELD email that was to be resent may have been sent: nothing may say that it was not
+            instead = Instead.UNCONFIRMED if status.status is Status.HELD else ending[0]
+            await self.claim_log.claim(status, partition, instead=instead, reason=ending[1])
+            return
+        assert mail is not None
+        is_resend = status.status is Status.HELD or status.possible_duplicate
+        won = await self.claim_log.claim(status, partition, possible_duplicate=is_resend)
+        if won is None:
+            return
+        failpoint("C5", won.id)
+        request = await self._joined(won, status, mail)
+        if request is None:
+            return
+        if not self.groups.parts_of(won.id):  # else a cancel would lose the events of others
+            self._at_gate.add(won.id)
+        try:
+            await self._call(won, request, started)
+        finally:
+            self._at_gate.discard(won.id)
+            self._recalled.discard(won.id)
+
+    def give_back(self, email_id: str) -> bool:
+        """Ask for the release of a claim that is not past its gate. False: it is too late (amendment 28)."""
+        if email_id not in self._at_gate:
+            return False
+        self._recalled.add(email_id)
+        return True
+
+    def use_key(self, key: SecretStr) -> None:
+        """Call with this key from now on. Raises WrongSettings: it is not one."""
+        self.provider.use_key(key)
+        self.trouble.change_key(self.clock.monotonic())
+
+    # -- before the claim ---------------------------------------------------------------------------------
+
+    async def _wanted(self, status: EmailStatus) -> tuple[Mail | None, tuple[Instead, str | None] | None]:
+        """The mail to send, or how the email ends without a call (K8)."""
+        now = self.clock.now()
+        if status.expires_at is not None and status.expires_at.timestamp() <= now:
+            return None, (Instead.EXPIRED, "its expires_at passed before its turn came")
+        if status.status is Status.RETRYING and status.due_at is None:
+            reason = status.provider.reason if status.provider else None
+            return None, (Instead.FAILED, f"retries_exhausted: {reason}" if reason else "retries_exhausted")
+        assert status.request is not None
+        value = await self.bodies.get(status.request)
+        if value is None:
+            return None, (Instead.FAILED, "body_gone: the log does not hold the request any more")
+        request = codec.decode_requested(value)
+        assert isinstance(request, EmailRequest)
+        if (why := self.suppressions.reason(status.tenant, request)) is not None:
+            return None, (Instead.SUPPRESSED, why)
+        if (
+            (cap := request.cap) is not None
+            and status.status is not Status.HELD
+            and not self.groups.parts_of(status.id)
+        ):
+            sent = self.groups.called_since(status, now - cap.seconds)
+            if sent >= cap.count:
+                return None, (Instead.SUPPRESSED, f"frequency_cap: {sent} mails in {cap.seconds} s, key {cap.key}")
+        try:
+            if request.digest is not None:
+                return await self.digests.mail(status, request), None
+            return Mail(request, await self.rendering.rendered(request)), None
+        except BodyGone:
+            return None, (Instead.FAILED, "body_gone: the log does not hold an event of this digest any more")
+        except TemplateError as error:
+            return None, (Instead.FAILED, f"template_failed: {error}")
+
+    async def _joined(self, won: Won, status: EmailStatus, mail: Mail) -> EmailRequest | None:
+        """What is called for: with every event that ended in this email's favour. None: it was given back."""
+        if not mail.joining:
+            return mail.request
+        try:
+            return await self.digests.join(won, status, mail)
+        except (NotPublished, NotCaughtUp, BodyGone, TemplateError) as error:
+            await self.claim_log.release(won, "its digest was not complete")
+            log.warning("a digest is tried again", email=won.id, error=str(error))
+            return None
+
+    # -- the call -----------------------------------------------------------------------------------------
+
+    async def _call(self, won: Won, request: EmailRequest, started: Callable[[], None]) -> None:
+        mail = self.provider.prepare(request, email_id=won.id, attempt=won.attempt, nonce=won.nonce)
+        start: Now | None = None
+
+        async def may_start() -> bool:
+            nonlocal start
+            start = await self.gate.passed(lambda: won.id in self._recalled or not self._stands(won))
+            if start is not None:
+                self._at_gate.discard(won.id)  # from here on it is too late to give it back
+            started()
+            failpoint("C6", won.id)
+            return start is not None
+
+        answer = await self.provider.send(mail, may_start)
+        if isinstance(answer, Withheld):
+            why = (
+                "the worker stopped, lost the partition, or is paused"
+                if self._stands(won)
+                else "it was settled meanwhile"
+            )
+            await self.claim_log.release(won, why)
+            return
+        ended_at = self.clock.now()
+        started_at = start.wall_ns / 1e9 if start is not None else ended_at
+        failpoint("C8", won.id)
+        code = answer.http_status if isinstance(answer, Responded) else None
+        seconds_of(str(code) if code else type(answer).__name__).observe(max(0.0, ended_at - started_at))
+        outcome, reason = await self._proof(answer, request)
+        retry_at, counts = self._next_attempt(outcome, answer, won.id, ended_at)
+        await self.claim_log.outcome(
+            OutcomeRecord(
+                id=won.id,
+                attempt=won.attempt,
+                nonce=won.nonce,
+                worker=self.claim_log.worker,
+                at=moment(ended_at),
+                result=outcome,
+                code=code,
+                message_id=answer.message_id if isinstance(answer, Responded) else None,
+                reason=reason,
+                started_at=moment(started_at),
+                ended_at=moment(ended_at),
+                retry_at=retry_at,
+                counts=counts,
+                test=mail.is_sandbox,
+            ),
+            won.partition,
+        )
+        failpoint("C10", won.id)
+        if outcome is not Outcome.ACCEPTED:
+            log.info("not sent", email=won.id, attempt=won.attempt, result=outcome, code=code)
+
+    def _stands(self, won: Won) -> bool:
+        """Whether the claim still means a call: evidence of an earlier call may come while a marked resend waits."""
+        status = self.table.get_status(won.id)
+        return status is not None and (status.status, status.nonce) == (Status.PROCESSING, won.nonce)
+
+    # -- after the call -----------------------------------------------------------------------------------
+
+    async def _proof(self, answer: Answer, request: EmailRequest) -> tuple[Outcome, str | None]:
+        """What the answer proves; a 403 that only concerns this mail's own sender is a refusal."""
+        outcome, reason = classify(answer), None if isinstance(answer, Withheld) else answer.reason
+        is_forbidden = isinstance(answer, Responded) and answer.http_status == 403
+        is_from_other = request.from_ is not None and request.from_.email != self.settings.sender
+        if is_forbidden and is_from_other and classify(await self._probed()) is Outcome.ACCEPTED:
+            return Outcome.REFUSED, "sender_refused"
+        return outcome, reason
+
+    def _next_attempt(
+        self, outcome: Outcome, answer: Answer, email_id: str, now: float
+    ) -> tuple[datetime | None, bool]:
+        """When the next attempt is due, and whether this one is paid from the retry budget."""
+        before = self.trouble.reason
+        self.trouble.learn(outcome, getattr(answer, "reason", None), self.clock.monotonic())
+        if self.trouble.reason is not before:
+            log.error("nothing is sent until a probe passes", reason=self.trouble.reason, detail=self.trouble.detail)
+        if isinstance(answer, Responded) and answer.http_status == 429:
+            seconds = pause_seconds(answer, now, earlier=self._too_many_in_a_row, jitter=self._dice.random())
+            self._too_many_in_a_row += 1
+            self.pace.pause_until(self.clock.monotonic() + seconds)
+            log.warning("the provider says: too many requests", seconds=round(seconds, 1))
+            return moment(now + seconds), False
+        if not isinstance(answer, NeverLeft):
+            self._too_many_in_a_row = 0
+        if outcome is Outcome.ACCOUNT_FAULT:
+            return moment(now), False
+        if outcome is not Outcome.NOT_ACCEPTED:
+            return None, False
+        status = self.table.get_status(email_id)
+        used = status.retries_used if status is not None else 0
+        if used >= len(self.settings.retry_delays):
+            return None, True
+        seconds = back_off_seconds(used + 1, delays=self.settings.retry_delays, jitter=self._dice.random())
+        return moment(now + seconds), True
+
+    async def probe(self) -> None:
+        """Ask the provider whether the trouble is over, in a turn of its own and without exposing an email."""
+        answer = await self._probed()
+        if isinstance(answer, Withheld):
+            return
+        is_well = classify(answer) is Outcome.ACCEPTED
+        self.trouble.probed(is_well=is_well, now=self.clock.monotonic())
+        log.info("probed the provider", is_well=is_well)
+
+    async def _probed(self) -> Answer:
+        """What a probe gives. It takes a turn as a mail does: connected first, past the gate right before its first byte."""
+
+        async def may_start() -> bool:
+            return await self.gate.passed(lambda: False) is not None
+
+        return await self.provider.probe(may_start) if await self.gate.is_near() else Withheld()

@@ -1,0 +1,232 @@
+"""What the log says becomes what the table shows: the one place where statuses are made in the worker.
+
+Records of the owned partitions of ``email.attempts`` come here in log order, ours and those of others alike. Each is
+folded; the status after it is written; then whoever waits for it is told. So a status never says more than what
+stands in the log, and a late record of a paused former owner is just one more record.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence, Set
+from enum import Enum
+from functools import partial
+from typing import Protocol
+
+import msgspec
+import structlog
+from msgspec import structs
+
+from mailstream.domain import codec
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord
+from mailstream.domain.email_id import partition_in
+from mailstream.domain.status import EmailStatus, Status, order_of_merge
+from streams.core import fold
+from streams.core.claims import Verdict
+from streams.core.offset_tracker import Acks, Slot
+from streams.failpoints import failpoint
+from streams.metrics import EMAILS_IN, VERDICTS
+from streams.statuses.claim_log import ClaimLog
+from streams.statuses.table import StatusTable
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 500  #: statuses of new partitions that are told between two turns of the loop
+
+
+class Foreign(Enum):
+    """What a record of ``email.status`` is to the owner of its partition."""
+
+    NONE = "none"  #: written by this process, or a tombstone
+    STANDS = "stands"  #: as high as what is known, or higher
+    LOWERS = "lowers"  #: lower than what is known, or unreadable
+
+
+class Follower(Protocol):
+    """Keeps something that follows from the statuses of the owned partitions."""
+
+    def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
+        """A status is now ``after``, whoever made it so; ``before`` is None when it was not known here."""
+
+
+class Projection:
+    """``followers`` are told of each change of a status; while its partition is loaded, of none."""
+
+    def __init__(self, table: StatusTable, writer: str, claim_log: ClaimLog, followers: Sequence[Follower]) -> None:
+        self.writer = writer
+        self.loading: set[int] = set()  #: partitions that are not whole yet
+        self._own_prefix = b'{"writer":' + msgspec.json.encode(writer)
+        self._table, self._claim_log, self._followers = table, claim_log, followers
+        self._settled: Acks[int] = Acks()  #: which records of ``email.attempts`` need never be read again
+        self._open: dict[str, Slot[int]] = {}  #: the claim of each email whose attempt is not closed
+        #: New emails whose first status is not durable, and their partition: nothing may be claimed for them.
+        self._unborn: dict[str, int] = {}
+
+    # -- the log ------------------------------------------------------------------------------------------
+
+    def attempt(self, partition: int, offset: int, value: bytes | None) -> None:
+        """Take the next record of a partition of ``email.attempts``.
+
+        Raises OffsetGap when records were skipped: the first claim could be among them.
+        """
+        slot = self._settled.add(partition, offset)
+        if slot is None:
+            return
+        try:
+            record = codec.decode_attempt(value or b"")
+        except codec.Undecodable as error:
+            log.error("a record of email.attempts cannot be read and is passed over", reason=error.reason,
+                      partition=partition, offset=offset)  # fmt: skip
+            self._settled.done(slot)
+            return
+        self._fold(record, partition, slot)
+
+    def _fold(self, record: AttemptRecord, partition: int, slot: Slot[int]) -> None:
+        before = self._table.get_status(record.id)
+        if before is None:  # older than the statuses that are kept
+            self._settled.done(slot)
+            self._claim_log.read_back(record.nonce, has_won=False)
+            return
+        verdict, after = fold.attempted(before, record)
+        VERDICTS[verdict].inc()
+        if after is before:
+            self._settled.done(slot)
+        else:
+            self._write(before, after, record, partition, slot)
+        if isinstance(record, ClaimRecord):
+            # known and still PROCESSING under our nonce: its status was read before the claim itself
+            is_known_winner = verdict is Verdict.KNOWN and (after.status, after.nonce) == (
+                Status.PROCESSING,
+                record.nonce,
+            )
+            self._claim_log.read_back(record.nonce, has_won=verdict is Verdict.WON or is_known_winner)
+
+    def _write(
+        self, before: EmailStatus, after: EmailStatus, record: AttemptRecord, partition: int, slot: Slot[int]
+    ) -> None:
+        after = structs.replace(after, writer=self.writer)
+        if after.status is Status.PROCESSING:
+            self._open[record.id] = slot  # read again after a crash: only the log knows whose it is
+            self._table.put(after, partition)
+        else:
+            claim = self._open.pop(record.id, None)
+            self._table.put(after, partition, partial(self._close, slot, claim))
+            failpoint("C11", record.id)
+        self._changed(before, after, partition)
+        if after.status is not before.status:
+            EMAILS_IN[after.status].inc()
+
+    def _close(self, slot: Slot[int], claim: Slot[int] | None) -> None:
+        self._settled.done(slot)
+        if claim is not None:
+            self._settled.done(claim)
+
+    def _changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
+        if partition not in self.loading:
+            for follower in self._followers:
+                follower.changed(before, after, partition)
+
+    # -- other sources ------------------------------------------------------------------------------------
+
+    def put(self, after: EmailStatus, partition: int, then: Callable[[], None] | None = None) -> None:
+        """A change that does not come from ``email.attempts``: an event, a refused control, a carried copy.
+
+        Does nothing, and never calls ``then``, when the partition is not ours any more: its new owner decides.
+        """
+        if partition not in self._table.owned():
+            return
+        before = self._table.get_status(after.id)
+        after = structs.replace(after, writer=self.writer)
+        claim = None if after.status is Status.PROCESSING else self._open.pop(after.id, None)
+        self._table.put(after, partition, partial(self._written, claim, then) if claim or then else None)
+        self._changed(before, after, partition)
+        if before is None or after.status is not before.status:
+            EMAILS_IN[after.status].inc()
+
+    def be_born(self, status: EmailStatus, partition: int, then: Callable[[], None]) -> None:
+        """A new email. It is announced, and can be claimed, only when its first status is durable.
+
+        Else a claim could be in the log of an email that nobody knows of after a crash, and be overlooked.
+        """
+        if partition not in self._table.owned():
+            return
+        self._unborn[status.id] = partition
+        self._table.put(status, partition, partial(self._born, status.id, partition, then))
+        EMAILS_IN[status.status].inc()
+
+    def _born(self, email_id: str, partition: int, then: Callable[[], None]) -> None:
+        self._unborn.pop(email_id, None)
+        if partition in self._table.owned() and (status := self._table.get_status(email_id)) is not None:
+            self._changed(None, status, partition)
+        then()
+
+    def is_unborn(self, email_id: str) -> bool:
+        """Whether the email's first status is not durable yet."""
+        return email_id in self._unborn
+
+    def _written(self, claim: Slot[int] | None, then: Callable[[], None] | None) -> None:
+        if claim is not None:
+            self._settled.done(claim)
+        if then is not None:
+            then()
+
+    def foreign(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> "Foreign":
+        """Take a record of ``email.status`` that this worker tails.
+
+        One that raises an email (of the former owner, just before it lost the partition) is adopted. One that lowers
+        it must be written over by the caller (K7). While a partition is loaded all records count, our own of an
+        earlier ownership too, and of two equal ones the later.
+        """
+        if key is None:
+            return Foreign.NONE
+        is_loading = partition in self.loading
+        if value is None:
+            if is_loading:
+                self._table.drop(key)
+            return Foreign.NONE
+        if not is_loading and value.startswith(self._own_prefix):
+            return Foreign.NONE
+        try:
+            other = codec.decode_status(value)
+        except codec.Undecodable:
+            log.error("a record of email.status cannot be read", partition=partition, offset=offset)
+            return Foreign.LOWERS
+        known = self._table.get_status(other.id)
+        if known is not None and order_of_merge(other) < order_of_merge(known):
+            return Foreign.LOWERS
+        if known is None or is_loading or order_of_merge(other) > order_of_merge(known):
+            self._table.remember(other, value)
+            if other.status is not Status.PROCESSING and (claim := self._open.pop(other.id, None)) is not None:
+                self._settled.done(claim)
+            self._changed(known, other, partition)
+        return Foreign.STANDS
+
+    # -- partitions ---------------------------------------------------------------------------------------
+
+    def gained(self, partitions: Set[int]) -> None:
+        """These are loaded from now on, until they are ``whole``."""
+        self.loading |= partitions
+
+    async def whole(self, partitions: Set[int]) -> None:
+        """All is known of these partitions now: tell the followers."""
+        self.loading -= partitions
+        for count, status in enumerate(self._table.statuses(partitions)):
+            if count % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            self._changed(None, status, partition_in(status.id, self._table.partition_count))
+
+    def begin(self, partition: int, offset: int) -> None:
+        """The next record of this partition of ``email.attempts`` will be the one at ``offset``."""
+        self._settled.begin(partition, offset)
+
+    def checkpoint(self, partition: int) -> int | None:
+        """The offset of ``email.attempts`` below which nothing needs to be read again; None when nothing was read."""
+        return self._settled.committable().get(partition)
+
+    def lost(self, partitions: Set[int]) -> None:
+        """Forget partitions that belong to others now."""
+        self.loading -= partitions
+        for partition in partitions:
+            self._settled.forget_one(partition)
+        for email_id, slot in list(self._open.items()):
+            if slot.place in partitions:
+                del self._open[email_id]
+        self._unborn = {email_id: home for email_id, home in self._unborn.items() if home not in partitions}
