@@ -17,21 +17,17 @@ from starlette.routing import compile_path
 
 from api import key_file, keys
 from api.append import IN_FLIGHT, Append
-from api.background import begun
-from api.bodies import Bodies
 from api.content import Content
 from api.deps import JsonBody
-from api.edge import Edge
 from api.fast_lane import FastLane
+from api.inbound.webhook import Webhook
 from api.keys import Keys
-from api.listing import Listing
-from api.lookup import Lookup
 from api.metrics import Metrics
+from api.middleware import Edge
 from api.parts import Parts
 from api.problems import Code, Problem, ProblemBody, problem_of, response_of
-from api.queue_view import QueueView
 from api.quota import Quota
-from api.rates import Rates
+from api.rate_limits import Rates
 from api.routes import (
     dead_letters,
     docs,
@@ -46,7 +42,11 @@ from api.routes import (
 )
 from api.submit import Submit
 from api.suppressions import Suppressions, SuppressionView
-from api.webhook import Webhook
+from api.view.background import begun
+from api.view.bodies import Bodies
+from api.view.listing import Listing
+from api.view.lookup import Lookup
+from api.view.queue import QueueView
 from mailstream.clock import Clock, SystemClock
 from mailstream.domain import topics
 from mailstream.domain.errors import NotCaughtUp

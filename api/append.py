@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from api.lookup import Lookup
 from api.problems import Code, Problem
+from api.view.lookup import Lookup
 from mailstream.domain.codec import Header
 from mailstream.domain.errors import NotPublished
 from mailstream.kafka.producer import Position, Publisher

@@ -5,9 +5,9 @@ from enum import Enum
 
 from msgspec import structs
 
-from api.lookup import Lookup
 from api.problems import Code, Problem
 from api.submit import Submit
+from api.view.lookup import Lookup
 from mailstream.domain.request import Control, ControlKind
 from mailstream.domain.status import EmailStatus, Status
 

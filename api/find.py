@@ -5,10 +5,10 @@ import base64
 import struct
 from dataclasses import dataclass
 
-from api.listing import Listing, Place, microseconds
-from api.lookup import Lookup
 from api.problems import Code, Problem
 from api.schemas import ListQuery
+from api.view.listing import Listing, Place, microseconds
+from api.view.lookup import Lookup
 from mailstream.domain.status import EmailStatus
 
 #: Emails that are looked at before others get their turn, and at most for one page. A page may so be short, or empty,

@@ -4,19 +4,19 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from api.bodies import Bodies
 from api.content import Content
+from api.inbound.webhook import Webhook
 from api.keys import Keys
-from api.listing import Listing
-from api.lookup import Lookup
 from api.metrics import Metrics
-from api.queue_view import QueueView
 from api.quota import Quota
-from api.rates import Rates
+from api.rate_limits import Rates
 from api.sse import Streams
 from api.submit import Submit
 from api.suppressions import Suppressions
-from api.webhook import Webhook
+from api.view.bodies import Bodies
+from api.view.listing import Listing
+from api.view.lookup import Lookup
+from api.view.queue import QueueView
 from mailstream.domain.unsubscribe import Unsubscribe
 from mailstream.kafka.broker_clock import BrokersClock
 from mailstream.kafka.producer import Publisher

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from api.brief import Brief
 from api.keys import Key
 from api.problems import Code, Problem
+from api.view.brief import Brief
 from mailstream.clock import Clock, moment
 from mailstream.domain.recipient import canonical, recipient_hash
 from mailstream.domain.request import EmailRequest

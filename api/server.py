@@ -13,7 +13,7 @@ import structlog
 import uvicorn
 
 from api.app import create_api
-from api.edge import Edge
+from api.middleware import Edge
 from api.parts import Parts
 from api.protocol import Protocol
 from mailstream import logs, settings

@@ -14,11 +14,11 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from api import answers
+from api import responses
 from api.keys import Key
-from api.lookup import Lookup
 from api.problems import Code, Problem
-from api.queue_view import QueueView
+from api.view.lookup import Lookup
+from api.view.queue import QueueView
 from mailstream.domain.errors import NotCaughtUp
 from mailstream.domain.status import is_final
 
@@ -143,7 +143,7 @@ class EmailEvents:
         self._sent = max(self._sent, count)
         return b"".join(
             format_sse_event(
-                data_str=answers.entry(fact, is_final=bool(fact.status and is_final(fact.status))).model_dump_json(),
+                data_str=responses.entry(fact, is_final=bool(fact.status and is_final(fact.status))).model_dump_json(),
                 event="status" if fact.status else "fact",
                 id=str(number),
             )
@@ -169,7 +169,7 @@ class QueueEvents:
         if not self._is_due:
             return b""
         self._is_due = False
-        now = answers.queue(self._view.state())
+        now = responses.queue(self._view.state())
         seen = now.model_dump_json(exclude={"lanes": {"__all__": {"oldest_age_seconds"}}})
         if seen == self._sent:
             return b""

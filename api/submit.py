@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from api.append import SECONDS, Append
-from api.lookup import Lookup
 from api.problems import Code, Problem
-from api.unread import items_of
+from api.view.lookup import Lookup
+from api.view.pending import items_of
 from mailstream.domain import codec, topics
 from mailstream.domain.email_id import partition_in
 from mailstream.domain.recipient import canonical

@@ -4,7 +4,7 @@ import msgspec
 from sortedcontainers import SortedDict
 
 from api.append import Append
-from api.lookup import Lookup
+from api.view.lookup import Lookup
 from mailstream.domain import codec
 from mailstream.domain.codec import Undecodable, decode_suppression, encode
 from mailstream.domain.recipient import partition_of, recipient_hash

@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
-from api import answers, batch, controls, find
+from api import batch, controls, find
+from api import responses as answers
 from api.controls import Decision
 from api.deps import EmailId, IdempotencyKey, JsonBody, PartsDep, Reader, Sender
 from api.idempotency import REPLAYED

@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.deps import PartsDep
+from api.inbound.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, NotSigned, Replays
 from api.problems import Code, Problem, responses
-from api.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, NotSigned, Replays
 
 router = APIRouter(tags=["events"])
 _log = structlog.get_logger(__name__)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api import answers
+from api import responses as answers
 from api.deps import PartsDep, Reader
 from api.problems import responses
 from api.schemas import QueueAnswer

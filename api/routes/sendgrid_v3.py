@@ -13,11 +13,11 @@ from api import batch, controls
 from api.deps import IdempotencyKey, JsonBody, PartsDep, Sender
 from api.idempotency import REPLAYED
 from api.keys import Key
-from api.mail_send import BATCH_ID_FORM, BatchIdAnswer, MailSendBody, ScheduledSendBody, SendGridErrors
-from api.mail_send_emails import emails_of, mistakes_of, reference_of
 from api.parts import Parts
 from api.problems import Code, Problem, invalid
 from api.schemas import BatchMode
+from api.sendgrid_v3.convert import emails_of, mistakes_of, reference_of
+from api.sendgrid_v3.schemas import BATCH_ID_FORM, BatchIdAnswer, MailSendBody, ScheduledSendBody, SendGridErrors
 from mailstream.clock import moment
 from mailstream.domain import codec
 from mailstream.domain.request import EmailRequest

@@ -12,9 +12,9 @@ from starlette.types import Scope as Scope_
 
 from api import metrics as api_metrics
 from api.app import create_api
-from api.edge import Edge
 from api.fast_lane import FastLane
 from api.keys import DEV_KEY, Key, Scope
+from api.middleware import Edge
 from mailstream.settings import Settings
 from tests.support.api import DEV, an_api, an_email
 
@@ -75,7 +75,7 @@ def test_every_route_asks_for_a_scope_unless_it_is_public(document: dict[str, An
 
 async def test_what_the_fast_lane_answers_the_application_answers_too(settings: Settings) -> None:
     async with an_api(settings) as api:
-        transport = httpx.ASGITransport(without_fast_lane(api.edge), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(without_fast_lane(api.middleware), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=DEV) as slow:
             id_ = (await api.ask("k")).json()["id"]
             await api.parts.lookup.barrier()

@@ -12,7 +12,7 @@ from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from api.app import create_api
-from api.edge import Edge
+from api.middleware import Edge
 from api.parts import Parts
 from api.problems import Code, Problem
 from api.server import server_of

@@ -10,8 +10,8 @@ from msgspec import structs
 
 from api import controls
 from api.controls import Decision
-from api.lookup import Lookup
 from api.submit import Submit
+from api.view.lookup import Lookup
 from cli.main import main
 from mailstream.domain import codec
 from mailstream.domain.email_id import partition_in

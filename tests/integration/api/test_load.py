@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from api import edge, protocol, sse
+from api import middleware, protocol, sse
 from mailstream.domain.status import Fact, Status
 from mailstream.settings import Settings
 from tests.support.api import Api, Worker, a_server, a_status
@@ -46,7 +46,7 @@ async def write_for_ever(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_a_body_that_does_not_come_is_a_408(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.2)
     async with a_server(settings) as api:
         answer = await answer_to(api, POST, b'{"to": "a')
 
@@ -101,12 +101,12 @@ async def test_a_body_without_end_is_refused_and_cut_off(settings: Settings, mon
 
 
 async def test_too_many_large_bodies_at_once_are_a_503(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "BODIES_BYTES", 1500)
+    monkeypatch.setattr(middleware, "BODIES_BYTES", 1500)
     async with a_server(settings) as api:
         async with a_connection(api) as (_, writer):
             writer.write(POST + b"x" * 900)
             await writer.drain()
-            room = api.edge.room
+            room = api.middleware.room
             await eventually(lambda: room.used == 900, waiting_for="the first body")
 
             async with a_connection(api) as (reader, second):

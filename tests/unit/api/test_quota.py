@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from api.brief import Brief
 from api.keys import DEV_KEY, Key
 from api.problems import Code, Problem
 from api.quota import DAY_SECONDS, Quota
-from api.rates import Rates
+from api.rate_limits import Rates
+from api.view.brief import Brief
 from mailstream.clock import SystemClock, moment
 from mailstream.domain.recipient import recipient_hash
 from mailstream.domain.request import Address, EmailRequest

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from unittest.mock import AsyncMock, Mock
 
-from api.unread import UnreadRequests
+from api.view.pending import UnreadRequests
 from mailstream.clock import SystemClock
 from mailstream.domain import codec, email_id
 from mailstream.domain.request import Batch, Control, ControlKind, Coordinates, EmailRequest

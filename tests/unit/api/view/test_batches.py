@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from api.batches import Batches
-from api.brief import Brief
+from api.view.batches import Batches
+from api.view.brief import Brief
 from mailstream.domain.request import InBatch
 from mailstream.domain.status import Status, rank_of
 

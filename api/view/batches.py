@@ -1,6 +1,6 @@
 """Which body each batch was asked for with under its Idempotency-Key, for as long as an email of it is known."""
 
-from api.brief import Brief
+from api.view.brief import Brief
 from mailstream.domain.request import InBatch
 
 

@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 import structlog
 from confluent_kafka import Message
 
-from api.background import begun
-from api.batches import Batches
-from api.bodies import Bodies
-from api.brief import Brief
 from api.metrics import Metrics
-from api.progress import Progress
-from api.status_view import StatusView
-from api.unread import UnreadRequests
+from api.view.background import begun
+from api.view.batches import Batches
+from api.view.bodies import Bodies
+from api.view.brief import Brief
+from api.view.pending import UnreadRequests
+from api.view.progress import Progress
+from api.view.statuses import StatusView
 from mailstream.clock import Clock
 from mailstream.domain import topics
 from mailstream.domain.errors import NoKafka, NotCaughtUp, TopicsDiffer

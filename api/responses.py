@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from api.batch import Accepted
-from api.bodies import Shown
 from api.problems import MistakeBody, Problem
-from api.queue_view import QueueState, Turn
 from api.schemas import (
     MESSAGE,
     BatchMode,
@@ -19,6 +17,8 @@ from api.schemas import (
     QueueAnswer,
     TimelineEntry,
 )
+from api.view.bodies import Shown
+from api.view.queue import QueueState, Turn
 from mailstream.clock import moment
 from mailstream.domain.status import EmailStatus, Fact, Status
 

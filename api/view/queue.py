@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from api.brief import WAITING, Brief
-from api.listing import microseconds
+from api.view.brief import WAITING, Brief
+from api.view.listing import microseconds
 from mailstream.clock import Clock
 from mailstream.domain import estimate
 from mailstream.domain.backlog import Backlog, Waiting

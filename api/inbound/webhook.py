@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from api.lookup import Lookup
+from api.inbound.events import BadEvent, event_of, suppresses
+from api.inbound.signature import Replays, Verifier
 from api.problems import Code, Problem
-from api.provider_events import BadEvent, event_of, suppresses
-from api.signature import Replays, Verifier
+from api.view.lookup import Lookup
 from mailstream.clock import Clock
 from mailstream.domain import codec, topics
 from mailstream.domain.dead_letter import DeadLetter, Reason

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from api.mail_send import RECIPIENTS, MailSendBody, Personalization
+from api.sendgrid_v3.schemas import RECIPIENTS, MailSendBody, Personalization
 from mailstream.clock import moment
 from mailstream.domain.errors import BadAddress
 from mailstream.domain.recipient import canonical

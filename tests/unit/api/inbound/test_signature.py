@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.signature import NotSigned, Replays, Verifier
+from api.inbound.signature import NotSigned, Replays, Verifier
 from mailstream.domain.errors import WrongSettings
 from tests.support.signed_post import PUBLIC_KEY, public_key_of, signed
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from api.brief import Brief
+from api.view.brief import Brief
 
 #: Removed emails are skipped; the list is made anew when they are more than this part of it.
 _MOST_DEAD, _LEAST_DEAD = 0.25, 1000

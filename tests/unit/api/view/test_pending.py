@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from api.unread import UnreadRequests
+from api.view.pending import UnreadRequests
 from mailstream.domain import codec, email_id
 from mailstream.domain.recipient import canonical
 from mailstream.domain.request import Address, Batch, EmailRequest

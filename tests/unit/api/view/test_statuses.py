@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from api.status_view import StatusView
+from api.view.statuses import StatusView
 from mailstream.domain import codec
 from mailstream.domain.packed import Packer
 from mailstream.domain.status import EmailStatus, Status, rank_of

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.brief import Brief
-from api.listing import Listing, Place, microseconds
+from api.view.brief import Brief
+from api.view.listing import Listing, Place, microseconds
 from mailstream.domain.status import Status
 
 BEGIN = datetime(2026, 12, 1, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api import answers
+from api import responses
 from api.schemas import Links, Receipt
 
 ID = "em_1c2f9a3b_0192f0c1b2a37c4d8e5f60718293a4b5"
@@ -13,4 +13,4 @@ def test_a_receipt_is_the_json_of_its_model(reference: str | None) -> None:
     self = f"/v1/emails/{ID}"
     told = Receipt(id=ID, reference=reference, links=Links(self=self, events=f"{self}/events"))
 
-    assert answers.receipt(ID, reference) == told.model_dump_json().encode()
+    assert responses.receipt(ID, reference) == told.model_dump_json().encode()

@@ -5,7 +5,7 @@ Values stay the bytes that came, packed; a record is decoded when somebody asks 
 
 import msgspec
 
-from api.brief import Brief, decode_brief
+from api.view.brief import Brief, decode_brief
 from mailstream.domain.codec import Undecodable, decode_status
 from mailstream.domain.packed import unpack
 from mailstream.domain.status import EmailStatus

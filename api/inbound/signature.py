@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from api.public_key import PublicKey
+    from api.inbound.public_key import PublicKey
 
 SIGNATURE_HEADER = "X-Twilio-Email-Event-Webhook-Signature"
 TIMESTAMP_HEADER = "X-Twilio-Email-Event-Webhook-Timestamp"
@@ -28,7 +28,7 @@ class Verifier:
         """``keys``: base64 SPKI. Raises WrongSettings when one is no P-256 key."""
         self._keys: list[PublicKey] = []
         if texts := tuple(keys):
-            from api.public_key import read  # only where there is a key: 7 MB in memory
+            from api.inbound.public_key import read  # only where there is a key: 7 MB in memory
 
             self._keys = [read(text, place) for place, text in enumerate(texts, start=1)]
         self._max_age_seconds = max_age_seconds

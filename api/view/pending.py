@@ -7,8 +7,8 @@ from typing import NamedTuple
 from confluent_kafka import Message
 from msgspec import structs
 
-from api.bodies import Shown
-from api.brief import Brief
+from api.view.bodies import Shown
+from api.view.brief import Brief
 from mailstream.clock import moment
 from mailstream.domain import email_id
 from mailstream.domain.codec import Undecodable, decode_requested

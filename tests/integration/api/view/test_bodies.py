@@ -2,7 +2,7 @@
 
 import time
 
-from api.bodies import Bodies
+from api.view.bodies import Bodies
 from mailstream.domain import codec, email_id
 from mailstream.domain.recipient import canonical
 from mailstream.domain.request import Address, EmailRequest

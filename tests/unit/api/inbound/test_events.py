@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.provider_events import BadEvent, event_of, suppresses
+from api.inbound.events import BadEvent, event_of, suppresses
 from mailstream.domain import codec, email_id
 from mailstream.domain.suppression import Origin
 

@@ -1,0 +1,1 @@
+"""What the API knows of emails: it follows the log."""
