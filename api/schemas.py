@@ -9,7 +9,6 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from api.problems import MistakeBody
 from mailstream.domain import request as records
-from mailstream.domain.dead_letter import Reason
 from mailstream.domain.request import EmailRequest, Lane, OnAmbiguous
 from mailstream.domain.status import Status
 from mailstream.domain.suppression import Origin
@@ -339,60 +338,3 @@ class SuppressionQuery(BaseModel):
 
     limit: int = Field(20, ge=1, le=100)
     after: str | None = Field(None, max_length=320, description="`next` of the page before")
-
-
-class DeadLetterQuery(BaseModel):
-    """Which dead letters to list."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: Reason | None = None
-    topic: str | None = Field(None, max_length=249, description="the topic that the record came from")
-    since: Moment | None = Field(None, description="rejected at or after this")
-    until: Moment | None = Field(None, description="rejected before this")
-    limit: int = Field(20, ge=1, le=100)
-    after: str | None = Field(
-        None, max_length=32, pattern=r"^[0-9]{1,9}/[0-9]{1,18}$", description="`next` of the page before"
-    )
-
-
-class DeadLetterOrigin(BaseModel):
-    """Where a record stood that could not be taken."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-class DeadLetterAnswer(BaseModel):
-    """A record that could not be taken. Its key and bytes are addresses: `mailstream dead-letters show` has them."""
-
-    place: str = Field(description="partition/offset in `email.rejected`")
-    at: datetime
-    reason: Reason
-    detail: str
-    origin: DeadLetterOrigin
-
-
-class DeadLetterList(BaseModel):
-    """A page, partition by partition in log order. It may be short, or empty, while `has_more`."""
-
-    object: Literal["list"] = "list"
-    data: list[DeadLetterAnswer]
-    has_more: bool
-    next: str | None = Field(None, description="for `after`, while `has_more`")
-
-
-class PreviewBody(Asked):
-    """What to fill a template with."""
-
-    data: dict[str, Any] = Field(default_factory=dict)
-    locale: str | None = Field(None, max_length=35)
-
-
-class PreviewAnswer(BaseModel):
-    """The mail that a template gives; nothing is sent."""
-
-    subject: str
-    text: str | None
-    html: str | None

@@ -1,13 +1,16 @@
 """Records that could not be taken, and why. Nothing here asks for one again: that is ``mailstream redrive``."""
 
 import asyncio
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Admin, PartsDep
 from api.problems import Code, Problem, responses
-from api.schemas import DeadLetterAnswer, DeadLetterList, DeadLetterOrigin, DeadLetterQuery
+from api.schemas import Moment
+from mailstream.domain.dead_letter import Reason
 from mailstream.domain.errors import NoKafka
 from mailstream.kafka import dead_letters
 from mailstream.kafka.dead_letters import Filter, Letter
@@ -18,6 +21,48 @@ router = APIRouter(tags=["dead letters"])
 
 MOST_READ = 10_000  #: records that are read for one page
 _one_at_a_time = asyncio.Semaphore()  # each opens a client of its own
+
+
+class DeadLetterQuery(BaseModel):
+    """Which dead letters to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Reason | None = None
+    topic: str | None = Field(None, max_length=249, description="the topic that the record came from")
+    since: Moment | None = Field(None, description="rejected at or after this")
+    until: Moment | None = Field(None, description="rejected before this")
+    limit: int = Field(20, ge=1, le=100)
+    after: str | None = Field(
+        None, max_length=32, pattern=r"^[0-9]{1,9}/[0-9]{1,18}$", description="`next` of the page before"
+    )
+
+
+class DeadLetterOrigin(BaseModel):
+    """Where a record stood that could not be taken."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class DeadLetterAnswer(BaseModel):
+    """A record that could not be taken. Its key and bytes are addresses: `mailstream dead-letters show` has them."""
+
+    place: str = Field(description="partition/offset in `email.rejected`")
+    at: datetime
+    reason: Reason
+    detail: str
+    origin: DeadLetterOrigin
+
+
+class DeadLetterList(BaseModel):
+    """A page, partition by partition in log order. It may be short, or empty, while `has_more`."""
+
+    object: Literal["list"] = "list"
+    data: list[DeadLetterAnswer]
+    has_more: bool
+    next: str | None = Field(None, description="for `after`, while `has_more`")
 
 
 @router.get("/v1/dead-letters", responses=responses(401, 403, 422, 429, 503))

@@ -1,14 +1,30 @@
 """Look at a mail before anybody else does; nothing is sent."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, Field
 
 from api.deps import JsonBody, PartsDep, Sender
 from api.problems import responses
-from api.schemas import PreviewAnswer, PreviewBody
+from api.schemas import Asked
 
 router = APIRouter(tags=["templates"])
+
+
+class PreviewBody(Asked):
+    """What to fill a template with."""
+
+    data: dict[str, Any] = Field(default_factory=dict)
+    locale: str | None = Field(None, max_length=35)
+
+
+class PreviewAnswer(BaseModel):
+    """The mail that a template gives; nothing is sent."""
+
+    subject: str
+    text: str | None
+    html: str | None
 
 
 @router.post("/v1/templates/{name}/preview", responses=responses(400, 401, 403, 404, 413, 422, 429))

@@ -75,7 +75,7 @@ def test_every_route_asks_for_a_scope_unless_it_is_public(document: dict[str, An
 
 async def test_what_the_fast_lane_answers_the_application_answers_too(settings: Settings) -> None:
     async with an_api(settings) as api:
-        transport = httpx.ASGITransport(without_fast_lane(api.middleware), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(without_fast_lane(api.edge), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=DEV) as slow:
             id_ = (await api.ask("k")).json()["id"]
             await api.parts.lookup.barrier()

@@ -106,7 +106,7 @@ async def test_too_many_large_bodies_at_once_are_a_503(settings: Settings, monke
         async with a_connection(api) as (_, writer):
             writer.write(POST + b"x" * 900)
             await writer.drain()
-            room = api.middleware.room
+            room = api.edge.room
             await eventually(lambda: room.used == 900, waiting_for="the first body")
 
             async with a_connection(api) as (reader, second):
