@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from mailstream.attempt import AttemptRecord, ClaimRecord, Instead, Outcome
-from mailstream.status import EmailStatus, Status
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord, Instead, Outcome
+from mailstream.domain.status import EmailStatus, Status
 from streams.core import fold
 from streams.core.claims import Verdict, doubts
 from tests.support.builders import a_claim, a_hold, a_release, a_status, an_event, an_outcome, later
