@@ -157,4 +157,5 @@ class _Line:
 
 def _write(child: asyncio.subprocess.Process, line: bytes) -> None:
     assert child.stdin is not None
-    child.stdin.write(line)
+    if not child.stdin.is_closing():  # else it has ended, and its reader tells all that wait; uvloop raises at a write
+        child.stdin.write(line)

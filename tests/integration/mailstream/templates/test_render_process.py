@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 from mailstream.domain.errors import TemplateError
 from mailstream.templates.render_process import RenderProcess
@@ -159,3 +160,17 @@ async def test_the_process_sees_no_variable_of_ours(tmp_path: Path, monkeypatch:
 
     assert "MAILSTREAM_SENDGRID_API_KEY" not in child_of(tmp_path).environ()
     await renderer.close()
+
+
+def test_a_process_that_ended_while_idle_is_replaced_on_the_loop_of_a_worker_too(tmp_path: Path) -> None:
+    async def asked() -> str | None:
+        renderer = RenderProcess(folder_with(tmp_path, good="{{ x }}"))
+        await renderer.render("good", {"x": "1"})
+        child_of(tmp_path).kill()
+        await asyncio.sleep(0.3)  # the loop has seen its end
+        text = (await renderer.render("good", {"x": "2"})).text
+        await renderer.close()
+        return text
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(asked()) == "2"
