@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from cli._options import print_json
 from mailstream.errors import NoApi, Refused
 from mailstream.settings import Settings, load
 from mailstream.status import Status, rank_of
@@ -109,7 +109,7 @@ async def show(api: Api, email_id: str, *, as_json: bool = False) -> dict[str, A
         for line in new if not as_json else ():
             typer.echo(line)
     if as_json:
-        typer.echo(msgspec.json.encode(email).decode())
+        print_json(email)
     return email
 
 

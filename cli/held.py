@@ -6,12 +6,11 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
-import msgspec
 import typer
 
+from cli._options import EmailId, Json, print_json
 from mailstream import codec, topics
 from mailstream.email_id import partition_in
-from mailstream.errors import BadEmailId
 from mailstream.request import Control, ControlKind
 from mailstream.settings import Settings, load
 from mailstream.status import EmailStatus, Status
@@ -19,7 +18,6 @@ from mailstream.topics import Naming
 
 group = typer.Typer(no_args_is_help=True, help="Emails whose outcome is unknown, and an operator's word about them.")
 
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 #: How long the owner of the partition may take to decide, before the command says that it will come later.
 DECIDED_SECONDS = 10.0
 LOOK_SECONDS = 0.2
@@ -36,17 +34,15 @@ class As(StrEnum):
 @group.command("list")
 def list_held(as_json: Json = False) -> None:
     """Show what is HELD, oldest first, from the topic alone."""
-    from cli.progress import Meter
-    from mailstream.log.read import Reader
+    from cli.progress import reading
     from mailstream.log.statuses import statuses
 
     settings = load()
-    with Reader(settings) as reader, Meter("reading") as meter:
-        found = statuses(reader, settings, progress=meter.progress, planned=meter.planned)
-        held = [status for status in found if status.status is Status.HELD]
+    with reading(settings, "reading") as reader:
+        held = [status for status in statuses(reader, settings) if status.status is Status.HELD]
     held.sort(key=lambda status: status.held_at or status.updated_at)
     if as_json:
-        typer.echo(msgspec.json.encode(held).decode())
+        print_json(held)
         return
     for status in held:
         since = status.held_at or status.updated_at
@@ -57,7 +53,7 @@ def list_held(as_json: Json = False) -> None:
 
 @group.command()
 def resolve(
-    email_id: Annotated[str, typer.Argument(metavar="ID", help="email id, em_…")],
+    email_id: EmailId,
     as_: Annotated[As, typer.Option("--as", help="what is said of it")],
     reason: Annotated[str, typer.Option(help="why; goes on the timeline", min=1)],
     by: Annotated[str, typer.Option(help="who says so; goes on the timeline", envvar="USER")],
@@ -71,10 +67,7 @@ def resolve(
         typer.echo(codec.encode(control).decode())
         typer.echo("Nothing was published. Say --yes to publish this.", err=True)
         return
-    try:
-        said = _publish_and_wait(load(), control)
-    except BadEmailId as error:
-        raise typer.BadParameter(str(error), param_hint="ID") from None
+    said = _publish_and_wait(load(), control)
     typer.echo(said)
     if said.startswith("refused"):
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ import msgspec
 import typer
 
 from cli._caller import ApiKey, Url, api_at, is_success, show
+from cli._options import Json, print_json
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
         wait: Annotated[bool, typer.Option("--wait", help="until it is final; exit 1 when it was not sent")] = False,
         url: Url = None,
         api_key: ApiKey = None,
-        as_json: Annotated[bool, typer.Option("--json", help="print the API's answer")] = False,
+        as_json: Json = False,
     ) -> None:
         """Ask for one mail. Prints its id once Kafka has it."""
         members: dict[str, Any] = {
@@ -58,7 +59,10 @@ async def _send(
     async with api_at(url, api_key) as api:
         receipt = await api.ask(body, idempotency_key)
         if not wait:
-            typer.echo(msgspec.json.encode(receipt).decode() if as_json else receipt["id"])
+            if as_json:
+                print_json(receipt)
+            else:
+                typer.echo(receipt["id"])
             return 0
         if not as_json:
             typer.echo(receipt["id"])

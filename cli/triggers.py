@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from cli._options import Json, print_json, utc
 from mailstream.clock import moment
 from mailstream.record import Record
 from mailstream.render_process import RenderProcess
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 group = typer.Typer(no_args_is_help=True, help="Rules that turn domain events into mail; nothing here sends.")
 
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 RulesFile = Annotated[Path | None, typer.Option("--rules", help="rules file; MAILSTREAM_TRIGGERS_FILE by default")]
 Folder = Annotated[Path | None, typer.Option("--templates", help="folder; MAILSTREAM_TEMPLATES_DIR by default")]
 
@@ -33,7 +32,7 @@ def check(rules: RulesFile = None, templates: Folder = None, as_json: Json = Fal
     """Check rules and templates as a worker does at its start; exit 1 with one line per mistake."""
     found, _ = _loaded(rules, templates)
     if as_json:
-        typer.echo(msgspec.json.encode([_rule(rule) for rule in found.rules]).decode())
+        print_json([_rule(rule) for rule in found.rules])
         return
     for rule in found.rules:
         typer.echo(f"{rule.name}: {rule.topic} {', '.join(rule.type)} → {_outcome(rule)}")
@@ -45,7 +44,7 @@ def try_out(
     event: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="file with the event as JSON")],
     topic: Annotated[str | None, typer.Option(help="topic it would be in; needed when the rules name several")] = None,
     header: Annotated[list[str] | None, typer.Option(help="record header, NAME=VALUE; ce_… for binary mode")] = None,
-    now: Annotated[datetime | None, typer.Option(help="pretend that it is this time (UTC)")] = None,
+    now: Annotated[datetime | None, typer.Option(help="pretend that it is this time (UTC)", callback=utc)] = None,
     rules: RulesFile = None,
     templates: Folder = None,
     as_json: Json = False,
@@ -56,13 +55,16 @@ def try_out(
     found, settings = _loaded(rules, templates)
     if topic is None and len(found.topics) > 1:
         raise typer.BadParameter(f"name one with --topic: {', '.join(found.topics)}")
-    at = now.replace(tzinfo=UTC) if now else moment(time.time())
+    at = now or moment(time.time())
     name, headers = topic or found.topics[0], dict(_header(text) for text in header or ())
     record = Record(name, 0, 0, int(at.timestamp() * 1000), None, event.read_bytes() or None, headers)
     received = as_event(record, name)
     ruling = asyncio.run(_decided(received, found, settings, at))
     data, lines = _told(ruling)
-    typer.echo(msgspec.json.encode(data).decode() if as_json else "\n".join(lines))
+    if as_json:
+        print_json(data)
+    else:
+        typer.echo("\n".join(lines))
     raise typer.Exit(1 if ruling.failures else 0)
 
 

@@ -65,12 +65,10 @@ class Redrive:
         wanted: frozenset[Status] = frozenset(),
         since: datetime | None = None,
         until: datetime | None = None,
-        progress: Progress,
-        planned: Progress,
     ) -> Iterator[EmailStatus]:
         """The emails of these ids, or in these statuses and last changed in this time. Raises BadEmailId."""
         named = frozenset(ids)
-        found = statuses(reader, self._settings, ids=named, progress=progress, planned=planned)
+        found = statuses(reader, self._settings, named)
         return (status for status in found if named or _fits(status, wanted, since, until))
 
     def body(self, reader: Reader, status: EmailStatus) -> EmailRequest | None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from mailstream import topics
 from mailstream.codec import decode_status, decoded
 from mailstream.email_id import partition_in
-from mailstream.log.read import Progress, Reader, total
+from mailstream.log.read import Reader
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus, merge
 from mailstream.topics import Naming
@@ -14,24 +14,20 @@ from mailstream.topics import Naming
 def statuses(
     reader: Reader,
     settings: Settings,
-    *,
     ids: Collection[str] = (),
-    progress: Progress,
-    planned: Progress,
 ) -> Iterator[EmailStatus]:
     """The status of each email, or of each of these, partition by partition: the highest one that stands there.
 
-    ``planned`` is told how many offsets there are, ``progress`` how many records more were read. Raises BadEmailId.
+    Raises BadEmailId.
     """
     wanted = {id_.encode() for id_ in ids}
     partitions = {partition_in(id_, settings.partitions) for id_ in ids} or range(settings.partitions)
     name = Naming(settings.topic_prefix).of(topics.STATUS)
     spans = [reader.span(name, partition) for partition in sorted(partitions)]
-    planned(total(spans))
+    reader.plan(spans)
     for span in spans:
         known: dict[bytes, EmailStatus] = {}
         for record in reader.records(span):
-            progress(1)
             key, value = record.key() or b"", record.value()
             if wanted and key not in wanted:
                 continue

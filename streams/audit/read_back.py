@@ -12,7 +12,7 @@ from mailstream import topics
 from mailstream.codec import decode_attempt, decode_event, decode_status, decoded
 from mailstream.dead_letter import dead_letter_in
 from mailstream.email_id import is_email_id
-from mailstream.log.read import Progress, Reader, Span
+from mailstream.log.read import Reader, Span
 from mailstream.log.record import record_of
 from mailstream.settings import Settings
 from mailstream.status import merge
@@ -102,20 +102,19 @@ def read_partition(
     spans: dict[Topic, Span],
     partition: int,
     passed: Passed | None,
-    progress: Progress,
 ) -> PartitionLives:
     """Read it all. Bodies are looked at and not kept."""
     found = PartitionLives(partition, passed, requests_start=spans[topics.REQUESTED].start)
-    dead = _dead_letters(_counted(reader, spans[topics.REJECTED], found, topics.REJECTED, progress), settings)
-    for message in _counted(reader, spans[topics.REQUESTED], found, topics.REQUESTED, progress):
+    dead = _dead_letters(_counted(reader, spans[topics.REJECTED], found, topics.REJECTED), settings)
+    for message in _counted(reader, spans[topics.REQUESTED], found, topics.REQUESTED):
         _take_request(found, message, settings.partitions, dead)
     _take_controls(found)
-    for message in _counted(reader, spans[topics.ATTEMPTS], found, topics.ATTEMPTS, progress):
+    for message in _counted(reader, spans[topics.ATTEMPTS], found, topics.ATTEMPTS):
         if (attempt := decoded(decode_attempt, message.value())) is not None and is_email_id(attempt.id):
             life, place = found.life(attempt.id), _place(message)
             life.attempts.append((place, attempt))
             life.touch(place.at)
-    for message in _counted(reader, spans[topics.EVENTS], found, topics.EVENTS, progress):
+    for message in _counted(reader, spans[topics.EVENTS], found, topics.EVENTS):
         event, place = decoded(decode_event, message.value()), _place(message)
         if passed is not None and place.offset >= passed.events:
             found.waiting["events"] += 1
@@ -123,19 +122,16 @@ def read_partition(
             life = found.lives[event.id]
             life.events.append((place, event))
             life.touch(place.at)
-    for message in _counted(reader, spans[topics.STATUS], found, topics.STATUS, progress):
+    for message in _counted(reader, spans[topics.STATUS], found, topics.STATUS):
         _take_status(found, message)
     return found
 
 
-def _counted(reader: Reader, span: Span, found: PartitionLives, topic: Topic, progress: Progress) -> Iterator[Message]:
-    before, count = span.start, 0
+def _counted(reader: Reader, span: Span, found: PartitionLives, topic: Topic) -> Iterator[Message]:
+    count = 0
     for message in reader.records(span):
         count += 1
         yield message
-        progress((message.offset() or 0) + 1 - before)
-        before = (message.offset() or 0) + 1
-    progress(span.end - before if span.end > before else 0)
     found.counts[topic.name] = count
 
 

@@ -21,7 +21,7 @@ from mailstream.dead_letter import Reason, dead_letter_in
 from mailstream.email_id import partition_in
 from mailstream.errors import LogLost, NoKafka, WorkersRun
 from mailstream.log.kafka import Kafka
-from mailstream.log.read import Progress, Reader, Span, total
+from mailstream.log.read import Reader, Span
 from mailstream.log.record import record_of
 from mailstream.record import Record
 from mailstream.request import OnAmbiguous
@@ -148,30 +148,27 @@ class Partition:
 class Rebuild:
     """Looks for lost statuses, and makes them anew. It reads on the thread of its caller, who has nothing else to do."""
 
-    def __init__(self, kafka: Kafka, clock: Clock) -> None:
-        self._kafka, self._clock, self._settings = kafka, clock, kafka.settings
+    def __init__(self, kafka: Kafka, reader: Reader, clock: Clock) -> None:
+        self._kafka, self._reader, self._clock, self._settings = kafka, reader, clock, kafka.settings
 
     async def lost(self) -> dict[int, str]:
         """The partitions whose statuses are gone, each with the reason. Raises NoKafka, NotCaughtUp, LogLost."""
         attempts, found = self._kafka.name_of(topics.ATTEMPTS), {}
         async with self._checkpoints() as checkpoints:
             marks = await checkpoints.read(set(range(self._settings.partitions)))
-        with self._kafka.reader() as reader:
-            for partition in range(self._settings.partitions):
-                end, mark = reader.span(attempts, partition).end, marks.get(partition)
-                if mark is not None and mark.offset > end:
-                    raise LogLost(
-                        f"{attempts}/{partition} ends at offset {end}, but was read up to {mark.offset} before. Who was "
-                        "called meanwhile is unknown, so no status can be made from it. Nothing was changed. Restore it "
-                        "with all its records first."
-                    )
-                if why := why_lost(mark, reader.span(self._kafka.name_of(topics.STATUS), partition).end, end):
-                    found[partition] = why
+        for partition in range(self._settings.partitions):
+            end, mark = self._reader.span(attempts, partition).end, marks.get(partition)
+            if mark is not None and mark.offset > end:
+                raise LogLost(
+                    f"{attempts}/{partition} ends at offset {end}, but was read up to {mark.offset} before. Who was "
+                    "called meanwhile is unknown, so no status can be made from it. Nothing was changed. Restore it "
+                    "with all its records first."
+                )
+            if why := why_lost(mark, self._reader.span(self._kafka.name_of(topics.STATUS), partition).end, end):
+                found[partition] = why
         return found
 
-    async def run(
-        self, partitions: Iterable[int], progress: Progress, planned: Progress
-    ) -> AsyncIterator[tuple[Partition, int]]:
+    async def run(self, partitions: Iterable[int]) -> AsyncIterator[tuple[Partition, int]]:
         """Make the statuses of these partitions anew; tell each partition when its statuses are in the log, and how many.
 
         Until then its checkpoint says that it is being rebuilt: whatever ends this, workers go on refusing to start.
@@ -188,27 +185,26 @@ class Rebuild:
         except (KafkaException, TimeoutError):
             raise NoKafka("The brokers do not say how long they keep email.attempts. Nothing was changed.") from None
         async with self._checkpoints() as checkpoints:
-            with self._kafka.reader() as reader:
-                spans = {partition: spans_of(reader, self._settings, partition) for partition in partitions}
-                planned(total(span for of in spans.values() for span in of.values()))
-                await checkpoints.write_surely({partition: Checkpoint(0, WRITER, IN_REBUILD) for partition in spans})
-                for number, of in spans.items():
-                    partition = Partition(
-                        number=number,
-                        rules=Rules(
-                            self._settings.partitions, self._settings.max_event_age, sender.of_account(self._settings)
-                        ),
-                        on_ambiguous=OnAmbiguous(self._settings.on_ambiguous),
-                        unread_from=unread.get(number, 0) if unread else None,
-                        attempts_since=_since(reader, of[topics.ATTEMPTS]),
-                        whole_since=whole_since,
-                    )
-                    self._read(reader, partition, of, progress)
-                    count = await self._publish(partition)
-                    end = reader.span(of[topics.STATUS].topic, number).end
-                    mark = Checkpoint(partition.settled_to(of[topics.ATTEMPTS].end), WRITER, end)
-                    await checkpoints.write_surely({number: mark})
-                    yield partition, count
+            spans = {partition: spans_of(self._reader, self._settings, partition) for partition in partitions}
+            self._reader.plan(span for of in spans.values() for span in of.values())
+            await checkpoints.write_surely({partition: Checkpoint(0, WRITER, IN_REBUILD) for partition in spans})
+            for number, of in spans.items():
+                partition = Partition(
+                    number=number,
+                    rules=Rules(
+                        self._settings.partitions, self._settings.max_event_age, sender.of_account(self._settings)
+                    ),
+                    on_ambiguous=OnAmbiguous(self._settings.on_ambiguous),
+                    unread_from=unread.get(number, 0) if unread else None,
+                    attempts_since=self._since(of[topics.ATTEMPTS]),
+                    whole_since=whole_since,
+                )
+                self._read(partition, of)
+                count = await self._publish(partition)
+                end = self._reader.span(of[topics.STATUS].topic, number).end
+                mark = Checkpoint(partition.settled_to(of[topics.ATTEMPTS].end), WRITER, end)
+                await checkpoints.write_surely({number: mark})
+                yield partition, count
 
     async def _unread(self) -> dict[int, int]:
         """The first request of each partition that no worker has taken; empty: no worker ever committed, or it was forgotten."""
@@ -219,7 +215,7 @@ class Rebuild:
         finally:
             await offsets.close()
 
-    def _read(self, reader: Reader, partition: Partition, spans: dict[Topic, Span], progress: Progress) -> None:
+    def _read(self, partition: Partition, spans: dict[Topic, Span]) -> None:
         takers: dict[Topic, Callable[[Record], None]] = {
             topics.STATUS: partition.status,
             topics.REJECTED: lambda record: partition.letter(record, spans[topics.REQUESTED].topic),
@@ -228,9 +224,14 @@ class Rebuild:
             topics.EVENTS: partition.event,
         }
         for topic, take in takers.items():
-            for message in reader.records(spans[topic]):
+            for message in self._reader.records(spans[topic]):
                 take(record_of(message))
-                progress(1)
+
+    def _since(self, attempts: Span) -> float:
+        """When the oldest kept attempt was written, in seconds since 1970. Infinite: all were deleted; 0: none ever was."""
+        if attempts.start == 0:
+            return 0.0
+        return next((record.timestamp()[1] / 1000 for record in self._reader.records(attempts)), math.inf)
 
     async def _publish(self, partition: Partition) -> int:
         topic, headers, count = self._kafka.name_of(topics.STATUS), codec.headers_of(EmailStatus), 0
@@ -258,13 +259,6 @@ class Rebuild:
             yield opened
         finally:
             await opened.close()
-
-
-def _since(reader: Reader, attempts: Span) -> float:
-    """When the oldest kept attempt was written, in seconds since 1970. Infinite: all were deleted; 0: none ever was."""
-    if attempts.start == 0:
-        return 0.0
-    return next((record.timestamp()[1] / 1000 for record in reader.records(attempts)), math.inf)
 
 
 def _raised(_: Exception) -> None:

@@ -15,6 +15,7 @@ from mailstream.log import client
 from mailstream.log.client import connection
 from mailstream.log.kafka import Kafka
 from mailstream.log.publish import Headers, Publisher
+from mailstream.log.read import Reader
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
 from mailstream.status import EmailStatus
@@ -145,11 +146,12 @@ async def test_who_cannot_have_lost_an_attempt_to_retention_is_born_again(
     if deleted:  # as retention does, or an operator
         place = TopicPartition(naming.of(topics.ATTEMPTS), home, deleted)
         await asyncio.to_thread(client.admin(settings).delete_records([place])[place].result, 10)
-    work = Rebuild(Kafka(settings), Mock(now=lambda: time.time() + days_later * DAY))
-    assert list(await work.lost()) == [home]
-    async for _ in work.run([home], lambda _: None, lambda _: None):
-        pass
-    assert not await work.lost()
+    with Reader(settings) as reader:
+        work = Rebuild(Kafka(settings), reader, Mock(now=lambda: time.time() + days_later * DAY))
+        assert list(await work.lost()) == [home]
+        async for _ in work.run([home]):
+            pass
+        assert not await work.lost()
 
     found = statuses_in(settings)
     assert list(found) == born

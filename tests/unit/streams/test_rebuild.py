@@ -38,10 +38,11 @@ async def gone(worker: MemoryWorker) -> None:
 
 async def made_anew(worker: MemoryWorker) -> None:
     """As ``mailstream audit rebuild --yes`` does."""
-    work = Rebuild(MemoryKafka(worker.settings, worker.log), worker.clock)  # type: ignore[arg-type]
+    kafka = MemoryKafka(worker.settings, worker.log)
+    work = Rebuild(kafka, kafka.reader(), worker.clock)  # type: ignore[arg-type]
     lost = await work.lost()
     assert lost, "else a worker would not have refused"
-    async for _ in work.run(lost, lambda _: None, lambda _: None):
+    async for _ in work.run(lost):
         pass
     assert not await work.lost()
 
