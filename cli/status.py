@@ -9,19 +9,15 @@ from cli._caller import ApiKey, Url, api_at, heading, lines_of, show
 from cli._options import Json, print_json
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the verb to the root."""
-
-    @app.command()
-    def status(
-        email_id: Annotated[str, typer.Argument(metavar="ID", help="of the email: em_…")],
-        watch: Annotated[bool, typer.Option("--watch", help="go on until it is final")] = False,
-        url: Url = None,
-        api_key: ApiKey = None,
-        as_json: Json = False,
-    ) -> None:
-        """The timeline of one email. Exit 1 when there is none with this id."""
-        asyncio.run(_status(email_id, url, api_key, watch=watch, as_json=as_json))
+def status(
+    email_id: Annotated[str, typer.Argument(metavar="ID", help="of the email: em_…")],
+    watch: Annotated[bool, typer.Option("--watch", help="go on until it is final")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """The timeline of one email. Exit 1 when there is none with this id."""
+    asyncio.run(_status(email_id, url, api_key, watch=watch, as_json=as_json))
 
 
 async def _status(email_id: str, url: str | None, api_key: str | None, *, watch: bool, as_json: bool) -> None:
