@@ -117,13 +117,13 @@ def _finish(plan: "Redrive", rows: list[Row], *, yes: bool, as_json: bool) -> No
             [
                 {"of": name, "no_use": None, "ids": planned.ids}
                 if isinstance(planned, Again)
-                else {"of": name, "no_use": planned.why, "ids": []}
+                else {"of": name, "no_use": str(planned), "ids": []}
                 for name, _, planned in rows
             ]
         )
     else:
         for _, line, planned in rows:
-            told = f"→ {', '.join(planned.ids)}" if isinstance(planned, Again) else f"no use: {planned.why}"
+            told = f"→ {', '.join(planned.ids)}" if isinstance(planned, Again) else f"no use: {planned}"
             typer.echo(f"{line}\n    {told}")
     hopeless = sum(not isinstance(planned, Again) for _, _, planned in rows)
     typer.echo(f"{len(rows):,} found, {hopeless:,} of no use, {len(outgoing):,} records to write.", err=True)

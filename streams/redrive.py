@@ -47,15 +47,20 @@ class Redrive:
     async def _dead_letter(self, letter: Letter, now: datetime) -> Again | NoUse:
         if letter.is_cut:
             return NoUse("only its first part was kept")
-        return await redrive.dead_letter(
-            letter.dead_letter, letter.place, self._cause, self._means, self._renderer.render, now
-        )
+        render = self._renderer.render
+        try:
+            return await redrive.dead_letter(letter.dead_letter, letter.place, self._cause, self._means, render, now)
+        except NoUse as why:
+            return why
 
     def email(self, status: EmailStatus, request: EmailRequest | None, now: datetime) -> Again | NoUse:
         """What would be asked for an email; ``request`` is None when its body is gone."""
         if request is None:
             return NoUse("its record is no longer in email.requested")
-        return redrive.email(status, request, self._cause, self._means, now)
+        try:
+            return redrive.email(status, request, self._cause, self._means, now)
+        except NoUse as why:
+            return why
 
     def statuses(
         self,
