@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from cli._options import EmailId, Json, print_json, utc
+from cli.progress import reading
 from mailstream import topics
 from mailstream.settings import load
 
@@ -28,7 +29,6 @@ MOST_SHOWN = 50
 @group.command()
 def timeline(email_id: EmailId, as_json: Json = False) -> None:
     """Show one email's life: every record about it, with its place. Exit 1 when there is none."""
-    from cli.progress import reading
     from streams.audit.timeline import timeline as life_of
 
     settings = load()
@@ -54,7 +54,6 @@ def export(
     out: Annotated[Path | None, typer.Option(help="file to write; stdout when left out")] = None,
 ) -> None:
     """Write records as JSON Lines, with addresses and bodies as they stand: keep the file as you keep the topics."""
-    from cli.progress import reading
     from streams.audit.export import export as lines_of
 
     known = {each.name: each for each in topics.ALL}
@@ -82,7 +81,6 @@ def verify(
     What only waits for a worker is counted, and not broken: the brokers know how far the workers have come.
     The gap is held against SEND_GAP and SEND_BURST as they are set here.
     """
-    from cli.progress import reading
     from streams.audit.verify import verify as judged
 
     settings = load()
@@ -103,7 +101,6 @@ def rebuild(
 
     Only partitions whose statuses are lost are touched: those with which a worker refuses to start.
     """
-    from cli.progress import reading
     from mailstream.clock import SystemClock
     from mailstream.log.kafka import Kafka
     from streams.audit.rebuild import Rebuild

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli._options import Json, print_json, utc
+from cli.progress import reading
 from mailstream import codec
 from mailstream.dead_letter import Reason
 from mailstream.settings import load
@@ -35,7 +36,6 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List dead letters: place, time, reason, where they came from. Neither keys nor values: those are addresses."""
-    from cli.progress import reading
     from mailstream.log import dead_letters
 
     settings, count = load(), 0
@@ -59,7 +59,6 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one dead letter whole: its headers and its bytes, addresses included."""
-    from cli.progress import reading
     from mailstream.log import dead_letters
 
     settings = load()

@@ -4,17 +4,21 @@ import asyncio
 import time
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli._options import EmailId, Json, print_json
+from cli.progress import reading
 from mailstream import codec, topics
 from mailstream.email_id import partition_in
 from mailstream.request import Control, ControlKind
 from mailstream.settings import Settings, load
 from mailstream.status import EmailStatus, Status
 from mailstream.topics import Naming
+
+if TYPE_CHECKING:
+    from streams.core.trigger_records import Outgoing
 
 group = typer.Typer(no_args_is_help=True, help="Emails whose outcome is unknown, and an operator's word about them.")
 
@@ -34,7 +38,6 @@ class As(StrEnum):
 @group.command("list")
 def list_held(as_json: Json = False) -> None:
     """Show what is HELD, oldest first, from the topic alone."""
-    from cli.progress import reading
     from mailstream.log.statuses import statuses
 
     settings = load()
@@ -76,12 +79,13 @@ def resolve(
 def _publish_and_wait(settings: Settings, control: Control) -> str:
     """Append the word, then follow the statuses of its partition until it is decided."""
     from mailstream.log.read import Reader
+    from streams.core.trigger_records import control_record
 
-    naming, partition = Naming(settings.topic_prefix), partition_in(control.id, settings.partitions)
-    name, deadline = naming.of(topics.STATUS), time.monotonic() + DECIDED_SECONDS
+    name, partition = Naming(settings.topic_prefix).of(topics.STATUS), partition_in(control.id, settings.partitions)
+    deadline = time.monotonic() + DECIDED_SECONDS
     with Reader(settings) as reader:
         span = reader.span(name, partition)
-        offset = asyncio.run(_append(settings, control, naming.of(topics.REQUESTED), partition))
+        offset = asyncio.run(_append(settings, control_record(control, settings.partitions)))
         while time.monotonic() < deadline:
             span = replace(reader.span(name, partition), start=span.end)
             for record in reader.records(span):
@@ -92,20 +96,11 @@ def _publish_and_wait(settings: Settings, control: Control) -> str:
     return f"not decided within {DECIDED_SECONDS:.0f} s: is a worker running? It decides when it reads the record"
 
 
-async def _append(settings: Settings, control: Control, topic: str, partition: int) -> int:
+async def _append(settings: Settings, record: "Outgoing") -> int:
     from mailstream.log.publish import Publisher
+    from streams.redrive import published
 
-    publisher = Publisher(settings)
-    try:
-        place = await publisher.publish(
-            topic,
-            codec.encode(control),
-            key=control.id.encode(),
-            partition=partition,
-            headers=codec.headers_of(control),
-        )
-    finally:
-        await publisher.close()
+    (place,) = [place async for place in published(Publisher(settings), settings, [record])]
     return place.offset
 
 

@@ -11,6 +11,7 @@ import typer
 from cli._options import Json, email_ids, print_json, utc
 from cli.dead_letters import Origins, Reasons, Since, Until, chosen, line_of
 from cli.dead_letters import group as letters_group
+from cli.progress import Meter, reading
 from mailstream.clock import moment
 from mailstream.settings import load
 from mailstream.status import Status
@@ -49,7 +50,6 @@ def dead_letters_(
     A direct request gets a new id that names the old one. A domain event, and a strict batch that is one dead letter,
     get the ids that they always had: what was taken of them is known.
     """
-    from cli.progress import reading
     from mailstream.log import dead_letters
 
     settings, plan = load(), _planner(why, by, yes=yes)
@@ -57,7 +57,7 @@ def dead_letters_(
         found = dead_letters.letters(reader, settings, chosen(reason, topic, since, until, places))
         planned = asyncio.run(plan.dead_letters(found, moment(time.time())))
     rows: list[Row] = [(letter.place, line_of(letter), again) for letter, again in planned]
-    _finish(plan, rows, yes=yes, as_json=as_json)
+    _finish(rows, yes=yes, as_json=as_json)
 
 
 @group.command()
@@ -79,7 +79,6 @@ def emails(
 
     UNCONFIRMED emails may have been sent: asking again for one may be a duplicate.
     """
-    from cli.progress import reading
 
     if bool(ids) == bool(status):
         raise typer.BadParameter("name either ids or --status")
@@ -94,7 +93,7 @@ def emails(
             rows.append((each.id, line, plan.email(each, plan.body(reader, each), now)))
     if missing := set(ids or ()) - {each.id for each in found}:
         typer.echo(f"Not in email.status (any more): {', '.join(sorted(missing))}", err=True)
-    _finish(plan, rows, yes=yes, as_json=as_json)
+    _finish(rows, yes=yes, as_json=as_json)
 
 
 def _planner(why: str, by: str | None, *, yes: bool) -> "Redrive":
@@ -106,9 +105,8 @@ def _planner(why: str, by: str | None, *, yes: bool) -> "Redrive":
     return Redrive(load(), Cause(by or getpass.getuser(), why))
 
 
-def _finish(plan: "Redrive", rows: list[Row], *, yes: bool, as_json: bool) -> None:
+def _finish(rows: list[Row], *, yes: bool, as_json: bool) -> None:
     """Show what is planned, and do it when that is wanted."""
-    from cli.progress import Meter
     from streams.core.redrive import Again
 
     outgoing: list[Outgoing] = [record for _, _, plan_ in rows if isinstance(plan_, Again) for record in plan_.outgoing]
@@ -132,5 +130,14 @@ def _finish(plan: "Redrive", rows: list[Row], *, yes: bool, as_json: bool) -> No
         return
     with Meter("asking again") as meter:
         meter.planned(len(outgoing))
-        plan.publish(outgoing, meter.progress)
+        asyncio.run(_write(outgoing, meter))
     typer.echo(f"{len(outgoing):,} records are in the log.", err=True)
+
+
+async def _write(outgoing: "list[Outgoing]", meter: Meter) -> None:
+    from mailstream.log.publish import Publisher
+    from streams.redrive import published
+
+    settings = load()
+    async for _ in published(Publisher(settings), settings, outgoing):
+        meter.progress(1)

@@ -4,13 +4,14 @@ Nothing here calls the provider; a worker takes the new records like any others.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 
 from mailstream import codec, sender, topics
 from mailstream.log.dead_letters import Letter
-from mailstream.log.publish import Publisher
-from mailstream.log.read import Progress, Reader
+from mailstream.log.publish import Position, Publisher
+from mailstream.log.read import Reader
 from mailstream.log.statuses import statuses
 from mailstream.render_process import RenderProcess
 from mailstream.request import EmailRequest
@@ -86,24 +87,24 @@ class Redrive:
         found = codec.decoded(codec.decode_requested, message.value())
         return found if isinstance(found, EmailRequest) else None
 
-    def publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:
-        """Append the records; returns when all of them are in the log. Raises NotPublished: ask again, ids are known."""
-        asyncio.run(self._publish(outgoing, progress))
 
-    async def _publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:
-        publisher = Publisher(self._settings)
-        try:
-            for begin in range(0, len(outgoing), IN_FLIGHT):
-                some = outgoing[begin : begin + IN_FLIGHT]
-                await asyncio.gather(
-                    *(
-                        publisher.publish(self._naming.of(topic), value, key=key, partition=partition, headers=headers)
-                        for topic, value, key, partition, headers in some
-                    )
+async def published(publisher: Publisher, settings: Settings, outgoing: Iterable[Outgoing]) -> AsyncIterator[Position]:
+    """Append the records, then close the publisher. Tells of each that is in the log.
+
+    Raises NotPublished: do it again, ids are known.
+    """
+    name_of, rest = Naming(settings.topic_prefix).of, iter(outgoing)
+    try:
+        while some := list(islice(rest, IN_FLIGHT)):
+            for place in await asyncio.gather(
+                *(
+                    publisher.publish(name_of(topic), value, key=key, partition=partition, headers=headers)
+                    for topic, value, key, partition, headers in some
                 )
-                progress(len(some))
-        finally:
-            await publisher.close()
+            ):
+                yield place
+    finally:
+        await publisher.close()
 
 
 def _fits(status: EmailStatus, wanted: frozenset[Status], since: datetime | None, until: datetime | None) -> bool:

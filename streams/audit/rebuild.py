@@ -5,12 +5,10 @@ First every email that ``email.requested`` still holds is born again, unless no 
 that no email is ever shown as waiting that was called long ago. No worker may run meanwhile.
 """
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from confluent_kafka import KafkaException, TopicPartition
 from msgspec import structs
@@ -33,9 +31,10 @@ from streams.core import births, fold, intake
 from streams.core.faults import Fault
 from streams.core.groups import Groups
 from streams.core.intake import Asked, Carried, Known, New, Rejected, Rules, Ruling
+from streams.core.trigger_records import Outgoing
+from streams.redrive import published
 
 WRITER = "audit-rebuild"
-IN_FLIGHT = 1000  #: statuses on their way at once
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -234,22 +233,15 @@ class Rebuild:
         return next((record.timestamp()[1] / 1000 for record in self._reader.records(attempts)), math.inf)
 
     async def _publish(self, partition: Partition) -> int:
-        topic, headers, count = self._kafka.name_of(topics.STATUS), codec.headers_of(EmailStatus), 0
-        publisher = self._kafka.producer(failed=_raised, message_seconds=SECONDS)
-        try:
-            statuses = partition.finished()
-            while some := list(islice(statuses, IN_FLIGHT)):
-                await asyncio.gather(
-                    *(
-                        publisher.publish(
-                            topic, codec.encode(each), key=each.id.encode(), partition=partition.number, headers=headers
-                        )
-                        for each in some
-                    )
-                )
-                count += len(some)
-        finally:
-            await publisher.close()
+        headers, count = codec.headers_of(EmailStatus), 0
+        records = (
+            Outgoing(topics.STATUS, codec.encode(each), each.id.encode(), partition.number, headers)
+            for each in partition.finished()
+        )
+        async for _ in published(
+            self._kafka.producer(failed=_raised, message_seconds=SECONDS), self._settings, records
+        ):
+            count += 1
         return count
 
     @asynccontextmanager

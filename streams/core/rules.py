@@ -13,10 +13,10 @@ from mailstream.mistakes import Mistake, mistakes_in
 from mailstream.request import Address, EmailRequest
 from mailstream.settings import Settings
 from mailstream.templates import Templates
-from streams.core.rules_model import CancelRule, MailRule, Rule, RuleFile, Start, TopicRule
-from streams.core.trigger_event import ANY_TYPE, PlainForm
+from streams.core.rules_model import CancelRule, MailRule, Rule, RuleFile, TopicRule
+from streams.core.trigger_event import ANY_TYPE
 
-_NO_FORM = PlainForm()
+_NO_FORM = TopicRule()
 
 
 class Rules:
@@ -31,7 +31,6 @@ class Rules:
             for kind in rule.type:
                 by_place[rule.topic, kind].append(rule)
         self._by_place = {place: tuple(found) for place, found in by_place.items()}
-        self._forms = {name: PlainForm(topic.id, topic.type, topic.time) for name, topic in self._topics.items()}
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -40,17 +39,11 @@ class Rules:
 
     def full_name(self, topic: str, prefix: str) -> str:
         """The name of the topic on this cluster."""
-        found = self._topics.get(topic)
-        return topic if found and found.exact_name else prefix + topic
+        return topic if self.form(topic).exact_name else prefix + topic
 
-    def form(self, topic: str) -> PlainForm:
-        """How plain JSON of this topic is read."""
-        return self._forms.get(topic, _NO_FORM)
-
-    def start(self, topic: str) -> Start | datetime:
-        """Where the topic is begun when the triggers never read it before."""
-        found = self._topics.get(topic)
-        return found.start if found else Start.RECENT
+    def form(self, topic: str) -> TopicRule:
+        """What the file says of this topic: how its plain JSON is read, and where it is begun."""
+        return self._topics.get(topic, _NO_FORM)
 
     def mail(self, name: str) -> MailRule:
         """The rule of this name that asks for mail."""

@@ -79,9 +79,9 @@ class Start(StrEnum):
 class TopicRule(_Strict):
     """What must be known about a topic. ``id``, ``type`` and ``time`` are for plain JSON: a CloudEvent says it itself."""
 
-    id: Asked | None = None
-    type: Asked | None = None
-    time: Asked | None = None
+    id: Asked | None = None  #: None: an event is known by its place in the log
+    type: Asked | None = None  #: None: the topic has one kind of event only
+    time: Asked | None = None  #: RFC 3339, or a number of seconds or milliseconds since 1970
     start: Start | AwareDatetime = Start.RECENT
     exact_name: bool = Field(False, description="the topic does not carry TOPIC_PREFIX")
 

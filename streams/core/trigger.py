@@ -71,6 +71,10 @@ class Ruling:
     decisions: tuple[Decision, ...] = ()
     failures: tuple[Failure, ...] = ()  #: of the record, or of all its decisions: one dead letter
 
+    def detail(self) -> str:
+        """What failed, for people."""
+        return "; ".join(failure.detail for failure in self.failures[:10])
+
     def ids(self) -> tuple[str, ...]:
         """The emails that are asked for or cancelled."""
         records: list[EmailRequest | Control] = []

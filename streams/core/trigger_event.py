@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from mailstream.record import Record
-from streams.core.trigger_expression import Expression
+from streams.core.rules_model import TopicRule
 
 CE_PREFIX = "ce_"
 STRUCTURED = "application/cloudevents"
@@ -65,17 +65,8 @@ class DomainEvent:
     id: str
     type: str
     at: datetime  #: its own time, or the record's when it has none
-    oldest_at: datetime  #: the older of its own time and the record's (amendment 4)
+    oldest_at: datetime  #: the older of its own time and the record's ; a record may be much older than it says
     document: Mapping[str, Any]  #: the attributes of the event, and its content under ``data``
-
-
-@dataclass(frozen=True, slots=True)
-class PlainForm:
-    """Where plain JSON of one topic has what a CloudEvent always has. Each is asked of the record's JSON value."""
-
-    id: Expression | None = None  #: None: an event is known by its place in the log
-    type: Expression | None = None  #: None: the topic has one kind of event only
-    time: Expression | None = None  #: RFC 3339, or a number of seconds or milliseconds since 1970
 
 
 def type_in_headers(received: Received) -> str | None:
@@ -84,9 +75,10 @@ def type_in_headers(received: Received) -> str | None:
     return None if kind is None else kind.decode("utf-8", "replace")
 
 
-def read(received: Received, form: PlainForm) -> DomainEvent | None:
+def read(received: Received, form: TopicRule) -> DomainEvent | None:
     """The event in a record; None for a null value, which only deletes in the topic of its owner.
 
+    ``form`` says where plain JSON of this topic has id, type and time.
     Raises BadEvent, or Unanswered when an expression of the form does not fit.
     """
     content_type = received.headers.get("content-type", b"").decode("latin-1").strip().lower()
@@ -156,7 +148,7 @@ def _event(received: Received, attributes: dict[str, Any], data: Any) -> DomainE
     )
 
 
-def _plain(received: Received, value: Any, form: PlainForm) -> DomainEvent:
+def _plain(received: Received, value: Any, form: TopicRule) -> DomainEvent:
     identity: Any = f"{received.partition}/{received.offset}"
     if form.id is not None:
         identity = form.id.of(value)
