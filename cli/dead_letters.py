@@ -104,7 +104,7 @@ def _place(text: str) -> tuple[int, int]:
 
 
 def about(letter: "Letter") -> dict[str, Any]:
-    """What may be shown to anybody."""
+    """What may be shown: no address, no body."""
     found = letter.dead_letter
     record = found.record
     origin = {"topic": record.topic, "partition": record.partition, "offset": record.offset}

@@ -31,7 +31,7 @@ class As(StrEnum):
     """What an operator may say."""
 
     SENT = "SENT"  #: the provider has it: there is evidence elsewhere
-    UNCONFIRMED = "UNCONFIRMED"  #: nobody will ever know; it is not sent again
+    UNCONFIRMED = "UNCONFIRMED"  #: it will never be known; it is not sent again
     RESEND = "RESEND"  #: send it once more, marked as a possible duplicate
 
 

@@ -75,10 +75,12 @@ def emails(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Ask again for emails that ended without reaching anybody. Each gets a new id that names the old one.
+    """Ask again for emails that ended and reached no one. Each gets a new id that names the old one.
 
     UNCONFIRMED emails may have been sent: asking again for one may be a duplicate.
     """
+
+    from mailstream.log.statuses import statuses
 
     if bool(ids) == bool(status):
         raise typer.BadParameter("name either ids or --status")
@@ -86,14 +88,21 @@ def emails(
     now = moment(time.time())
     rows: list[Row] = []
     with reading(settings, "reading statuses") as reader:
-        wanted = frozenset(status or ())
-        found = list(plan.statuses(reader, ids=ids or (), wanted=wanted, since=since, until=until))
+        found = [
+            each
+            for each in statuses(reader, settings, ids or ())
+            if ids or (each.status in (status or ()) and _is_between(each.updated_at, since, until))
+        ]
         for each in found:
             line = f"{each.id}  {each.status:11}  {each.updated_at:%Y-%m-%d %H:%M:%S}  {each.to_masked}"
             rows.append((each.id, line, plan.email(each, plan.body(reader, each), now)))
     if missing := set(ids or ()) - {each.id for each in found}:
         typer.echo(f"Not in email.status (any more): {', '.join(sorted(missing))}", err=True)
     _finish(rows, yes=yes, as_json=as_json)
+
+
+def _is_between(at: datetime, since: datetime | None, until: datetime | None) -> bool:
+    return (since is None or at >= since) and (until is None or at < until)
 
 
 def _planner(why: str, by: str | None, *, yes: bool) -> "Redrive":

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from cli._caller import ApiKey, Url, api_at, is_success, show
+from cli._caller import ApiKey, Url, api_at, end_of, is_success
 from cli._options import Json, print_json
 
 
@@ -62,7 +62,7 @@ async def _send(
             return 0
         if not as_json:
             typer.echo(receipt["id"])
-        return 0 if is_success(await show(api, receipt["id"], as_json=as_json)) else 1
+        return 0 if is_success(await end_of(api, receipt["id"], as_json=as_json)) else 1
 
 
 def _object(text: str) -> dict[str, Any]:

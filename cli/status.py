@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli._caller import ApiKey, Url, api_at, heading, lines_of, show
+from cli._caller import ApiKey, Url, api_at, end_of, heading, lines_of
 from cli._options import Json, print_json
 
 
@@ -23,7 +23,7 @@ def status(
 async def _status(email_id: str, url: str | None, api_key: str | None, *, watch: bool, as_json: bool) -> None:
     async with api_at(url, api_key) as api:
         if watch:
-            await show(api, email_id, as_json=as_json)
+            await end_of(api, email_id, as_json=as_json)
             return
         email = await api.email(email_id)
     if as_json:

@@ -1,4 +1,4 @@
-"""``mailstream templates``: look at mail templates before anybody else does; nothing is sent."""
+"""``mailstream templates``: look at mail templates before they are used; nothing is sent."""
 
 import asyncio
 from enum import StrEnum

@@ -4,7 +4,7 @@ Nothing here calls the provider; a worker takes the new records like any others.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from itertools import islice
 
@@ -12,11 +12,10 @@ from mailstream import codec, sender, topics
 from mailstream.log.dead_letters import Letter
 from mailstream.log.publish import Position, Publisher
 from mailstream.log.read import Reader
-from mailstream.log.statuses import statuses
 from mailstream.render_process import RenderProcess
 from mailstream.request import EmailRequest
 from mailstream.settings import Settings
-from mailstream.status import EmailStatus, Status
+from mailstream.status import EmailStatus
 from mailstream.topics import Naming
 from streams import trigger_files
 from streams.core import redrive
@@ -63,20 +62,6 @@ class Redrive:
         except NoUse as why:
             return why
 
-    def statuses(
-        self,
-        reader: Reader,
-        *,
-        ids: Iterable[str] = (),
-        wanted: frozenset[Status] = frozenset(),
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Iterator[EmailStatus]:
-        """The emails of these ids, or in these statuses and last changed in this time. Raises BadEmailId."""
-        named = frozenset(ids)
-        found = statuses(reader, self._settings, named)
-        return (status for status in found if named or _fits(status, wanted, since, until))
-
     def body(self, reader: Reader, status: EmailStatus) -> EmailRequest | None:
         """The request of an email, by its coordinates; None when the record is gone."""
         if (place := status.request) is None:
@@ -105,11 +90,3 @@ async def published(publisher: Publisher, settings: Settings, outgoing: Iterable
                 yield place
     finally:
         await publisher.close()
-
-
-def _fits(status: EmailStatus, wanted: frozenset[Status], since: datetime | None, until: datetime | None) -> bool:
-    return (
-        status.status in wanted
-        and (since is None or status.updated_at >= since)
-        and (until is None or status.updated_at < until)
-    )

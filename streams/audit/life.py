@@ -42,7 +42,7 @@ class Life:
     attempts: list[tuple[Place, AttemptRecord]] = field(default_factory=list)
     events: list[tuple[Place, ProviderEvent]] = field(default_factory=list)
     controls: list[Place] = field(default_factory=list)  #: those that a worker has passed, and took
-    published: EmailStatus | None = None  #: merged by rank, as whoever loads the topic does
+    published: EmailStatus | None = None  #: merged by rank, as a worker does that loads the topic
     last_published: EmailStatus | None = None  #: the last record of its key
     last_offset: int = 0  #: of that record
     is_forgotten: bool = False  #: its status was kept long enough, and a tombstone followed

@@ -170,7 +170,7 @@ class Rebuild:
     async def run(self, partitions: Iterable[int]) -> AsyncIterator[tuple[Partition, int]]:
         """Make the statuses of these partitions anew; tell each partition when its statuses are in the log, and how many.
 
-        Until then its checkpoint says that it is being rebuilt: whatever ends this, workers go on refusing to start.
+        Until then its checkpoint says that it is being rebuilt. If this is stopped half way, workers still refuse to start.
         Raises WorkersRun, NoKafka, NotPublished, NotCaughtUp.
         """
         if count := self._kafka.members(GROUP_WORKER):

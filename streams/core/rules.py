@@ -65,7 +65,9 @@ def parse(text: str, file: str = "triggers.yaml") -> Rules:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise WrongRules(f"{file}{line}: no YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from None
+        raise WrongRules(
+            f"{file}{line}: not valid YAML: {getattr(error, 'problem', None) or 'cannot be read'}"
+        ) from None
     except RecursionError:
         raise WrongRules(f"{file}: nested too deep") from None
     try:
@@ -76,7 +78,7 @@ def parse(text: str, file: str = "triggers.yaml") -> Rules:
 
 
 def require_usable(rules: Rules, templates: Templates, settings: Settings) -> None:
-    """Raise WrongRules for a template that is not there, or a sender that the settings do not allow (security.md S8)."""
+    """Raise WrongRules for a template that is not there, or a sender that the settings do not allow."""
     senders = sender.of_account(settings)
     wrong = []
     for rule in rules.rules:
@@ -93,9 +95,9 @@ def require_usable(rules: Rules, templates: Templates, settings: Settings) -> No
 
 
 def _of_every_mail(rule: MailRule) -> list[Mistake]:
-    """What would be wrong with each mail of the rule, whatever the event."""
+    """What would be wrong with each mail of the rule, for any event."""
     mail = EmailRequest(
-        to=Address("anybody@example.com"),
+        to=Address("someone@example.com"),
         subject="-",
         text="-",
         from_=Address(rule.from_, rule.from_name) if rule.from_ else None,

@@ -2,7 +2,7 @@
 
 Read by our own few lines and not by the cloudevents package: it draws a random id where one is missing (the same
 event read twice would be two mails), takes the present for a missing time (nothing would ever be too old), hands on
-data that is no JSON as text, and needs 12 µs where this needs 3. Tests hold what it writes against what this reads.
+data that is not JSON as text, and needs 12 µs where this needs 3. Tests hold what it writes against what this reads.
 """
 
 import base64
@@ -65,7 +65,7 @@ class DomainEvent:
     id: str
     type: str
     at: datetime  #: its own time, or the record's when it has none
-    oldest_at: datetime  #: the older of its own time and the record's ; a record may be much older than it says
+    oldest_at: datetime  #: the older of its own time and the record's: a late record may carry a new time, and the other way round
     document: Mapping[str, Any]  #: the attributes of the event, and its content under ``data``
 
 

@@ -38,7 +38,7 @@ rules:
         ("shop.orders", "shop orders", "t.yaml line 4: rules.0.topic: String should match"),
         ("name: shipped", "name: Shipped!", "t.yaml line 3: rules.0.name: String should match"),
         ("order.shipped", "[]", "t.yaml line 5: rules.0.type: Value should have at least 1 item"),
-        (GOOD, "rules: [", "t.yaml line 1: no YAML"),
+        (GOOD, "rules: [", "t.yaml line 1: not valid YAML"),
         (GOOD, "", "t.yaml line 1: the file: Input should be"),
         (GOOD, "- a", "t.yaml line 1: the file: Input should be"),
         (GOOD, "rules: []", "t.yaml line 1: rules: List should have at least 1 item"),
