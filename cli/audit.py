@@ -109,7 +109,7 @@ def rebuild(
 
     async def look(reader: "Reader") -> None:
         work = Rebuild(Kafka(settings), reader, SystemClock())
-        for partition, why in (lost := await work.lost()).items():
+        for partition, why in (lost := work.lost()).items():
             typer.echo(f"email.status/{partition} {why}")
         if not lost:
             typer.echo("No statuses are lost.")

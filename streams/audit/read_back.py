@@ -17,14 +17,9 @@ from mailstream.log.record import record_of
 from mailstream.settings import Settings
 from mailstream.status import merge
 from mailstream.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming, Topic
-from streams.audit.life import (
-    Life,
-    Place,
-    Role,
-    emails_in,
-)
+from streams.audit.life import Life, Place, Role, emails_in
 from streams.audit.passed import Passed
-from streams.checkpoints import checkpoint_of
+from streams.checkpoints import Checkpoint, checkpoint_of
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
 ABOUT_EMAILS = (topics.REJECTED, topics.REQUESTED, topics.ATTEMPTS, topics.EVENTS, topics.STATUS)
@@ -65,6 +60,14 @@ def spans_of(reader: Reader, settings: Settings, partition: int) -> dict[Topic, 
     return {topic: reader.span(naming.of(topic), partition) for topic in ABOUT_EMAILS}
 
 
+def checkpoints_in(reader: Reader, settings: Settings) -> dict[int, Checkpoint]:
+    """The checkpoint of each partition that has one. Raises NoKafka as ``passed_by_workers`` does."""
+    naming, every = Naming(settings.topic_prefix), range(settings.partitions)
+    attempts = naming.of(topics.ATTEMPTS)
+    places = reader.committed(naming.of(GROUP_CHECKPOINTS), [(attempts, partition) for partition in every])
+    return {place.partition: mark for place in places.values() if (mark := checkpoint_of(place)) is not None}
+
+
 def passed_by_workers(reader: Reader, settings: Settings) -> list[Passed] | None:
     """One for each partition; None when no worker has committed anything, or the brokers have forgotten it.
 
@@ -72,9 +75,8 @@ def passed_by_workers(reader: Reader, settings: Settings) -> list[Passed] | None
     Raises NoKafka when the brokers do not answer, or this user may not ask for the group.
     """
     naming = Naming(settings.topic_prefix)
-    requested, events, attempts = (naming.of(topic) for topic in (topics.REQUESTED, topics.EVENTS, topics.ATTEMPTS))
-    every = range(settings.partitions)
-    marks = reader.committed(naming.of(GROUP_CHECKPOINTS), [(attempts, partition) for partition in every])
+    requested, events = naming.of(topics.REQUESTED), naming.of(topics.EVENTS)
+    every, marks = range(settings.partitions), checkpoints_in(reader, settings)
     taken = reader.committed(
         naming.of(GROUP_WORKER), [(topic, partition) for topic in (requested, events) for partition in every]
     )
@@ -84,7 +86,7 @@ def passed_by_workers(reader: Reader, settings: Settings) -> list[Passed] | None
     for partition in every:
         # a group that has committed elsewhere, and not here, begins here with the first record
         of_requests, of_events = taken.get((requested, partition)), taken.get((events, partition))
-        mark = checkpoint_of(marks[attempts, partition]) if (attempts, partition) in marks else None
+        mark = marks.get(partition)
         found.append(
             Passed(
                 of_requests.offset if of_requests else 0,

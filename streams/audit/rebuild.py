@@ -7,10 +7,9 @@ that no email is ever shown as waiting that was called long ago. No worker may r
 
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from msgspec import structs
 
 from mailstream import codec, sender, topics
@@ -25,7 +24,7 @@ from mailstream.record import Record
 from mailstream.request import OnAmbiguous
 from mailstream.status import EmailStatus, Status, merge
 from mailstream.topics import GROUP_WORKER, Topic
-from streams.audit.read_back import spans_of
+from streams.audit.read_back import checkpoints_in, passed_by_workers, spans_of
 from streams.checkpoints import IN_REBUILD, SECONDS, Checkpoint, Checkpoints, why_lost
 from streams.core import births, fold, intake
 from streams.core.faults import Fault
@@ -150,11 +149,9 @@ class Rebuild:
     def __init__(self, kafka: Kafka, reader: Reader, clock: Clock) -> None:
         self._kafka, self._reader, self._clock, self._settings = kafka, reader, clock, kafka.settings
 
-    async def lost(self) -> dict[int, str]:
-        """The partitions whose statuses are gone, each with the reason. Raises NoKafka, NotCaughtUp, LogLost."""
-        attempts, found = self._kafka.name_of(topics.ATTEMPTS), {}
-        async with self._checkpoints() as checkpoints:
-            marks = await checkpoints.read(set(range(self._settings.partitions)))
+    def lost(self) -> dict[int, str]:
+        """The partitions whose statuses are gone, each with the reason. Raises NoKafka, LogLost."""
+        attempts, marks, found = self._kafka.name_of(topics.ATTEMPTS), checkpoints_in(self._reader, self._settings), {}
         for partition in range(self._settings.partitions):
             end, mark = self._reader.span(attempts, partition).end, marks.get(partition)
             if mark is not None and mark.offset > end:
@@ -178,12 +175,13 @@ class Rebuild:
                 f"{count} workers are in their group. Nothing was changed. Stop all of them; one that was killed leaves the "
                 f"group after SESSION_TIMEOUT ({self._settings.session_timeout:g} s)."
             )
-        unread = await self._unread()
+        passed = passed_by_workers(self._reader, self._settings)
         try:
             whole_since = self._clock.now() - self._kafka.retention_seconds(topics.ATTEMPTS)
         except (KafkaException, TimeoutError):
             raise NoKafka("The brokers do not say how long they keep email.attempts. Nothing was changed.") from None
-        async with self._checkpoints() as checkpoints:
+        checkpoints = Checkpoints(self._kafka)
+        try:
             spans = {partition: spans_of(self._reader, self._settings, partition) for partition in partitions}
             self._reader.plan(span for of in spans.values() for span in of.values())
             await checkpoints.write_surely({partition: Checkpoint(0, WRITER, IN_REBUILD) for partition in spans})
@@ -194,7 +192,7 @@ class Rebuild:
                         self._settings.partitions, self._settings.max_event_age, sender.of_account(self._settings)
                     ),
                     on_ambiguous=OnAmbiguous(self._settings.on_ambiguous),
-                    unread_from=unread.get(number, 0) if unread else None,
+                    unread_from=passed[number].requests if passed else None,
                     attempts_since=self._since(of[topics.ATTEMPTS]),
                     whole_since=whole_since,
                 )
@@ -204,15 +202,8 @@ class Rebuild:
                 mark = Checkpoint(partition.settled_to(of[topics.ATTEMPTS].end), WRITER, end)
                 await checkpoints.write_surely({number: mark})
                 yield partition, count
-
-    async def _unread(self) -> dict[int, int]:
-        """The first request of each partition that no worker has taken; empty: no worker ever committed, or it was forgotten."""
-        requested, offsets = self._kafka.name_of(topics.REQUESTED), self._kafka.offsets(GROUP_WORKER)
-        asked = [TopicPartition(requested, partition) for partition in range(self._settings.partitions)]
-        try:
-            return {p.partition: p.offset for p in await offsets.committed(asked, seconds=SECONDS) if p.offset >= 0}
         finally:
-            await offsets.close()
+            await checkpoints.close()
 
     def _read(self, partition: Partition, spans: dict[Topic, Span]) -> None:
         takers: dict[Topic, Callable[[Record], None]] = {
@@ -243,14 +234,6 @@ class Rebuild:
         ):
             count += 1
         return count
-
-    @asynccontextmanager
-    async def _checkpoints(self) -> AsyncIterator[Checkpoints]:
-        opened = Checkpoints(self._kafka)
-        try:
-            yield opened
-        finally:
-            await opened.close()
 
 
 def _raised(_: Exception) -> None:

@@ -55,6 +55,11 @@ class MemoryReader:
         found = (self.record(topic, partition, offset) for offset in sorted(wanted))
         return (message for message in found if message is not None)
 
+    def committed(self, group: str, places: Iterable[Place]) -> dict[Place, TopicPartition]:
+        """How far a group has read, where it ever said so."""
+        said = self._log.groups.get(group, {})
+        return {place: said[place] for place in places if place in said}
+
 
 class MemoryEnds:
     """As ``mailstream.log.ends.LogEnds``. There are no transactions, so ``last`` and ``high`` are the same."""

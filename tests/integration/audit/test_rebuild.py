@@ -148,10 +148,10 @@ async def test_who_cannot_have_lost_an_attempt_to_retention_is_born_again(
         await asyncio.to_thread(client.admin(settings).delete_records([place])[place].result, 10)
     with Reader(settings) as reader:
         work = Rebuild(Kafka(settings), reader, Mock(now=lambda: time.time() + days_later * DAY))
-        assert list(await work.lost()) == [home]
+        assert list(work.lost()) == [home]
         async for _ in work.run([home]):
             pass
-        assert not await work.lost()
+        assert not work.lost()
 
     found = statuses_in(settings)
     assert list(found) == born

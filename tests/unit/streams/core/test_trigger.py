@@ -127,7 +127,12 @@ def test_a_rule_applies_when_its_condition_is_true(when: str, applies: bool) -> 
         (shipped(email="nobody"), {}, Reason.BAD_ADDRESS, "rule shipped: to: the address needs"),
         (shipped(email="a@b"), {}, Reason.BAD_ADDRESS, "rule shipped: /to/email"),
         (shipped(name="Ada\nBcc: x"), {}, Reason.BAD_ADDRESS, "rule shipped: /to/name: control characters"),
-        ({"order": "1", "parcel": "2"}, {}, Reason.MAPPING_FAILED, "rule shipped: to: 'data.customer' found no recipient"),
+        (
+            {"order": "1", "parcel": "2"},
+            {},
+            Reason.MAPPING_FAILED,
+            "rule shipped: to: 'data.customer' found no recipient",
+        ),
         (shipped(), {"to": "data.order"}, Reason.BAD_ADDRESS, "rule shipped: to"),
         (shipped(), {"to": "`[]`"}, Reason.MAPPING_FAILED, "found no recipient"),
         (shipped(), {"to": "`7`"}, Reason.BAD_ADDRESS, "neither an address nor an object"),
