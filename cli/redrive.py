@@ -79,7 +79,6 @@ def emails(
 
     UNCONFIRMED emails may have been sent: asking again for one may be a duplicate.
     """
-
     from mailstream.log.statuses import statuses
 
     if bool(ids) == bool(status):

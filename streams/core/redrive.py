@@ -95,7 +95,7 @@ async def dead_letter(
         raise NoUse("it came from a topic that no rule names")
     ruling = await trigger.decide(as_event(record, topic), rules, render, now=now, max_age=ANY_AGE)
     if ruling.failures:
-        begin = "it is no domain event" if ruling.result is Result.UNREADABLE else "it fails again"
+        begin = "it is not a domain event" if ruling.result is Result.UNREADABLE else "it fails again"
         raise NoUse(f"{begin}: {ruling.failures[0].detail}")
     if ruling.result is not Result.ASKED:
         raise NoUse("no rule applies to it any more" if ruling.event else "no rule reads its type any more")

@@ -31,12 +31,6 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
 
 
-def _expression(value: object) -> Expression:
-    if not isinstance(value, str):
-        raise ValueError("expected a JMESPath expression as text")
-    return Expression(value)
-
-
 def _duration(value: object) -> timedelta:
     if isinstance(value, str) and (found := _DURATION.fullmatch(value)):
         return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
@@ -57,7 +51,7 @@ def _address(value: object) -> object:
     return value
 
 
-Asked = Annotated[Expression, BeforeValidator(_expression)]
+Asked = Annotated[Expression, BeforeValidator(Expression)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Mailbox = Annotated[str, BeforeValidator(_address)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]

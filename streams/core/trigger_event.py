@@ -32,7 +32,7 @@ AS_JSON: Final = object()
 
 
 class BadEvent(Exception):
-    """A record that is no domain event. The text names the place, never a value."""
+    """A record that is not a domain event. The text names the place, never a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def _structured(received: Received, value: Any) -> DomainEvent:
         try:
             raw = base64.b64decode(value["data_base64"], validate=True)
         except (binascii.Error, TypeError, ValueError):
-            raise BadEvent("data_base64 is no base64") from None
+            raise BadEvent("data_base64 is not valid base64") from None
         data = _content(raw, attributes.get("datacontenttype"))
     else:
         data = value.get("data")
@@ -118,7 +118,7 @@ def _binary(received: Received, content_type: str) -> DomainEvent:
             if name.startswith(CE_PREFIX)
         }
     except UnicodeDecodeError:
-        raise BadEvent("a ce_ header is no text in UTF-8") from None
+        raise BadEvent("a ce_ header is not text in UTF-8") from None
     if received.content is not AS_JSON:
         data = received.content
     else:
@@ -168,14 +168,14 @@ def _content(raw: bytes, content_type: Any) -> Any:
     kind = str(content_type or "application/json").partition(";")[0].strip()
     if kind.endswith(("/json", "+json")):
         return _json(raw)
-    raise BadEvent("the content of the event is no JSON by its content type")
+    raise BadEvent("the content of the event is not JSON by its content type")
 
 
 def _json(raw: bytes) -> Any:
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadEvent("the bytes are no JSON in UTF-8, or nested too deep") from None
+        raise BadEvent("the bytes are not JSON in UTF-8, or nested too deep") from None
 
 
 def _moment(time: Any) -> datetime:

@@ -158,7 +158,7 @@ def test_a_domain_event_gets_the_ids_that_it_always_had() -> None:
     [
         (as_bytes(cloud_event(shipped(email="nobody"))), "test.shop.orders", MEANS, "it fails again"),
         (as_bytes(cloud_event(type="other")), "test.shop.orders", MEANS, "no rule reads its type"),
-        (b"nope", "test.shop.orders", MEANS, "no domain event"),
+        (b"nope", "test.shop.orders", MEANS, "not a domain event"),
         (as_bytes(cloud_event()), "test.shop.returns", MEANS, "a topic that no rule names"),
         (as_bytes(cloud_event()), "test.shop.orders", replace(MEANS, rules=None), "a topic that no rule names"),
         (
