@@ -74,11 +74,11 @@ class Fold:
 
 
 class Role(Enum):
-    """What a record of ``email.requested`` is to an email."""
+    """What a record of ``email.requested`` is to an email; the value is what a report calls it while it waits."""
 
-    ASKS = "asks"
+    ASKS = "requests"
     CONTROLS = "controls"
-    PROMISES = "promises"  #: a batch names it; a record of its own follows
+    PROMISES = "batches"  #: a batch names it; a record of its own follows
 
 
 def emails_in(received: Record, partitions: int) -> Iterator[tuple[str, Role]]:

@@ -148,9 +148,6 @@ def _dead_letters(messages: Iterator[Message], settings: Settings) -> dict[int, 
     return {each.record.offset: each.reason.value for each in letters if each and each.record.topic == requested}
 
 
-_WORD = {Role.ASKS: "requests", Role.CONTROLS: "controls", Role.PROMISES: "batches"}
-
-
 def _take_request(found: PartitionLives, message: Message, partitions: int, dead: dict[int, str]) -> None:
     place = _place(message)
     role = Role.ASKS  # what names no email is asked for all the same: its worker says what it is
@@ -170,7 +167,7 @@ def _take_request(found: PartitionLives, message: Message, partitions: int, dead
         elif reason is None:
             found.controls.append((email_id, place))
     if not is_passed and message.value() is not None:
-        found.waiting[_WORD[role]] += 1
+        found.waiting[role.value] += 1
 
 
 def _take_controls(found: PartitionLives) -> None:
