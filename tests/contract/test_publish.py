@@ -223,7 +223,7 @@ async def test_the_brokers_time_of_a_record_is_told_with_the_moments_around_it(l
 
 async def test_a_record_that_was_not_acknowledged_tells_no_time(log_that_can_be_cut: Log) -> None:
     log, told = log_that_can_be_cut, list[float]()
-    async with a_publisher(log, message_seconds=1) as publisher:
+    async with a_publisher(log, message_seconds=4) as publisher:
         await publisher.publish(log.name, b"v", key=b"k", partition=0)
         publisher.stamped = lambda brokers, *_: told.append(brokers)
         log.cut()

@@ -90,6 +90,7 @@ class MemoryWorker:
                 request_retention=float("inf"),
             )
         self.is_dead = False
+        self.lag_seconds = 0.0  #: from an assignment until records of requests and events come
         self._generation = 0
         self._reading = self.kafka.tail(self._take, name="agents", failed=self.app.fail)
         self._read: set[TP] = set()
@@ -116,9 +117,12 @@ class MemoryWorker:
             await load(owned, self._generation)
         self._read = owned
         starts = {tp: self.committed(tp) for tp in owned}
-        await self._reading.follow(
-            (tp.topic, tp.partition, self.log.first(*tp) if start is None else start) for tp, start in starts.items()
-        )
+        places = [(*tp, self.log.first(*tp) if start is None else start) for tp, start in starts.items()]
+        if not self.lag_seconds:
+            await self._reading.follow(places)
+        else:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.lag_seconds, lambda: loop.create_task(self._reading.follow(places)))
 
     async def _drain(self) -> None:
         self.app.is_draining = True

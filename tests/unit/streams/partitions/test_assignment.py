@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
+from faust.types import TP
 from msgspec import structs
 
 from mailstream.domain.attempt import ClaimRecord, Outcome, ReleasedRecord
@@ -196,11 +197,10 @@ async def test_a_load_that_stands_still_fails_in_time_and_calls_nobody(topic: To
 async def test_a_cancel_that_was_durable_before_the_worker_started_wins() -> None:
     async with before_it_starts() as worker:
         write(worker, has_asked(worker))
-        for number in range(50):
-            worker.append(REQUESTED, a_request(f"user{number}@example.com", id="no id"))
         worker.append(REQUESTED, a_control(id=ID))
+        worker.lag_seconds = 10.0
         await worker.rebalance(*EVERYTHING)
-        await passed(10)
+        await passed(60)
 
         assert worker.status(ID) is Status.CANCELLED
         assert worker.provider.calls == []
@@ -214,6 +214,7 @@ async def test_evidence_that_stands_unread_ends_a_doubt_before_its_clock_does() 
         )
         write(worker, held)
         worker.append(EVENTS, an_event(id=ID))
+        worker.lag_seconds = 10.0
         await worker.rebalance(*EVERYTHING)
         await passed(30)
 
@@ -225,12 +226,26 @@ async def test_a_cancel_is_found_in_a_partition_that_stays_too() -> None:
     async with a_worker() as worker:
         email = worker.ask(send_at=later(5))
         await passed()
+        worker.lag_seconds = 30.0
         await worker.rebalance(*EVERYTHING)
         worker.control(email)
         await worker.rebalance(*EVERYTHING)
-        await passed(20)
+        await passed(60)
 
         assert worker.status(email) is Status.CANCELLED
+
+
+async def test_an_email_that_an_unread_record_names_goes_when_that_is_settled_and_says_nothing() -> None:
+    async with before_it_starts() as worker:
+        write(worker, has_asked(worker))
+        worker.append(REQUESTED, a_control(id=ID, tenant="another"))
+        worker.lag_seconds = 10.0
+        await worker.rebalance(*EVERYTHING)
+        await passed(9)
+        assert worker.attempts() == []
+
+        await passed(10)
+        assert worker.provider.called() == [ID]
 
 
 @pytest.mark.parametrize("topic", [ATTEMPTS, STATUS], ids=["attempts", "status"])
@@ -358,11 +373,25 @@ async def test_what_is_lost_is_forgotten_and_nothing_of_it_is_called(worker: Mem
     lost = worker.ask(send_at=later(10))
     await passed()
     await worker.rebalance(*(partition for partition in EVERYTHING if partition != HOME))
+    assert worker.known(lost) is None
+    assert (worker.is_waiting(lost), worker.is_waiting(ours)) == (False, True)
     await passed(60)
 
     assert worker.provider.called() == [ours]
-    assert worker.known(lost) is None
-    assert not worker.is_waiting(lost)
+
+
+async def test_a_revoke_waits_for_what_is_written_and_leaves_a_checkpoint_and_an_offset(worker: MemoryWorker) -> None:
+    worker.provider.connect_seconds = 0.1
+    worker.ask()
+    await passed()
+    worker.log.treat(STATUS.name, Writes.WAITING)
+    worker.ask(unique="2", send_at=later(600))
+    await passed()
+    asyncio.get_running_loop().call_later(2, worker.log.treat, STATUS.name, Writes.TAKEN)
+    await worker.rebalance()
+
+    assert checkpoint(worker) == 2
+    assert worker.committed(TP(REQUESTED.name, HOME)) == 2
 
 
 async def test_a_partition_that_comes_back_is_loaded_again(worker: MemoryWorker) -> None:

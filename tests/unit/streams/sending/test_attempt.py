@@ -250,21 +250,35 @@ async def test_a_revoke_gives_back_what_is_claimed_and_not_called(worker: Memory
     assert worker.provider.called() == [email], "it waits again, and nothing had to be HELD"
 
 
+@pytest.mark.parametrize("gap", [0.0, 1.0])
 @pytest.mark.parametrize("why", ["group", "topics"])
-async def test_a_claim_is_given_back_where_nothing_may_be_called_any_more(worker: MemoryWorker, why: str) -> None:
-    worker.provider.connect_seconds = 6.0
-    email = worker.ask()
-    await passed(0.5)
-    assert worker.status(email) is Status.PROCESSING
-    if why == "group":
-        worker.app.silent_seconds = 20.0
-    else:
-        worker.kafka.difference = "email.attempts is compacted"
-    await passed(10)
+async def test_a_claim_is_given_back_where_nothing_may_be_called_any_more(why: str, gap: float) -> None:
+    async with a_worker(send_gap=gap) as worker:
+        worker.provider.connect_seconds = 6.0
+        email = worker.ask()
+        await passed(2)
+        assert worker.status(email) is Status.PROCESSING
+        if why == "group":
+            worker.app.silent_seconds = 20.0
+        else:
+            worker.kafka.difference = "email.attempts is compacted"
+        await passed(10)
 
-    assert worker.provider.calls == []
-    assert worker.status(email) is Status.QUEUED
-    worker.app.silent_seconds, worker.kafka.difference = 0.0, None
+        assert worker.provider.calls == []
+        assert worker.status(email) is Status.QUEUED
+
+
+async def test_a_cancel_takes_back_a_claim_that_waits_for_the_gap() -> None:
+    async with a_worker(send_gap=1.0) as worker:
+        worker.provider.connect_seconds = 2.0
+        email = worker.ask()
+        await passed(2)
+        assert worker.status(email) is Status.PROCESSING
+        worker.control(email)
+        await passed(10)
+
+        assert worker.status(email) is Status.CANCELLED
+        assert worker.provider.calls == []
 
 
 @pytest.mark.parametrize("has_evidence", [True, False])

@@ -212,6 +212,21 @@ async def test_killed_when_all_had_joined_the_same_events_are_told_again(worker:
         assert heir.status(late) is Status.SENT
 
 
+async def test_a_mail_that_goes_again_tells_no_further_event(worker: MemoryWorker) -> None:
+    """The provider may have refused it for what is in it, or may have it: a repeated call is for the same mail."""
+    worker.provider.next_answers.append(NeverLeft("refused"))
+    happens(worker, 1)
+    happens(worker, 2)
+    await passed(WINDOW + 5)
+    worker.app.silent_seconds = 100.0  # it may not call until both are due: the repeated one, and the third event
+    happens(worker, 3)
+    await passed(WINDOW + 120)
+    worker.app.silent_seconds = 0.0
+    await passed(5)
+
+    assert mails(worker) == [[1, 2], [1, 2], [3]]
+
+
 async def test_killed_before_the_others_had_joined_they_make_a_mail_of_their_own(worker: MemoryWorker) -> None:
     emails = [happens(worker, number) for number in (1, 2, 3)]
     await passed()
