@@ -1,14 +1,14 @@
 """What ``mailstream send`` and ``status`` have in common: they call the API, and show a timeline."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from cli._options import print_json
 from mailstream.domain.errors import NoApi, Refused
 from mailstream.domain.status import Status, rank_of
 from mailstream.settings import Settings, load
@@ -27,7 +27,7 @@ CALL_SECONDS = 15.0
 
 
 class Api:
-    """The HTTP API of contract §3, as far as the command line needs it."""
+    """The HTTP API, as far as the command line needs it."""
 
     def __init__(self, session: "aiohttp.ClientSession") -> None:
         self._session = session
@@ -86,30 +86,25 @@ def _problem(http_status: int, problem: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-async def follow(api: Api, email_id: str) -> AsyncIterator[dict[str, Any]]:
-    """The email each time that it has changed, until it is final. Raises NoApi, Refused."""
-    seen = None
+async def show(api: Api, email_id: str, say: Callable[[str], object]) -> dict[str, Any]:
+    """Tell the facts of an email as they come, until it is final, and return it. Raises NoApi, Refused."""
+    told: list[str] = []
     while True:
         email = await api.email(email_id)
-        if email["updated_at"] != seen:
-            yield email
-            seen = email["updated_at"]
+        new = [line for line in lines_of(email["timeline"]) if line not in told]
+        told += new
+        for line in new:
+            say(line)
         if email["final"]:
-            return
+            return email
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def show(api: Api, email_id: str, *, as_json: bool = False) -> dict[str, Any]:
-    """Print the facts of an email as they come, until it is final, and return it. As JSON only the end is printed."""
-    told: list[str] = []
-    email: dict[str, Any] = {}
-    async for email in follow(api, email_id):
-        new = [line for line in lines_of(email["timeline"]) if line not in told]
-        told += new
-        for line in new if not as_json else ():
-            typer.echo(line)
+async def end_of(api: Api, email_id: str, *, as_json: bool) -> dict[str, Any]:
+    """Print an email until it is final, and return it. As JSON only the end is printed. Raises NoApi, Refused."""
+    email = await show(api, email_id, (lambda _: None) if as_json else typer.echo)
     if as_json:
-        typer.echo(msgspec.json.encode(email).decode())
+        print_json(email)
     return email
 
 

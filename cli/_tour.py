@@ -5,12 +5,13 @@ import json
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from cli._caller import Api, api_at, follow, is_success, lines_of
+from cli._caller import Api, api_at, is_success, show
 from dev.up import EXAMPLES, LocalSystem
 from mailstream.domain.email_id import derived
 from mailstream.domain.errors import NotStarted, Refused
@@ -19,7 +20,7 @@ from mailstream.settings import Settings
 
 #: Two gaps, a group to join, and a machine that may be slow.
 SENT_SECONDS = 60.0
-#: Of the example's rule: with the event's id it makes the id of the email (amendment 17).
+#: Of the example's rule: with the event's id it makes the id of the email .
 RULE, TENANT = "order-shipped", "dev"
 AD_HOC = {
     "to": {"email": "ada@example.com", "name": "Ada"},
@@ -69,7 +70,7 @@ Ctrl-C stops all of this and nothing else; the data are kept for the next time (
 
 
 def _program() -> str:
-    """How this program is called from here: it is on nobody's PATH unless its environment is active."""
+    """How this program is called from here: it is on the PATH only while its environment is active."""
     path = Path(sys.executable).with_name("mailstream")
     if shutil.which("mailstream") == str(path):
         return "mailstream"
@@ -106,23 +107,18 @@ async def _say_shipped(system: LocalSystem) -> str:
 async def _shown(api: Api, email_id: str, title: str, system: LocalSystem, console: Console) -> bool:
     """Show one timeline as it grows. Whether the mail was sent in time; else say which log to read."""
     console.print(f"\n  [bold]{title}[/]  [dim]{email_id}[/]", highlight=False, soft_wrap=True)
-    status = "unknown to the API"
-    told = 0
+    say = partial(console.print, highlight=False, soft_wrap=True)
     try:
         async with asyncio.timeout(SENT_SECONDS):
             while True:
                 try:
-                    async for email in follow(api, email_id):
-                        status = email["status"]
-                        for line in lines_of(email["timeline"])[told:]:
-                            console.print(f"    {line}", highlight=False, soft_wrap=True)
-                        told = len(email["timeline"])
+                    email = await show(api, email_id, lambda line: say(f"    {line}"))
                     break
                 except Refused:  # no worker has read the event yet
                     await asyncio.sleep(0.2)
     except TimeoutError:
-        console.print(f"  [red]Not SENT within {SENT_SECONDS:g} s: {status}.[/] Read {system.logs / 'worker.log'}.")
+        console.print(f"  [red]Not SENT within {SENT_SECONDS:g} s.[/] Read {system.logs / 'worker.log'}.")
         return False
     if not is_success(email):
-        console.print(f"  [red]It ended {status}.[/] Read {system.logs / 'worker.log'}.")
+        console.print(f"  [red]It ended {email['status']}.[/] Read {system.logs / 'worker.log'}.")
     return is_success(email)

@@ -1,9 +1,6 @@
 """``mailstream api``: one API in the foreground."""
 
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    import typer
+from typing import NoReturn
 
 
 def api() -> NoReturn:
@@ -11,8 +8,3 @@ def api() -> NoReturn:
     from api import server
 
     raise SystemExit(server.run())
-
-
-def add_to(app: "typer.Typer") -> None:
-    """Add the verb to the root."""
-    app.command()(api)

@@ -4,44 +4,38 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import msgspec
 import typer
 
+from cli._options import EmailId, Json, print_json, utc
+from cli.progress import reading
 from mailstream.domain import topics
-from mailstream.domain.errors import BadEmailId
 from mailstream.settings import load
 
 if TYPE_CHECKING:
+    from mailstream.kafka.reader import Reader
     from streams.audit.report import Report
 
 group = typer.Typer(no_args_is_help=True, help="What the topics say, without API, worker or provider.")
 
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 #: Findings that are told in full to people; --json has all that were kept.
 MOST_SHOWN = 50
 
 
 @group.command()
-def timeline(
-    email_id: Annotated[str, typer.Argument(metavar="ID", help="email id, em_…")], as_json: Json = False
-) -> None:
+def timeline(email_id: EmailId, as_json: Json = False) -> None:
     """Show one email's life: every record about it, with its place. Exit 1 when there is none."""
-    from cli.progress import Meter
-    from mailstream.kafka.reader import Reader
     from streams.audit.timeline import timeline as life_of
 
     settings = load()
-    try:
-        with Reader(settings) as reader, Meter("reading") as meter:
-            entries = life_of(reader, settings, email_id, progress=meter.progress, planned=meter.planned)
-    except BadEmailId as error:
-        raise typer.BadParameter(str(error), param_hint="ID") from None
+    with reading(settings, "reading") as reader:
+        entries = life_of(reader, settings, email_id)
     if as_json:
-        typer.echo(msgspec.json.encode(entries).decode())
+        print_json(entries)
     for entry in () if as_json else entries:
         place = f"{entry.topic} {entry.partition}/{entry.offset}"
         typer.echo(f"{entry.at:%Y-%m-%d %H:%M:%S.%f}  {place:30}  {entry.what}")
@@ -53,13 +47,13 @@ def timeline(
 @group.command()
 def export(
     topic: Annotated[list[str] | None, typer.Option(help="email.requested, …; all when left out")] = None,
-    since: Annotated[datetime | None, typer.Option(help="first moment (UTC) of the broker's clock")] = None,
-    until: Annotated[datetime | None, typer.Option(help="moment (UTC) before which to stop")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="first moment (UTC) of the broker's clock", callback=utc)
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(help="moment (UTC) before which to stop", callback=utc)] = None,
     out: Annotated[Path | None, typer.Option(help="file to write; stdout when left out")] = None,
 ) -> None:
     """Write records as JSON Lines, with addresses and bodies as they stand: keep the file as you keep the topics."""
-    from cli.progress import Meter
-    from mailstream.kafka.reader import Reader
     from streams.audit.export import export as lines_of
 
     known = {each.name: each for each in topics.ALL}
@@ -67,18 +61,9 @@ def export(
         raise typer.BadParameter(f"{', '.join(unknown)}: known are {', '.join(known)}", param_hint="--topic")
     wanted = [known[name] for name in topic] if topic else list(topics.ALL)
     settings = load()
-    with _opened(out) as file, Reader(settings) as reader, Meter("exporting") as meter:
-        count = 0
-        lines = lines_of(
-            reader,
-            settings,
-            wanted,
-            since=_utc(since),
-            until=_utc(until),
-            progress=meter.progress,
-            planned=meter.planned,
-        )
-        for line in lines:
+    count = 0
+    with _opened(out) as file, reading(settings, "exporting") as reader:
+        for line in lines_of(reader, settings, wanted, since=since, until=until):
             file.write(line + b"\n")
             count += 1
     typer.echo(f"{count:,} records.", err=True)
@@ -96,14 +81,15 @@ def verify(
     What only waits for a worker is counted, and not broken: the brokers know how far the workers have come.
     The gap is held against SEND_GAP and SEND_BURST as they are set here.
     """
-    from cli.progress import Meter
-    from mailstream.kafka.reader import Reader
     from streams.audit.verify import verify as judged
 
     settings = load()
-    with Reader(settings) as reader, Meter("verifying") as meter:
-        report = judged(reader, settings, settle_seconds=settle, progress=meter.progress, planned=meter.planned)
-    typer.echo(msgspec.json.encode(_data(report)).decode() if as_json else "\n".join(_lines(report)))
+    with reading(settings, "verifying") as reader:
+        report = judged(reader, settings, settle_seconds=settle)
+    if as_json:
+        print_json({"holds": report.holds, **msgspec.to_builtins(report)})
+    else:
+        typer.echo("\n".join(_lines(report)))
     raise typer.Exit(0 if report.holds else 1)
 
 
@@ -115,32 +101,29 @@ def rebuild(
 
     Only partitions whose statuses are lost are touched: those with which a worker refuses to start.
     """
-    from cli.progress import Meter
     from mailstream.clock import SystemClock
     from mailstream.kafka.kafka import Kafka
     from streams.audit.rebuild import Rebuild
 
-    async def look() -> None:
-        work = Rebuild(Kafka(load()), SystemClock())
-        for partition, why in (lost := await work.lost()).items():
+    settings = load()
+
+    async def look(reader: "Reader") -> None:
+        work = Rebuild(Kafka(settings), reader, SystemClock())
+        for partition, why in (lost := work.lost()).items():
             typer.echo(f"email.status/{partition} {why}")
         if not lost:
             typer.echo("No statuses are lost.")
         elif not yes:
             typer.echo("Nothing was changed. Stop all workers and add --yes to make these statuses anew.", err=True)
         else:
-            with Meter("rebuilding") as meter:
-                async for done, count in work.run(lost, meter.progress, meter.planned):
-                    typer.echo(
-                        f"email.status/{done.number}: {count:,} statuses written, {done.forgotten:,} requests left out"
-                    )
+            async for done, count in work.run(lost):
+                typer.echo(
+                    f"email.status/{done.number}: {count:,} statuses written, {done.forgotten:,} requests left out"
+                )
             typer.echo("Workers may be started.", err=True)
 
-    asyncio.run(look())
-
-
-def _data(report: "Report") -> dict[str, Any]:
-    return {"holds": report.holds, **msgspec.to_builtins(report)}
+    with reading(settings, "rebuilding") as reader:
+        asyncio.run(look(reader))
 
 
 def _lines(report: "Report") -> list[str]:
@@ -177,10 +160,6 @@ def _waiting(report: "Report") -> str:
     if report.behind:
         lines.append(f"{report.behind:,} {'statuses lag' if report.behind > 1 else 'status lags'} until one runs")
     return "; ".join(lines) + "."
-
-
-def _utc(given: datetime | None) -> datetime | None:
-    return given if given is None or given.tzinfo else given.replace(tzinfo=UTC)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """``mailstream dead-letters``: records that could not be taken, and why. ``retry`` is ``mailstream redrive dead-letters``."""
 
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from cli._options import Json, print_json, utc
+from cli.progress import reading
 from mailstream.domain import codec
 from mailstream.domain.dead_letter import Reason
 from mailstream.settings import load
@@ -19,11 +20,10 @@ group = typer.Typer(
     no_args_is_help=True, help="Records that could not be taken; only `retry --yes` asks for them again."
 )
 
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 Reasons = Annotated[list[Reason] | None, typer.Option("--reason", help="only for this reason; may be repeated")]
 Origins = Annotated[list[str] | None, typer.Option("--topic", help="only those that came from this topic")]
-Since = Annotated[datetime | None, typer.Option(help="rejected at or after this moment (UTC)")]
-Until = Annotated[datetime | None, typer.Option(help="rejected before this moment (UTC)")]
+Since = Annotated[datetime | None, typer.Option(help="rejected at or after this moment (UTC)", callback=utc)]
+Until = Annotated[datetime | None, typer.Option(help="rejected before this moment (UTC)", callback=utc)]
 
 
 @group.command("list")
@@ -36,18 +36,20 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List dead letters: place, time, reason, where they came from. Neither keys nor values: those are addresses."""
-    from cli.progress import Meter
     from mailstream.kafka import dead_letters
-    from mailstream.kafka.reader import Reader
 
     settings, count = load(), 0
     wanted = chosen(reason, topic, since, until)
-    with Reader(settings) as reader, Meter("reading dead letters") as meter:
-        found = dead_letters.letters(reader, settings, wanted, progress=meter.progress, planned=meter.planned)
-        with closing(found):
-            for letter in islice(found, limit):
-                typer.echo(msgspec.json.encode(about(letter)).decode() if as_json else line_of(letter))
-                count += 1
+    with (
+        reading(settings, "reading dead letters") as reader,
+        closing(dead_letters.letters(reader, settings, wanted)) as found,
+    ):
+        for letter in islice(found, limit):
+            if as_json:
+                print_json(about(letter))
+            else:
+                typer.echo(line_of(letter))
+            count += 1
     typer.echo(f"{count:,} dead letters.", err=True)
 
 
@@ -57,15 +59,11 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one dead letter whole: its headers and its bytes, addresses included."""
-    from cli.progress import Meter
     from mailstream.kafka import dead_letters
-    from mailstream.kafka.reader import Reader
 
     settings = load()
-    with Reader(settings) as reader, Meter("reading dead letters") as meter:
-        wanted = chosen(places=[place])
-        found = dead_letters.letters(reader, settings, wanted, progress=meter.progress, planned=meter.planned)
-        letter = next(iter(list(found)), None)
+    with reading(settings, "reading dead letters") as reader:
+        letter = next(iter(list(dead_letters.letters(reader, settings, chosen(places=[place])))), None)
     if letter is None:
         typer.echo("No dead letter is there (any more).", err=True)
         raise typer.Exit(1)
@@ -76,7 +74,7 @@ def show(
         "value": codec.readable(letter.dead_letter.record.value),
     }
     if as_json:
-        typer.echo(msgspec.json.encode(data).decode())
+        print_json(data)
         return
     typer.echo(line_of(letter))
     for name, value in data["headers"]:
@@ -95,7 +93,7 @@ def chosen(
     from mailstream.kafka.dead_letters import Filter
 
     named = frozenset(_place(place) for place in places or ())
-    return Filter(frozenset(reason or ()), frozenset(topic or ()), named, utc(since), utc(until))
+    return Filter(frozenset(reason or ()), frozenset(topic or ()), named, since, until)
 
 
 def _place(text: str) -> tuple[int, int]:
@@ -105,13 +103,8 @@ def _place(text: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-def utc(given: datetime | None) -> datetime | None:
-    """A moment of the command line: UTC unless it says otherwise."""
-    return given if given is None or given.tzinfo else given.replace(tzinfo=UTC)
-
-
 def about(letter: "Letter") -> dict[str, Any]:
-    """What may be shown to anybody."""
+    """What may be shown: no address, no body."""
     found = letter.dead_letter
     record = found.record
     origin = {"topic": record.topic, "partition": record.partition, "offset": record.offset}

@@ -15,7 +15,7 @@ group = typer.Typer(no_args_is_help=True, help="A Kafka, a SendGrid and a whole 
 
 
 class Stopped(Exception):
-    """Somebody asked us to stop."""
+    """We were asked to stop."""
 
 
 def require_tools() -> None:
@@ -62,7 +62,9 @@ def kafka() -> None:
 
 @group.command()
 def sendgrid(
-    host: Annotated[str, typer.Option(help="address to listen on; the emulator takes mail from anybody")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="address to listen on; the emulator takes mail from all callers")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on")] = 8025,
     webhook_url: Annotated[str | None, typer.Option(help="where signed events are posted")] = None,
     webhook_secret: Annotated[

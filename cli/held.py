@@ -4,22 +4,24 @@ import asyncio
 import time
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
+from cli._options import EmailId, Json, print_json
+from cli.progress import reading
 from mailstream.domain import codec, topics
 from mailstream.domain.email_id import partition_in
-from mailstream.domain.errors import BadEmailId
 from mailstream.domain.request import Control, ControlKind
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.domain.topics import Naming
 from mailstream.settings import Settings, load
 
+if TYPE_CHECKING:
+    from streams.triggers.records import Outgoing
+
 group = typer.Typer(no_args_is_help=True, help="Emails whose outcome is unknown, and an operator's word about them.")
 
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 #: How long the owner of the partition may take to decide, before the command says that it will come later.
 DECIDED_SECONDS = 10.0
 LOOK_SECONDS = 0.2
@@ -29,24 +31,21 @@ class As(StrEnum):
     """What an operator may say."""
 
     SENT = "SENT"  #: the provider has it: there is evidence elsewhere
-    UNCONFIRMED = "UNCONFIRMED"  #: nobody will ever know; it is not sent again
+    UNCONFIRMED = "UNCONFIRMED"  #: it will never be known; it is not sent again
     RESEND = "RESEND"  #: send it once more, marked as a possible duplicate
 
 
 @group.command("list")
 def list_held(as_json: Json = False) -> None:
     """Show what is HELD, oldest first, from the topic alone."""
-    from cli.progress import Meter
-    from mailstream.kafka.reader import Reader
     from mailstream.kafka.statuses import statuses
 
     settings = load()
-    with Reader(settings) as reader, Meter("reading") as meter:
-        found = statuses(reader, settings, progress=meter.progress, planned=meter.planned)
-        held = [status for status in found if status.status is Status.HELD]
+    with reading(settings, "reading") as reader:
+        held = [status for status in statuses(reader, settings) if status.status is Status.HELD]
     held.sort(key=lambda status: status.held_at or status.updated_at)
     if as_json:
-        typer.echo(msgspec.json.encode(held).decode())
+        print_json(held)
         return
     for status in held:
         since = status.held_at or status.updated_at
@@ -57,7 +56,7 @@ def list_held(as_json: Json = False) -> None:
 
 @group.command()
 def resolve(
-    email_id: Annotated[str, typer.Argument(metavar="ID", help="email id, em_…")],
+    email_id: EmailId,
     as_: Annotated[As, typer.Option("--as", help="what is said of it")],
     reason: Annotated[str, typer.Option(help="why; goes on the timeline", min=1)],
     by: Annotated[str, typer.Option(help="who says so; goes on the timeline", envvar="USER")],
@@ -71,10 +70,7 @@ def resolve(
         typer.echo(codec.encode(control).decode())
         typer.echo("Nothing was published. Say --yes to publish this.", err=True)
         return
-    try:
-        said = _publish_and_wait(load(), control)
-    except BadEmailId as error:
-        raise typer.BadParameter(str(error), param_hint="ID") from None
+    said = _publish_and_wait(load(), control)
     typer.echo(said)
     if said.startswith("refused"):
         raise typer.Exit(1)
@@ -83,12 +79,13 @@ def resolve(
 def _publish_and_wait(settings: Settings, control: Control) -> str:
     """Append the word, then follow the statuses of its partition until it is decided."""
     from mailstream.kafka.reader import Reader
+    from streams.triggers.records import control_record
 
-    naming, partition = Naming(settings.topic_prefix), partition_in(control.id, settings.partitions)
-    name, deadline = naming.of(topics.STATUS), time.monotonic() + DECIDED_SECONDS
+    name, partition = Naming(settings.topic_prefix).of(topics.STATUS), partition_in(control.id, settings.partitions)
+    deadline = time.monotonic() + DECIDED_SECONDS
     with Reader(settings) as reader:
         span = reader.span(name, partition)
-        offset = asyncio.run(_append(settings, control, naming.of(topics.REQUESTED), partition))
+        offset = asyncio.run(_append(settings, control_record(control, settings.partitions)))
         while time.monotonic() < deadline:
             span = replace(reader.span(name, partition), start=span.end)
             for record in reader.records(span):
@@ -99,20 +96,11 @@ def _publish_and_wait(settings: Settings, control: Control) -> str:
     return f"not decided within {DECIDED_SECONDS:.0f} s: is a worker running? It decides when it reads the record"
 
 
-async def _append(settings: Settings, control: Control, topic: str, partition: int) -> int:
+async def _append(settings: Settings, record: "Outgoing") -> int:
     from mailstream.kafka.producer import Publisher
+    from streams.audit.redrive import published
 
-    publisher = Publisher(settings)
-    try:
-        place = await publisher.publish(
-            topic,
-            codec.encode(control),
-            key=control.id.encode(),
-            partition=partition,
-            headers=codec.headers_of(control),
-        )
-    finally:
-        await publisher.close()
+    (place,) = [place async for place in published(Publisher(settings), settings, [record])]
     return place.offset
 
 

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from cli._options import Json, print_json
+from mailstream.domain.errors import WrongSettings
+from mailstream.settings import load
+
 group = typer.Typer(no_args_is_help=True, help="The callers of the API: who they are and what they may do.")
 
-
-@group.callback()
-def _keys() -> None:
-    """The callers of the API: who they are and what they may do."""
+File = Annotated[Path | None, typer.Option(help="Key file; else MAILSTREAM_API_KEYS_FILE.")]
 
 
 @group.command()
@@ -23,23 +24,15 @@ def create(
     ] = None,
     rate: Annotated[str | None, typer.Option(help="Requests, as in 100/second.")] = None,
     quota: Annotated[int | None, typer.Option(help="Recipients a day.")] = None,
-    file: Annotated[Path | None, typer.Option(help="Key file; else MAILSTREAM_API_KEYS_FILE.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
+    file: File = None,
+    as_json: Json = False,
 ) -> None:
     """Make a key, add it to the file, and print it: it is shown this once and never kept."""
-    import json
-    import sys
-
     from pydantic import ValidationError
 
     from api import keys
-    from mailstream import settings
-    from mailstream.domain.errors import WrongSettings
 
-    path = file or (Path(named) if (named := settings.load().api_keys_file) else None)
-    if path is None:
-        raise WrongSettings("Name the key file: --file, or MAILSTREAM_API_KEYS_FILE. Nothing was made.")
-    secret = keys.new_secret()
+    path, secret = _path(file), keys.new_secret()
     try:
         key = keys.Key(
             name=name,
@@ -53,28 +46,31 @@ def create(
     except (ValidationError, ValueError) as error:
         raise WrongSettings(f"{keys.told(error)} Nothing was made.") from None
     keys.add_to_file(path, key)
-    print(f"Added to {path}. APIs that run take it within 5 s. This is shown once:", file=sys.stderr)
-    print(json.dumps({"name": name, "tenant": tenant, "key": secret}) if as_json else secret)
+    typer.echo(f"Added to {path}. APIs that run take it within 5 s. This is shown once:", err=True)
+    if as_json:
+        print_json({"name": name, "tenant": tenant, "key": secret})
+    else:
+        typer.echo(secret)
 
 
 @group.command("list")
 def list_(
-    file: Annotated[Path | None, typer.Option(help="Key file; else MAILSTREAM_API_KEYS_FILE.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
+    file: File = None,
+    as_json: Json = False,
 ) -> None:
     """Show the callers: names, tenants, scopes. Keys are not kept, so they cannot be shown."""
-    import json
-
     from api import keys
-    from mailstream import settings
-    from mailstream.domain.errors import WrongSettings
 
-    path = file or (Path(named) if (named := settings.load().api_keys_file) else None)
-    if path is None:
-        raise WrongSettings("Name the key file: --file, or MAILSTREAM_API_KEYS_FILE.")
-    found = keys.read_file(path)
+    found = keys.read_file(_path(file))
     if as_json:
-        print(json.dumps([key.model_dump(mode="json", exclude={"sha256"}) for key in found]))
+        print_json([key.model_dump(mode="json", exclude={"sha256"}) for key in found])
         return
     for key in found:
-        print(f"{key.name}\t{key.tenant}\t{','.join(sorted(key.scopes))}\t{','.join(key.senders) or '-'}")
+        typer.echo(f"{key.name}\t{key.tenant}\t{','.join(sorted(key.scopes))}\t{','.join(key.senders) or '-'}")
+
+
+def _path(given: Path | None) -> Path:
+    path = given or load().api_keys_file
+    if not path:
+        raise WrongSettings("Name the key file: --file, or MAILSTREAM_API_KEYS_FILE. Nothing was made.")
+    return Path(path)

@@ -2,11 +2,18 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from mailstream.settings import Settings
+
+if TYPE_CHECKING:
+    from mailstream.kafka.reader import Reader
 
 LINE_SECONDS = 10.0
 
@@ -18,30 +25,36 @@ class Meter:
         self._what, self._planned, self._done = what, 0, 0
         self._next_line = time.monotonic() + LINE_SECONDS
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        is_terminal = sys.stderr.isatty()
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True) if is_terminal else None
-        self._task = self._bar.add_task(what, total=None) if self._bar else None
+        # without a terminal there is no bar: it would be printed once, at the end
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._task = self._bar.add_task(what, total=None)
 
     def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
+        self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._bar:
-            self._bar.stop()
+        self._bar.stop()
 
     def planned(self, count: int) -> None:
         """There are so many in all."""
         self._planned = count
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, total=count)
+        self._bar.update(self._task, total=count)
 
     def progress(self, count: int) -> None:
         """So many more are done."""
         self._done += count
-        if self._bar and self._task is not None:
+        if not self._bar.disable:
             self._bar.update(self._task, advance=count)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_SECONDS
             print(f"{self._what}: {self._done:,} of {self._planned:,}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def reading(settings: Settings, what: str) -> "Iterator[Reader]":
+    """A reader whose progress is shown."""
+    from mailstream.kafka.reader import Reader  # commands that read nothing start without it
+
+    with Meter(what) as meter, Reader(settings, planned=meter.planned, progress=meter.progress) as reader:
+        yield reader

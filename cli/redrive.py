@@ -3,17 +3,16 @@
 import asyncio
 import getpass
 import time
-from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
-from cli.dead_letters import Json, Origins, Reasons, Since, Until, chosen, line_of, utc
+from cli._options import Json, email_ids, print_json, utc
+from cli.dead_letters import Origins, Reasons, Since, Until, chosen, line_of
 from cli.dead_letters import group as letters_group
+from cli.progress import Meter, reading
 from mailstream.clock import moment
-from mailstream.domain.errors import BadEmailId
 from mailstream.domain.status import Status
 from mailstream.settings import load
 
@@ -51,64 +50,58 @@ def dead_letters_(
     A direct request gets a new id that names the old one. A domain event, and a strict batch that is one dead letter,
     get the ids that they always had: what was taken of them is known.
     """
-    from cli.progress import Meter
     from mailstream.kafka import dead_letters
-    from mailstream.kafka.reader import Reader
 
     settings, plan = load(), _planner(why, by, yes=yes)
-    now = moment(time.time())
-    with Reader(settings) as reader, Meter("reading dead letters") as meter:
-        wanted = chosen(reason, topic, since, until, places)
-        found = dead_letters.letters(reader, settings, wanted, progress=meter.progress, planned=meter.planned)
-        planned = asyncio.run(plan.dead_letters(found, now))
+    with reading(settings, "reading dead letters") as reader:
+        found = dead_letters.letters(reader, settings, chosen(reason, topic, since, until, places))
+        planned = asyncio.run(plan.dead_letters(found, moment(time.time())))
     rows: list[Row] = [(letter.place, line_of(letter), again) for letter, again in planned]
-    _finish(plan, rows, yes=yes, as_json=as_json)
+    _finish(rows, yes=yes, as_json=as_json)
 
 
 @group.command()
 def emails(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="these emails")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="these emails", callback=email_ids)] = None,
     status: Annotated[list[Status] | None, typer.Option(help="or all in this status; may be repeated")] = None,
-    since: Annotated[datetime | None, typer.Option(help="that came to it at or after this moment (UTC)")] = None,
-    until: Annotated[datetime | None, typer.Option(help="that came to it before this moment (UTC)")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="that came to it at or after this moment (UTC)", callback=utc)
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(help="that came to it before this moment (UTC)", callback=utc)
+    ] = None,
     why: Why = "",
     by: By = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Ask again for emails that ended without reaching anybody. Each gets a new id that names the old one.
+    """Ask again for emails that ended and reached no one. Each gets a new id that names the old one.
 
     UNCONFIRMED emails may have been sent: asking again for one may be a duplicate.
     """
-    from cli.progress import Meter
-    from mailstream.kafka.reader import Reader
+    from mailstream.kafka.statuses import statuses
 
     if bool(ids) == bool(status):
         raise typer.BadParameter("name either ids or --status")
     settings, plan = load(), _planner(why, by, yes=yes)
     now = moment(time.time())
     rows: list[Row] = []
-    try:
-        with Reader(settings) as reader, Meter("reading statuses") as meter:
-            found = list(
-                plan.statuses(
-                    reader,
-                    ids=ids or (),
-                    wanted=frozenset(status or ()),
-                    since=utc(since),
-                    until=utc(until),
-                    progress=meter.progress,
-                    planned=meter.planned,
-                )
-            )
-            for each in found:
-                line = f"{each.id}  {each.status:11}  {each.updated_at:%Y-%m-%d %H:%M:%S}  {each.to_masked}"
-                rows.append((each.id, line, plan.email(each, plan.body(reader, each), now)))
-    except BadEmailId as error:
-        raise typer.BadParameter(str(error), param_hint="ID") from None
+    with reading(settings, "reading statuses") as reader:
+        found = [
+            each
+            for each in statuses(reader, settings, ids or ())
+            if ids or (each.status in (status or ()) and _is_between(each.updated_at, since, until))
+        ]
+        for each in found:
+            line = f"{each.id}  {each.status:11}  {each.updated_at:%Y-%m-%d %H:%M:%S}  {each.to_masked}"
+            rows.append((each.id, line, plan.email(each, plan.body(reader, each), now)))
     if missing := set(ids or ()) - {each.id for each in found}:
         typer.echo(f"Not in email.status (any more): {', '.join(sorted(missing))}", err=True)
-    _finish(plan, rows, yes=yes, as_json=as_json)
+    _finish(rows, yes=yes, as_json=as_json)
+
+
+def _is_between(at: datetime, since: datetime | None, until: datetime | None) -> bool:
+    return (since is None or at >= since) and (until is None or at < until)
 
 
 def _planner(why: str, by: str | None, *, yes: bool) -> "Redrive":
@@ -120,17 +113,24 @@ def _planner(why: str, by: str | None, *, yes: bool) -> "Redrive":
     return Redrive(load(), Cause(by or getpass.getuser(), why))
 
 
-def _finish(plan: "Redrive", rows: list[Row], *, yes: bool, as_json: bool) -> None:
+def _finish(rows: list[Row], *, yes: bool, as_json: bool) -> None:
     """Show what is planned, and do it when that is wanted."""
-    from cli.progress import Meter
     from streams.audit.redrive_plan import Again
 
     outgoing: list[Outgoing] = [record for _, _, plan_ in rows if isinstance(plan_, Again) for record in plan_.outgoing]
     if as_json:
-        typer.echo(msgspec.json.encode(list(_data(rows))).decode())
+        print_json(
+            [
+                {"of": name, "no_use": None, "ids": planned.ids}
+                if isinstance(planned, Again)
+                else {"of": name, "no_use": str(planned), "ids": []}
+                for name, _, planned in rows
+            ]
+        )
     else:
         for _, line, planned in rows:
-            typer.echo(f"{line}\n    {_told(planned)}")
+            told = f"→ {', '.join(planned.ids)}" if isinstance(planned, Again) else f"no use: {planned}"
+            typer.echo(f"{line}\n    {told}")
     hopeless = sum(not isinstance(planned, Again) for _, _, planned in rows)
     typer.echo(f"{len(rows):,} found, {hopeless:,} of no use, {len(outgoing):,} records to write.", err=True)
     if not yes:
@@ -138,21 +138,14 @@ def _finish(plan: "Redrive", rows: list[Row], *, yes: bool, as_json: bool) -> No
         return
     with Meter("asking again") as meter:
         meter.planned(len(outgoing))
-        plan.publish(outgoing, meter.progress)
+        asyncio.run(_write(outgoing, meter))
     typer.echo(f"{len(outgoing):,} records are in the log.", err=True)
 
 
-def _told(planned: "Again | NoUse") -> str:
-    from streams.audit.redrive_plan import NoUse
+async def _write(outgoing: "list[Outgoing]", meter: Meter) -> None:
+    from mailstream.kafka.producer import Publisher
+    from streams.audit.redrive import published
 
-    return f"no use: {planned.why}" if isinstance(planned, NoUse) else f"→ {', '.join(planned.ids)}"
-
-
-def _data(rows: Iterable[Row]) -> Iterable[dict[str, Any]]:
-    from streams.audit.redrive_plan import NoUse
-
-    for name, _, planned in rows:
-        if isinstance(planned, NoUse):
-            yield {"of": name, "no_use": planned.why, "ids": []}
-        else:
-            yield {"of": name, "no_use": None, "ids": planned.ids}
+    settings = load()
+    async for _ in published(Publisher(settings), settings, outgoing):
+        meter.progress(1)

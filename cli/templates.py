@@ -1,4 +1,4 @@
-"""``mailstream templates``: look at mail templates before anybody else does; nothing is sent."""
+"""``mailstream templates``: look at mail templates before they are used; nothing is sent."""
 
 import asyncio
 from enum import StrEnum
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from cli._options import Json, print_json
 from mailstream.domain.errors import TemplateError
 from mailstream.settings import load
 from mailstream.templates.catalog import Rendered, Templates
@@ -15,7 +16,6 @@ from mailstream.templates.render_process import RenderProcess
 
 group = typer.Typer(no_args_is_help=True, help="Mail templates; nothing here sends.")
 
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 Folder = Annotated[Path | None, typer.Option("--templates", help="folder; MAILSTREAM_TEMPLATES_DIR by default")]
 
 
@@ -33,7 +33,7 @@ def check(templates: Folder = None, as_json: Json = False) -> None:
     found = Templates(_folder(templates))
     rows = asyncio.run(_checked(found))
     if as_json:
-        typer.echo(msgspec.json.encode(rows).decode())
+        print_json(rows)
     else:
         for row in rows:
             told = row["mistake"] or ("fine" if row["sample"] else "can be read; no sample.json to render it with")
@@ -58,7 +58,7 @@ def preview(
     mail = asyncio.run(_rendered(found.folder, name, values, locale))
     parts = {Part.SUBJECT: mail.subject, Part.TEXT: mail.text, Part.HTML: mail.html}
     if as_json:
-        typer.echo(msgspec.json.encode(parts).decode())
+        print_json(parts)
     elif part is not None:
         typer.echo(parts[part] or "", nl=False)
     else:

@@ -1,10 +1,10 @@
 """``mailstream topics``: are the topics what emails are made for; create what is missing, change nothing."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import msgspec
 import typer
 
+from cli._options import Json, print_json
 from mailstream.domain.topics import SAFE_REPLICATION
 from mailstream.settings import Settings, load
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mailstream.kafka.admin import Finding
 
 group = typer.Typer(no_args_is_help=True, help="The topics on the broker: show them, create what is missing.")
-
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 
 
 @group.command()
@@ -49,7 +47,7 @@ def _tell(findings: "list[Finding]", settings: Settings, missing: str, as_json: 
     ]
     if as_json:
         data = {"partitions": settings.partitions, "replication_factor": settings.replication_factor, "topics": rows}
-        typer.echo(msgspec.json.encode(data).decode())
+        print_json(data)
     else:
         width = max(len(finding.name) for finding in findings)
         for row in rows:

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from cli._options import Json, print_json, utc
 from mailstream.clock import moment
 from mailstream.domain.record import Record
 from mailstream.domain.status import masked
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 group = typer.Typer(no_args_is_help=True, help="Rules that turn domain events into mail; nothing here sends.")
 
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 RulesFile = Annotated[Path | None, typer.Option("--rules", help="rules file; MAILSTREAM_TRIGGERS_FILE by default")]
 Folder = Annotated[Path | None, typer.Option("--templates", help="folder; MAILSTREAM_TEMPLATES_DIR by default")]
 
@@ -32,11 +32,14 @@ Folder = Annotated[Path | None, typer.Option("--templates", help="folder; MAILST
 def check(rules: RulesFile = None, templates: Folder = None, as_json: Json = False) -> None:
     """Check rules and templates as a worker does at its start; exit 1 with one line per mistake."""
     found, _ = _loaded(rules, templates)
+    rows = [
+        {"name": rule.name, "topic": rule.topic, "types": rule.type, "outcome": _outcome(rule)} for rule in found.rules
+    ]
     if as_json:
-        typer.echo(msgspec.json.encode([_rule(rule) for rule in found.rules]).decode())
+        print_json(rows)
         return
-    for rule in found.rules:
-        typer.echo(f"{rule.name}: {rule.topic} {', '.join(rule.type)} → {_outcome(rule)}")
+    for row in rows:
+        typer.echo(f"{row['name']}: {row['topic']} {', '.join(row['types'])} → {row['outcome']}")
     typer.echo(f"{len(found.rules)} rules on {len(found.topics)} topics are fine.", err=True)
 
 
@@ -45,7 +48,7 @@ def try_out(
     event: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="file with the event as JSON")],
     topic: Annotated[str | None, typer.Option(help="topic it would be in; needed when the rules name several")] = None,
     header: Annotated[list[str] | None, typer.Option(help="record header, NAME=VALUE; ce_… for binary mode")] = None,
-    now: Annotated[datetime | None, typer.Option(help="pretend that it is this time (UTC)")] = None,
+    now: Annotated[datetime | None, typer.Option(help="pretend that it is this time (UTC)", callback=utc)] = None,
     rules: RulesFile = None,
     templates: Folder = None,
     as_json: Json = False,
@@ -56,13 +59,16 @@ def try_out(
     found, settings = _loaded(rules, templates)
     if topic is None and len(found.topics) > 1:
         raise typer.BadParameter(f"name one with --topic: {', '.join(found.topics)}")
-    at = now.replace(tzinfo=UTC) if now else moment(time.time())
+    at = now or moment(time.time())
     name, headers = topic or found.topics[0], dict(_header(text) for text in header or ())
     record = Record(name, 0, 0, int(at.timestamp() * 1000), None, event.read_bytes() or None, headers)
     received = as_event(record, name)
     ruling = asyncio.run(_decided(received, found, settings, at))
     data, lines = _told(ruling)
-    typer.echo(msgspec.json.encode(data).decode() if as_json else "\n".join(lines))
+    if as_json:
+        print_json(data)
+    else:
+        typer.echo("\n".join(lines))
     raise typer.Exit(1 if ruling.failures else 0)
 
 
@@ -85,8 +91,7 @@ def _told(ruling: "Ruling") -> tuple[dict[str, Any], list[str]]:
     match ruling.result:
         case Result.UNREADABLE:
             (failure,) = ruling.failures
-            line = f"dead letter {failure.reason}: {failure.detail}"
-            return {"result": "dead letter", "reason": failure.reason, "detail": failure.detail}, [line]
+            return {"result": "dead letter", **asdict(failure)}, [f"dead letter {failure.reason}: {failure.detail}"]
         case Result.TOO_OLD:
             return {"result": "too old"}, ["too old: older than MAILSTREAM_MAX_EVENT_AGE, would be counted only"]
         case Result.UNCONCERNED:
@@ -105,7 +110,7 @@ def _data_of(decision: "Decision") -> dict[str, Any]:
              "text": mail.text, "html": mail.html}
             for mail in decision.requests
         ],
-        "failures": [{"reason": failure.reason, "detail": failure.detail} for failure in decision.failures],
+        "failures": decision.failures,
         "cancels": [control.id for control in decision.controls],
     }  # fmt: skip
 
@@ -120,12 +125,7 @@ def _lines_of(decision: "Decision") -> Iterator[str]:
     for mail in decision.requests:
         due = f", at {mail.send_at}" if mail.send_at else ""
         yield f"{mail.id} to {masked(mail.to.email)}{due}: {mail.subject}"
-    yield from _of_others(decision)
-
-
-def _of_others(decision: "Decision") -> Iterator[str]:
-    """What other mails to the same recipients may change; the same for each mail of a rule."""
-    for mail in decision.requests[:1]:
+    for mail in decision.requests[:1]:  # cap and digest are the same for each mail of a rule
         if mail.cap:
             yield f"suppressed if {mail.cap.count} of {mail.cap.key} were sent in the {mail.cap.seconds} s before"
         if mail.digest:
@@ -145,10 +145,6 @@ def _loaded(rules: Path | None, templates: Path | None) -> "tuple[Rules, Setting
 
 def _outcome(rule: Any) -> str:
     return f"cancels {rule.cancels}" if hasattr(rule, "cancels") else str(rule.template)
-
-
-def _rule(rule: Any) -> dict[str, Any]:
-    return {"name": rule.name, "topic": rule.topic, "types": rule.type, "outcome": _outcome(rule)}
 
 
 def _header(text: str) -> tuple[str, bytes]:

@@ -19,7 +19,7 @@ def run() -> None:
 
 @group.command()
 def check() -> None:
-    """Check the endpoints and their secrets; exit 1 with one line per mistake. Calls nobody."""
+    """Check the endpoints and their secrets; exit 1 with one line per mistake. Calls no endpoint."""
     from streams.webhooks import endpoints
 
     for endpoint, signer in endpoints.load(load()):

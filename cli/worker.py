@@ -1,9 +1,6 @@
 """``mailstream worker``: one worker in the foreground."""
 
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    import typer
+from typing import NoReturn
 
 
 def worker() -> NoReturn:
@@ -11,8 +8,3 @@ def worker() -> NoReturn:
     from streams import worker as process
 
     raise SystemExit(process.run())
-
-
-def add_to(app: "typer.Typer") -> None:
-    """Add the verb to the root."""
-    app.command()(worker)

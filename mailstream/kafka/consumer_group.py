@@ -7,7 +7,7 @@ crash repeats records and skips none. A topic that cannot be read is reported, a
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "enable.auto.offset.store": False,  # stored by us when durable; committed by librdkafka each second and at a revoke
     "auto.commit.interval.ms": 1000,
     "auto.offset.reset": "earliest",  # what is too old sends nothing anyway
-    "isolation.level": "read_committed",  # an event that was rolled back must not send mail (amendment 18)
+    "isolation.level": "read_committed",  # an event that was rolled back must not send mail
     "max.poll.interval.ms": 86_400_000,  # a day: a batch may wait for an outage, and a dead process has its session
     "partition.assignment.strategy": "cooperative-sticky",
     "topic.metadata.refresh.interval.ms": 30_000,  # how soon a topic that was missing is found
@@ -50,7 +50,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Ending(Exception):
-    """Raised by whoever settles when it gives up for the stop: nothing of its batch is stored, all is read again."""
+    """Raised by ``settle`` when it gives up for the stop: nothing of its batch is stored, all is read again."""
 
 
 class GroupReader:
@@ -63,7 +63,7 @@ class GroupReader:
         *,
         group: str,
         topics: Callable[[], Iterable[str]],
-        settle: Callable[[Sequence[Message]], Awaitable[None]],
+        settle: Callable[[Sequence[Message]], Coroutine[Any, Any, None]],
         start_of: Callable[[str], Start | datetime],
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -135,15 +135,12 @@ class GroupReader:
                 raise KafkaException(error)
         if not records:
             return
-        asyncio.run_coroutine_threadsafe(self._settled(records), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._settle(records), self._loop).result()
         ends = {(message.topic() or "", message.partition() or 0): (message.offset() or 0) + 1 for message in records}
         try:
             consumer.store_offsets(offsets=[TopicPartition(*place, end) for place, end in ends.items()])
         except KafkaException as error:  # revoked meanwhile: its new owner reads again, and the ids are known
             log.info("offsets not stored, the records are read again", error=error.args[0].name())
-
-    async def _settled(self, records: Sequence[Message]) -> None:
-        await self._settle(records)
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         new = {(part.topic, part.partition): part for part in self._starts(consumer, assigned)}

@@ -10,7 +10,7 @@ from mailstream.clock import moment
 from mailstream.domain import topics
 from mailstream.domain.dead_letter import TRUNCATED, DeadLetter, Reason, dead_letter_in
 from mailstream.domain.topics import Naming
-from mailstream.kafka.reader import Progress, Reader, Span, total
+from mailstream.kafka.reader import Reader, Span
 from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
 
@@ -51,9 +51,7 @@ class Filter:
         )
 
 
-def letters(
-    reader: Reader, settings: Settings, wanted: Filter, *, progress: Progress, planned: Progress
-) -> Generator[Letter, None, None]:
+def letters(reader: Reader, settings: Settings, wanted: Filter) -> Generator[Letter, None, None]:
     """The dead letters, partition by partition, in log order."""
     name = Naming(settings.topic_prefix).of(topics.REJECTED)
     if wanted.places:
@@ -63,10 +61,9 @@ def letters(
             reader.span(name, partition, since=wanted.since, until=wanted.until)
             for partition in range(settings.partitions)
         ]
-    planned(total(spans))
+    reader.plan(spans)
     for span in spans:
         for message in reader.records(span):
-            progress(1)
             letter = _read(message)
             if letter is not None and wanted.takes(letter, settings.topic_prefix):
                 yield letter

@@ -1,4 +1,4 @@
-"""Where the topics of other services are begun: where the group stands, else where the rules say (amendment 19)."""
+"""Where the topics of other services are begun: where the group stands, else where the rules say."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime

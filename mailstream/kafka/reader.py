@@ -33,6 +33,10 @@ Answer = TypeVar("Answer")
 Progress = Callable[[int], None]  #: told how many records more were read, or how many there are to read
 
 
+def _untold(_: int) -> None:
+    """Nothing shows how far a read is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """The records of one partition from ``start`` to before ``end``, as they stood when asked for."""
@@ -54,8 +58,20 @@ class Reader:
     (librdkafka 2.16).
     """
 
-    def __init__(self, settings: Settings, *, seconds: float = SECONDS, **extra: Any) -> None:
-        """``seconds`` without any answer before a read is given up; ``extra``: settings of the client."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        seconds: float = SECONDS,
+        planned: Progress = _untold,
+        progress: Progress = _untold,
+        **extra: Any,
+    ) -> None:
+        """``seconds`` without any answer before a read is given up; ``extra``: settings of the client.
+
+        ``planned`` is told how many offsets ``plan`` names, ``progress`` how many of ``records`` went by.
+        """
+        self._planned, self._progress = planned, progress
         self._bootstrap, self._settings, self._seconds = settings.kafka_bootstrap, settings, seconds
         self._consumer = Consumer({**tail.SETTINGS, **extra, **connection(settings)})
 
@@ -81,8 +97,20 @@ class Reader:
             raise self._explained(error, topic, partition) from None
         return Span(topic, partition, max(low, start), end)
 
+    def plan(self, spans: Iterable[Span]) -> None:
+        """These will be read: what a progress bar counts to."""
+        self._planned(total(spans))
+
     def records(self, *spans: Span) -> Iterator[Message]:
         """Every record of the spans, those of each partition in log order. Raises NoKafka when the broker stops answering."""
+        left = total(spans)
+        for message in self._read(spans):
+            yield message
+            self._progress(1)
+            left -= 1
+        self._progress(left)  # compaction has removed these
+
+    def _read(self, spans: Iterable[Span]) -> Iterator[Message]:
         left = {(span.topic, span.partition): span for span in spans if len(span)}
         if not left:
             return
@@ -115,7 +143,7 @@ class Reader:
         there = self.span(topic, partition)
         if not there.start <= offset < there.end:
             return None
-        return next(self.records(Span(topic, partition, offset, offset + 1)), None)
+        return next(self._read([Span(topic, partition, offset, offset + 1)]), None)
 
     def fetch(self, topic: str, partition: int, offsets: Iterable[int]) -> Iterator[Message]:
         """The records at these offsets, in log order, neighbours in one read; those that were deleted are left out.
@@ -130,7 +158,7 @@ class Reader:
             count = next((n for n in range(1, len(wanted)) if wanted[n] - wanted[n - 1] > NEAR), len(wanted))
             run, wanted = frozenset(wanted[:count]), wanted[count:]
             span = Span(topic, partition, min(run), max(run) + 1)
-            yield from (message for message in self.records(span) if message.offset() in run)
+            yield from (message for message in self._read([span]) if message.offset() in run)
 
     def _finish(self, left: dict[tuple[str, int], Span], place: tuple[str, int]) -> None:
         """Read no more of this partition."""
@@ -207,5 +235,5 @@ class Reader:
 
 
 def total(spans: Iterable[Span]) -> int:
-    """Offsets in all of them: what a progress bar counts to."""
+    """Offsets in all of them."""
     return sum(len(span) for span in spans)

@@ -42,7 +42,7 @@ class Life:
     attempts: list[tuple[Place, AttemptRecord]] = field(default_factory=list)
     events: list[tuple[Place, ProviderEvent]] = field(default_factory=list)
     controls: list[Place] = field(default_factory=list)  #: those that a worker has passed, and took
-    published: EmailStatus | None = None  #: merged by rank, as whoever loads the topic does
+    published: EmailStatus | None = None  #: merged by rank, as a worker does that loads the topic
     last_published: EmailStatus | None = None  #: the last record of its key
     last_offset: int = 0  #: of that record
     is_forgotten: bool = False  #: its status was kept long enough, and a tombstone followed
@@ -74,11 +74,11 @@ class Fold:
 
 
 class Role(Enum):
-    """What a record of ``email.requested`` is to an email."""
+    """What a record of ``email.requested`` is to an email; the value is what a report calls it while it waits."""
 
-    ASKS = "asks"
+    ASKS = "requests"
     CONTROLS = "controls"
-    PROMISES = "promises"  #: a batch names it; a record of its own follows
+    PROMISES = "batches"  #: a batch names it; a record of its own follows
 
 
 def emails_in(received: Record, partitions: int) -> Iterator[tuple[str, Role]]:

@@ -10,7 +10,7 @@ from confluent_kafka import Message
 
 from mailstream.domain import codec
 from mailstream.domain.topics import Naming, Topic
-from mailstream.kafka.reader import Progress, Reader, total
+from mailstream.kafka.reader import Reader
 from mailstream.kafka.record import headers_of
 from mailstream.settings import Settings
 
@@ -24,8 +24,6 @@ def export(
     *,
     since: datetime | None,
     until: datetime | None,
-    progress: Progress,
-    planned: Progress,
 ) -> Iterator[bytes]:
     """One line per record, topic by topic, partition by partition, in log order. Times are the broker's."""
     naming = Naming(settings.topic_prefix)
@@ -34,11 +32,10 @@ def export(
         for topic in wanted
         for partition in range(settings.partitions)
     ]
-    planned(total(span for _, span in spans))
+    reader.plan(span for _, span in spans)
     for topic, span in spans:
         for message in reader.records(span):
             yield _encoder.encode(_line(topic, message))
-            progress(1)
 
 
 def _line(topic: Topic, message: Message) -> dict[str, Any]:

@@ -5,14 +5,11 @@ First every email that ``email.requested`` still holds is born again, unless no 
 that no email is ever shown as waiting that was called long ago. No worker may run meanwhile.
 """
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from msgspec import structs
 
 from mailstream.clock import Clock, moment
@@ -26,16 +23,17 @@ from mailstream.domain.status import EmailStatus, Status, merge
 from mailstream.domain.topics import GROUP_WORKER, Topic
 from mailstream.kafka.checkpoints import IN_REBUILD, SECONDS, Checkpoint, Checkpoints, why_lost
 from mailstream.kafka.kafka import Kafka
-from mailstream.kafka.reader import Progress, Reader, Span, total
+from mailstream.kafka.reader import Reader, Span
 from mailstream.kafka.record import record_of
-from streams.audit.replay import spans_of
+from streams.audit.redrive import published
+from streams.audit.replay import checkpoints_in, passed_by_workers, spans_of
 from streams.core import births, fold, intake
 from streams.core.caps_and_digests import Groups
 from streams.core.faults import Fault
 from streams.core.intake import Asked, Carried, Known, New, Rejected, Rules, Ruling
+from streams.triggers.records import Outgoing
 
 WRITER = "audit-rebuild"
-IN_FLIGHT = 1000  #: statuses on their way at once
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -148,33 +146,28 @@ class Partition:
 class Rebuild:
     """Looks for lost statuses, and makes them anew. It reads on the thread of its caller, who has nothing else to do."""
 
-    def __init__(self, kafka: Kafka, clock: Clock) -> None:
-        self._kafka, self._clock, self._settings = kafka, clock, kafka.settings
+    def __init__(self, kafka: Kafka, reader: Reader, clock: Clock) -> None:
+        self._kafka, self._reader, self._clock, self._settings = kafka, reader, clock, kafka.settings
 
-    async def lost(self) -> dict[int, str]:
-        """The partitions whose statuses are gone, each with the reason. Raises NoKafka, NotCaughtUp, LogLost."""
-        attempts, found = self._kafka.name_of(topics.ATTEMPTS), {}
-        async with self._checkpoints() as checkpoints:
-            marks = await checkpoints.read(set(range(self._settings.partitions)))
-        with self._kafka.reader() as reader:
-            for partition in range(self._settings.partitions):
-                end, mark = reader.span(attempts, partition).end, marks.get(partition)
-                if mark is not None and mark.offset > end:
-                    raise LogLost(
-                        f"{attempts}/{partition} ends at offset {end}, but was read up to {mark.offset} before. Who was "
-                        "called meanwhile is unknown, so no status can be made from it. Nothing was changed. Restore it "
-                        "with all its records first."
-                    )
-                if why := why_lost(mark, reader.span(self._kafka.name_of(topics.STATUS), partition).end, end):
-                    found[partition] = why
+    def lost(self) -> dict[int, str]:
+        """The partitions whose statuses are gone, each with the reason. Raises NoKafka, LogLost."""
+        attempts, marks, found = self._kafka.name_of(topics.ATTEMPTS), checkpoints_in(self._reader, self._settings), {}
+        for partition in range(self._settings.partitions):
+            end, mark = self._reader.span(attempts, partition).end, marks.get(partition)
+            if mark is not None and mark.offset > end:
+                raise LogLost(
+                    f"{attempts}/{partition} ends at offset {end}, but was read up to {mark.offset} before. Who was "
+                    "called meanwhile is unknown, so no status can be made from it. Nothing was changed. Restore it "
+                    "with all its records first."
+                )
+            if why := why_lost(mark, self._reader.span(self._kafka.name_of(topics.STATUS), partition).end, end):
+                found[partition] = why
         return found
 
-    async def run(
-        self, partitions: Iterable[int], progress: Progress, planned: Progress
-    ) -> AsyncIterator[tuple[Partition, int]]:
+    async def run(self, partitions: Iterable[int]) -> AsyncIterator[tuple[Partition, int]]:
         """Make the statuses of these partitions anew; tell each partition when its statuses are in the log, and how many.
 
-        Until then its checkpoint says that it is being rebuilt: whatever ends this, workers go on refusing to start.
+        Until then its checkpoint says that it is being rebuilt. If this is stopped half way, workers still refuse to start.
         Raises WorkersRun, NoKafka, NotPublished, NotCaughtUp.
         """
         if count := self._kafka.members(GROUP_WORKER):
@@ -182,46 +175,39 @@ class Rebuild:
                 f"{count} workers are in their group. Nothing was changed. Stop all of them; one that was killed leaves the "
                 f"group after SESSION_TIMEOUT ({self._settings.session_timeout:g} s)."
             )
-        unread = await self._unread()
+        passed = passed_by_workers(self._reader, self._settings)
         try:
             whole_since = self._clock.now() - self._kafka.retention_seconds(topics.ATTEMPTS)
         except (KafkaException, TimeoutError):
             raise NoKafka("The brokers do not say how long they keep email.attempts. Nothing was changed.") from None
-        async with self._checkpoints() as checkpoints:
-            with self._kafka.reader() as reader:
-                spans = {partition: spans_of(reader, self._settings, partition) for partition in partitions}
-                planned(total(span for of in spans.values() for span in of.values()))
-                await checkpoints.write_surely({partition: Checkpoint(0, WRITER, IN_REBUILD) for partition in spans})
-                for number, of in spans.items():
-                    partition = Partition(
-                        number=number,
-                        rules=Rules(
-                            self._settings.partitions,
-                            self._settings.max_event_age,
-                            senders.of_account(self._settings.sender, self._settings.senders_allowed),
-                        ),
-                        on_ambiguous=OnAmbiguous(self._settings.on_ambiguous),
-                        unread_from=unread.get(number, 0) if unread else None,
-                        attempts_since=_since(reader, of[topics.ATTEMPTS]),
-                        whole_since=whole_since,
-                    )
-                    self._read(reader, partition, of, progress)
-                    count = await self._publish(partition)
-                    end = reader.span(of[topics.STATUS].topic, number).end
-                    mark = Checkpoint(partition.settled_to(of[topics.ATTEMPTS].end), WRITER, end)
-                    await checkpoints.write_surely({number: mark})
-                    yield partition, count
-
-    async def _unread(self) -> dict[int, int]:
-        """The first request of each partition that no worker has taken; empty: no worker ever committed, or it was forgotten."""
-        requested, offsets = self._kafka.name_of(topics.REQUESTED), self._kafka.offsets(GROUP_WORKER)
-        asked = [TopicPartition(requested, partition) for partition in range(self._settings.partitions)]
+        checkpoints = Checkpoints(self._kafka)
         try:
-            return {p.partition: p.offset for p in await offsets.committed(asked, seconds=SECONDS) if p.offset >= 0}
+            spans = {partition: spans_of(self._reader, self._settings, partition) for partition in partitions}
+            self._reader.plan(span for of in spans.values() for span in of.values())
+            await checkpoints.write_surely({partition: Checkpoint(0, WRITER, IN_REBUILD) for partition in spans})
+            for number, of in spans.items():
+                partition = Partition(
+                    number=number,
+                    rules=Rules(
+                        self._settings.partitions,
+                        self._settings.max_event_age,
+                        senders.of_account(self._settings.sender, self._settings.senders_allowed),
+                    ),
+                    on_ambiguous=OnAmbiguous(self._settings.on_ambiguous),
+                    unread_from=passed[number].requests if passed else None,
+                    attempts_since=self._since(of[topics.ATTEMPTS]),
+                    whole_since=whole_since,
+                )
+                self._read(partition, of)
+                count = await self._publish(partition)
+                end = self._reader.span(of[topics.STATUS].topic, number).end
+                mark = Checkpoint(partition.settled_to(of[topics.ATTEMPTS].end), WRITER, end)
+                await checkpoints.write_surely({number: mark})
+                yield partition, count
         finally:
-            await offsets.close()
+            await checkpoints.close()
 
-    def _read(self, reader: Reader, partition: Partition, spans: dict[Topic, Span], progress: Progress) -> None:
+    def _read(self, partition: Partition, spans: dict[Topic, Span]) -> None:
         takers: dict[Topic, Callable[[Record], None]] = {
             topics.STATUS: partition.status,
             topics.REJECTED: lambda record: partition.letter(record, spans[topics.REQUESTED].topic),
@@ -230,43 +216,26 @@ class Rebuild:
             topics.EVENTS: partition.event,
         }
         for topic, take in takers.items():
-            for message in reader.records(spans[topic]):
+            for message in self._reader.records(spans[topic]):
                 take(record_of(message))
-                progress(1)
+
+    def _since(self, attempts: Span) -> float:
+        """When the oldest kept attempt was written, in seconds since 1970. Infinite: all were deleted; 0: none ever was."""
+        if attempts.start == 0:
+            return 0.0
+        return next((record.timestamp()[1] / 1000 for record in self._reader.records(attempts)), math.inf)
 
     async def _publish(self, partition: Partition) -> int:
-        topic, headers, count = self._kafka.name_of(topics.STATUS), codec.headers_of(EmailStatus), 0
-        publisher = self._kafka.producer(failed=_raised, message_seconds=SECONDS)
-        try:
-            statuses = partition.finished()
-            while some := list(islice(statuses, IN_FLIGHT)):
-                await asyncio.gather(
-                    *(
-                        publisher.publish(
-                            topic, codec.encode(each), key=each.id.encode(), partition=partition.number, headers=headers
-                        )
-                        for each in some
-                    )
-                )
-                count += len(some)
-        finally:
-            await publisher.close()
+        headers, count = codec.headers_of(EmailStatus), 0
+        records = (
+            Outgoing(topics.STATUS, codec.encode(each), each.id.encode(), partition.number, headers)
+            for each in partition.finished()
+        )
+        async for _ in published(
+            self._kafka.producer(failed=_raised, message_seconds=SECONDS), self._settings, records
+        ):
+            count += 1
         return count
-
-    @asynccontextmanager
-    async def _checkpoints(self) -> AsyncIterator[Checkpoints]:
-        opened = Checkpoints(self._kafka)
-        try:
-            yield opened
-        finally:
-            await opened.close()
-
-
-def _since(reader: Reader, attempts: Span) -> float:
-    """When the oldest kept attempt was written, in seconds since 1970. Infinite: all were deleted; 0: none ever was."""
-    if attempts.start == 0:
-        return 0.0
-    return next((record.timestamp()[1] / 1000 for record in reader.records(attempts)), math.inf)
 
 
 def _raised(_: Exception) -> None:

@@ -4,20 +4,20 @@ Nothing here calls the provider; a worker takes the new records like any others.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
+from itertools import islice
 
 from mailstream.domain import codec, senders, topics
 from mailstream.domain.request import EmailRequest
-from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.status import EmailStatus
 from mailstream.domain.topics import Naming
 from mailstream.kafka.dead_letters import Letter
-from mailstream.kafka.producer import Publisher
-from mailstream.kafka.reader import Progress, Reader
-from mailstream.kafka.statuses import statuses
+from mailstream.kafka.producer import Position, Publisher
+from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
 from mailstream.templates.render_process import RenderProcess
-from streams.audit import redrive_plan
+from streams.audit import redrive_plan as redrive
 from streams.audit.redrive_plan import Again, Cause, Means, NoUse
 from streams.triggers import files
 from streams.triggers.records import Outgoing
@@ -52,31 +52,20 @@ class Redrive:
     async def _dead_letter(self, letter: Letter, now: datetime) -> Again | NoUse:
         if letter.is_cut:
             return NoUse("only its first part was kept")
-        return await redrive_plan.dead_letter(
-            letter.dead_letter, letter.place, self._cause, self._means, self._renderer.render, now
-        )
+        render = self._renderer.render
+        try:
+            return await redrive.dead_letter(letter.dead_letter, letter.place, self._cause, self._means, render, now)
+        except NoUse as why:
+            return why
 
     def email(self, status: EmailStatus, request: EmailRequest | None, now: datetime) -> Again | NoUse:
         """What would be asked for an email; ``request`` is None when its body is gone."""
         if request is None:
             return NoUse("its record is no longer in email.requested")
-        return redrive_plan.email(status, request, self._cause, self._means, now)
-
-    def statuses(
-        self,
-        reader: Reader,
-        *,
-        ids: Iterable[str] = (),
-        wanted: frozenset[Status] = frozenset(),
-        since: datetime | None = None,
-        until: datetime | None = None,
-        progress: Progress,
-        planned: Progress,
-    ) -> Iterator[EmailStatus]:
-        """The emails of these ids, or in these statuses and last changed in this time. Raises BadEmailId."""
-        named = frozenset(ids)
-        found = statuses(reader, self._settings, ids=named, progress=progress, planned=planned)
-        return (status for status in found if named or _fits(status, wanted, since, until))
+        try:
+            return redrive.email(status, request, self._cause, self._means, now)
+        except NoUse as why:
+            return why
 
     def body(self, reader: Reader, status: EmailStatus) -> EmailRequest | None:
         """The request of an email, by its coordinates; None when the record is gone."""
@@ -88,29 +77,21 @@ class Redrive:
         found = codec.decoded(codec.decode_requested, message.value())
         return found if isinstance(found, EmailRequest) else None
 
-    def publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:
-        """Append the records; returns when all of them are in the log. Raises NotPublished: ask again, ids are known."""
-        asyncio.run(self._publish(outgoing, progress))
 
-    async def _publish(self, outgoing: Sequence[Outgoing], progress: Progress) -> None:
-        publisher = Publisher(self._settings)
-        try:
-            for begin in range(0, len(outgoing), IN_FLIGHT):
-                some = outgoing[begin : begin + IN_FLIGHT]
-                await asyncio.gather(
-                    *(
-                        publisher.publish(self._naming.of(topic), value, key=key, partition=partition, headers=headers)
-                        for topic, value, key, partition, headers in some
-                    )
+async def published(publisher: Publisher, settings: Settings, outgoing: Iterable[Outgoing]) -> AsyncIterator[Position]:
+    """Append the records, then close the publisher. Tells of each that is in the log.
+
+    Raises NotPublished: do it again, ids are known.
+    """
+    name_of, rest = Naming(settings.topic_prefix).of, iter(outgoing)
+    try:
+        while some := list(islice(rest, IN_FLIGHT)):
+            for place in await asyncio.gather(
+                *(
+                    publisher.publish(name_of(topic), value, key=key, partition=partition, headers=headers)
+                    for topic, value, key, partition, headers in some
                 )
-                progress(len(some))
-        finally:
-            await publisher.close()
-
-
-def _fits(status: EmailStatus, wanted: frozenset[Status], since: datetime | None, until: datetime | None) -> bool:
-    return (
-        status.status in wanted
-        and (since is None or status.updated_at >= since)
-        and (until is None or status.updated_at < until)
-    )
+            ):
+                yield place
+    finally:
+        await publisher.close()

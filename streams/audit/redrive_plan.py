@@ -59,11 +59,8 @@ class Again:
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NoUse:
-    """Asking again would end the same way, or cannot be done. For people; repeats no value."""
-
-    why: str
+class NoUse(Exception):
+    """Asking again would end the same way, or cannot be done. The text is for people, and repeats no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,76 +73,59 @@ class Means:
     rules: Rules | None
 
 
-def email(status: EmailStatus, request: EmailRequest, cause: Cause, means: Means, now: datetime) -> Again | NoUse:
-    """Ask again for an email that ended without reaching anybody. ``request``: as it stands in ``email.requested``."""
+def email(status: EmailStatus, request: EmailRequest, cause: Cause, means: Means, now: datetime) -> Again:
+    """Ask again for an email that ended and reached no one. ``request``: as it stands in ``email.requested``.
+
+    Raises NoUse.
+    """
     if status.status not in MAY_BE_REDRIVEN:
-        return NoUse(f"it is {status.status}")
+        raise NoUse(f"it is {status.status}")
     return _asked(request, status.id, cause.headers(f"email {status.id}"), means, now)
 
 
 async def dead_letter(
     letter: DeadLetter, place: str, cause: Cause, means: Means, render: decide.Render, now: datetime
-) -> Again | NoUse:
-    """Ask again for a dead letter of ``place`` in ``email.rejected``."""
+) -> Again:
+    """Ask again for a dead letter of ``place`` in ``email.rejected``. Raises NoUse."""
     record, extra = letter.record, cause.headers(f"{topics.REJECTED.name}/{place}")
     if record.value is None:
-        return NoUse("it holds no bytes")
+        raise NoUse("it holds no bytes")
     if record.topic == means.prefix + topics.REQUESTED.name:
         return _direct(record, record.value, extra, means, now)
     rules = means.rules or Rules(())
     topic = next((name for name in rules.topics if rules.full_name(name, means.prefix) == record.topic), None)
     if topic is None:
-        return NoUse("it came from a topic that no rule names")
+        raise NoUse("it came from a topic that no rule names")
     ruling = await decide.decide(as_event(record, topic), rules, render, now=now, max_age=ANY_AGE)
-    return _of_event(ruling, extra, means)
+    if ruling.failures:
+        begin = "it is not a domain event" if ruling.result is Result.UNREADABLE else "it fails again"
+        raise NoUse(f"{begin}: {ruling.failures[0].detail}")
+    if ruling.result is not Result.ASKED:
+        raise NoUse("no rule applies to it any more" if ruling.event else "no rule reads its type any more")
+    # the ids are those that it always had: a mail of it that did go out is known, and not sent again
+    return Again(tuple(trigger_records.asked(ruling, means.partitions, extra)), ruling.ids())
 
 
-def _of_event(ruling: decide.Ruling, extra: list[codec.Header], means: Means) -> Again | NoUse:
-    """What a domain event asks for under the present rules.
-
-    The ids are those that it always had: a mail of it that did go out is known, and not sent again.
-    """
-    match ruling.result:
-        case Result.UNREADABLE:
-            return NoUse(f"it is no domain event: {ruling.failures[0].detail}")
-        case Result.FAILED:
-            return NoUse(f"it fails again: {ruling.failures[0].detail}")
-        case Result.UNCONCERNED:
-            return NoUse("no rule reads its type any more")
-        case Result.TOO_OLD:
-            return NoUse("it is too old")
-        case Result.PASSED_OVER:
-            assert ruling.event is not None
-            return NoUse(f"no rule applies to this {ruling.event.type} any more")
-        case Result.ASKED:
-            records = trigger_records.asked(ruling, means.partitions, extra)
-            return Again(tuple(records), ruling.ids())
-
-
-def _direct(record: Record, value: bytes, extra: list[codec.Header], means: Means, now: datetime) -> Again | NoUse:
+def _direct(record: Record, value: bytes, extra: list[codec.Header], means: Means, now: datetime) -> Again:
     try:
-        asked = codec.decode_requested(value)
-    except codec.Undecodable as error:
-        return NoUse(f"its writer must write it again: {error.detail}")
-    match asked:
-        case Control():
-            try:
-                again = trigger_records.control_record(asked, means.partitions, extra)
-            except BadEmailId:
-                return NoUse("it names no email id")
-            return Again((again,), (asked.id,))
-        case Batch():
-            return _items(asked, record, extra, means, now)
-        case EmailRequest():
-            try:
+        match asked := codec.decode_requested(value):
+            case Control():
+                return Again((trigger_records.control_record(asked, means.partitions, extra),), (asked.id,))
+            case Batch():
+                return _items(asked, record, extra, means, now)
+            case EmailRequest():
                 recipient = canonical(asked.to.email)
-            except BadAddress as error:
-                return NoUse(str(error))
-            old = asked.id or email_id.of_place(record.topic, record.partition, record.offset, recipient)
-            return _asked(asked, old, extra, means, now)
+                old = asked.id or email_id.of_place(record.topic, record.partition, record.offset, recipient)
+                return _asked(asked, old, extra, means, now)
+    except codec.Undecodable as error:
+        raise NoUse(f"its writer must write it again: {error.detail}") from None
+    except BadEmailId:
+        raise NoUse("it names no email id") from None
+    except BadAddress as error:
+        raise NoUse(str(error)) from None
 
 
-def _items(batch: Batch, place: Record, extra: list[codec.Header], means: Means, now: datetime) -> Again | NoUse:
+def _items(batch: Batch, place: Record, extra: list[codec.Header], means: Means, now: datetime) -> Again:
     """All items of a strict batch that was refused as a whole, each under the id that its caller was told.
 
     A worker that was killed half way had unfolded some of them: those are known by their ids, and nothing is done.
@@ -156,44 +136,42 @@ def _items(batch: Batch, place: Record, extra: list[codec.Header], means: Means,
     for index, item in enumerate(batch.items):
         named = intake.name_of(place, item, index)
         if not isinstance(named, intake.Named):
-            return NoUse(f"item {index}: {named[1]}")
-        again = _due_now(item, now)
-        if (why := _refusal_of(again, means, now)) is not None:
-            return NoUse(f"item {index}: {why.why}")
+            raise NoUse(f"item {index}: {named[1]}")
+        try:
+            again = _due_now(item, means, now)
+        except NoUse as error:
+            raise NoUse(f"item {index}: {error}") from None
         fingerprint = item.fingerprint or fingerprint_of(item)  # of what was asked: the same email is known by it
         again = structs.replace(again, id=named.id, fingerprint=fingerprint, batch=mark, **_still_ahead(item, now))
         records.append(trigger_records.request_record(again, means.partitions, extra))
         ids.append(named.id)
     if not records:
-        return NoUse("there is no item in it")
+        raise NoUse("there is no item in it")
     return Again(tuple(records), tuple(ids))
 
 
-def _asked(request: EmailRequest, old_id: str, extra: list[codec.Header], means: Means, now: datetime) -> Again | NoUse:
+def _asked(request: EmailRequest, old_id: str, extra: list[codec.Header], means: Means, now: datetime) -> Again:
     """The same mail under an id that follows from the old one."""
-    again = _due_now(request, now)
-    if (why := _refusal_of(again, means, now)) is not None:
-        return why
+    again = _due_now(request, means, now)
     id_ = email_id.derived(again.tenant, SOURCE, old_id, canonical(again.to.email))
     again = structs.replace(again, id=id_, source=SOURCE, idempotency_key=old_id, redrive_of=old_id, batch=None)
     return Again((trigger_records.request_record(again, means.partitions, extra),), (id_,))
 
 
-def _due_now(request: EmailRequest, now: datetime) -> EmailRequest:
-    """It was due, and may have expired, when it was first asked for: now it is wanted at once."""
-    return structs.replace(request, requested_at=now, send_at=None, expires_at=None, fingerprint=None)
+def _due_now(request: EmailRequest, means: Means, now: datetime) -> EmailRequest:
+    """It was due, and may have expired, when it was first asked for: now it is wanted at once.
+
+    Raises NoUse when a worker would refuse it again.
+    """
+    again = structs.replace(request, requested_at=now, send_at=None, expires_at=None, fingerprint=None)
+    if mistakes := mistakes_in(again, now=now):
+        raise NoUse(f"{mistakes[0].pointer}: {mistakes[0].detail}")
+    if again.from_ is not None and not sender.is_allowed(again.from_.email, means.senders):
+        raise NoUse("its from address is not among the senders of this system")
+    return again
 
 
 def _still_ahead(request: EmailRequest, now: datetime) -> dict[str, datetime]:
     """Those of its times that have not come: the other items of its batch keep them, too."""
     times = {"send_at": request.send_at, "expires_at": request.expires_at}
     return {member: at for member, at in times.items() if at is not None and at.tzinfo is not None and at > now}
-
-
-def _refusal_of(again: EmailRequest, means: Means, now: datetime) -> NoUse | None:
-    """Why a worker would refuse it again, if so."""
-    if mistakes := mistakes_in(again, now=now):
-        return NoUse(f"{mistakes[0].pointer}: {mistakes[0].detail}")
-    if again.from_ is not None and not sender.is_allowed(again.from_.email, means.senders):
-        return NoUse("its from address is not among the senders of this system")
-    return None

@@ -14,16 +14,11 @@ from mailstream.domain.dead_letter import dead_letter_in
 from mailstream.domain.email_id import is_email_id
 from mailstream.domain.status import merge
 from mailstream.domain.topics import GROUP_CHECKPOINTS, GROUP_WORKER, Naming, Topic
-from mailstream.kafka.checkpoints import checkpoint_of
-from mailstream.kafka.reader import Progress, Reader, Span
+from mailstream.kafka.checkpoints import Checkpoint, checkpoint_of
+from mailstream.kafka.reader import Reader, Span
 from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
-from streams.audit.email_history import (
-    Life,
-    Place,
-    Role,
-    emails_in,
-)
+from streams.audit.email_history import Life, Place, Role, emails_in
 from streams.audit.passed import Passed
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
@@ -65,6 +60,14 @@ def spans_of(reader: Reader, settings: Settings, partition: int) -> dict[Topic, 
     return {topic: reader.span(naming.of(topic), partition) for topic in ABOUT_EMAILS}
 
 
+def checkpoints_in(reader: Reader, settings: Settings) -> dict[int, Checkpoint]:
+    """The checkpoint of each partition that has one. Raises NoKafka as ``passed_by_workers`` does."""
+    naming, every = Naming(settings.topic_prefix), range(settings.partitions)
+    attempts = naming.of(topics.ATTEMPTS)
+    places = reader.committed(naming.of(GROUP_CHECKPOINTS), [(attempts, partition) for partition in every])
+    return {place.partition: mark for place in places.values() if (mark := checkpoint_of(place)) is not None}
+
+
 def passed_by_workers(reader: Reader, settings: Settings) -> list[Passed] | None:
     """One for each partition; None when no worker has committed anything, or the brokers have forgotten it.
 
@@ -72,9 +75,8 @@ def passed_by_workers(reader: Reader, settings: Settings) -> list[Passed] | None
     Raises NoKafka when the brokers do not answer, or this user may not ask for the group.
     """
     naming = Naming(settings.topic_prefix)
-    requested, events, attempts = (naming.of(topic) for topic in (topics.REQUESTED, topics.EVENTS, topics.ATTEMPTS))
-    every = range(settings.partitions)
-    marks = reader.committed(naming.of(GROUP_CHECKPOINTS), [(attempts, partition) for partition in every])
+    requested, events = naming.of(topics.REQUESTED), naming.of(topics.EVENTS)
+    every, marks = range(settings.partitions), checkpoints_in(reader, settings)
     taken = reader.committed(
         naming.of(GROUP_WORKER), [(topic, partition) for topic in (requested, events) for partition in every]
     )
@@ -84,7 +86,7 @@ def passed_by_workers(reader: Reader, settings: Settings) -> list[Passed] | None
     for partition in every:
         # a group that has committed elsewhere, and not here, begins here with the first record
         of_requests, of_events = taken.get((requested, partition)), taken.get((events, partition))
-        mark = checkpoint_of(marks[attempts, partition]) if (attempts, partition) in marks else None
+        mark = marks.get(partition)
         found.append(
             Passed(
                 of_requests.offset if of_requests else 0,
@@ -102,20 +104,19 @@ def read_partition(
     spans: dict[Topic, Span],
     partition: int,
     passed: Passed | None,
-    progress: Progress,
 ) -> PartitionLives:
     """Read it all. Bodies are looked at and not kept."""
     found = PartitionLives(partition, passed, requests_start=spans[topics.REQUESTED].start)
-    dead = _dead_letters(_counted(reader, spans[topics.REJECTED], found, topics.REJECTED, progress), settings)
-    for message in _counted(reader, spans[topics.REQUESTED], found, topics.REQUESTED, progress):
+    dead = _dead_letters(_counted(reader, spans[topics.REJECTED], found, topics.REJECTED), settings)
+    for message in _counted(reader, spans[topics.REQUESTED], found, topics.REQUESTED):
         _take_request(found, message, settings.partitions, dead)
     _take_controls(found)
-    for message in _counted(reader, spans[topics.ATTEMPTS], found, topics.ATTEMPTS, progress):
+    for message in _counted(reader, spans[topics.ATTEMPTS], found, topics.ATTEMPTS):
         if (attempt := decoded(decode_attempt, message.value())) is not None and is_email_id(attempt.id):
             life, place = found.life(attempt.id), _place(message)
             life.attempts.append((place, attempt))
             life.touch(place.at)
-    for message in _counted(reader, spans[topics.EVENTS], found, topics.EVENTS, progress):
+    for message in _counted(reader, spans[topics.EVENTS], found, topics.EVENTS):
         event, place = decoded(decode_event, message.value()), _place(message)
         if passed is not None and place.offset >= passed.events:
             found.waiting["events"] += 1
@@ -123,19 +124,16 @@ def read_partition(
             life = found.lives[event.id]
             life.events.append((place, event))
             life.touch(place.at)
-    for message in _counted(reader, spans[topics.STATUS], found, topics.STATUS, progress):
+    for message in _counted(reader, spans[topics.STATUS], found, topics.STATUS):
         _take_status(found, message)
     return found
 
 
-def _counted(reader: Reader, span: Span, found: PartitionLives, topic: Topic, progress: Progress) -> Iterator[Message]:
-    before, count = span.start, 0
+def _counted(reader: Reader, span: Span, found: PartitionLives, topic: Topic) -> Iterator[Message]:
+    count = 0
     for message in reader.records(span):
         count += 1
         yield message
-        progress((message.offset() or 0) + 1 - before)
-        before = (message.offset() or 0) + 1
-    progress(span.end - before if span.end > before else 0)
     found.counts[topic.name] = count
 
 
@@ -148,9 +146,6 @@ def _dead_letters(messages: Iterator[Message], settings: Settings) -> dict[int, 
     requested = Naming(settings.topic_prefix).of(topics.REQUESTED)
     letters = (dead_letter_in(record_of(message)) for message in messages)
     return {each.record.offset: each.reason.value for each in letters if each and each.record.topic == requested}
-
-
-_WORD = {Role.ASKS: "requests", Role.CONTROLS: "controls", Role.PROMISES: "batches"}
 
 
 def _take_request(found: PartitionLives, message: Message, partitions: int, dead: dict[int, str]) -> None:
@@ -172,7 +167,7 @@ def _take_request(found: PartitionLives, message: Message, partitions: int, dead
         elif reason is None:
             found.controls.append((email_id, place))
     if not is_passed and message.value() is not None:
-        found.waiting[_WORD[role]] += 1
+        found.waiting[role.value] += 1
 
 
 def _take_controls(found: PartitionLives) -> None:

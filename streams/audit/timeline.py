@@ -15,7 +15,7 @@ from mailstream.domain.record import Record
 from mailstream.domain.request import Batch, Control, EmailRequest
 from mailstream.domain.status import masked
 from mailstream.domain.topics import Topic
-from mailstream.kafka.reader import Progress, Reader, total
+from mailstream.kafka.reader import Reader
 from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
 from streams.audit.email_history import emails_in
@@ -33,18 +33,15 @@ class Entry:
     what: str
 
 
-def timeline(
-    reader: Reader, settings: Settings, email_id: str, *, progress: Progress, planned: Progress
-) -> list[Entry]:
+def timeline(reader: Reader, settings: Settings, email_id: str) -> list[Entry]:
     """Every record about an email; empty when the topics say nothing about it. Raises BadEmailId."""
     spans = spans_of(reader, settings, partition_in(email_id, settings.partitions))
-    planned(total(spans.values()))
+    reader.plan(spans.values())
     entries = []
     rank = {topic.name: n for n, topic in enumerate(ABOUT_EMAILS)}
     asked_at: set[int] = set()
     for topic in (topics.REQUESTED, topics.REJECTED, topics.ATTEMPTS, topics.EVENTS, topics.STATUS):
         for message in reader.records(spans[topic]):
-            progress(1)
             if (what := _told(topic, message, email_id, settings.partitions, asked_at)) is not None:
                 place = message.partition() or 0, message.offset() or 0
                 entries.append(Entry(moment(message.timestamp()[1] / 1000), topic.name, *place, what))

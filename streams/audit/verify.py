@@ -8,7 +8,7 @@ import time
 from mailstream.domain import topics
 from mailstream.domain.attempt import ClaimRecord
 from mailstream.domain.status import ACCEPTED, LIVE, EmailStatus, order_of_merge
-from mailstream.kafka.reader import Progress, Reader, total
+from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
 from streams.audit.email_history import Fold, Life, Place, fold_of, statuses_before
 from streams.audit.promises import Promises
@@ -17,22 +17,17 @@ from streams.audit.report import Kind, Report
 from streams.audit.starts import Starts
 
 
-def verify(
-    reader: Reader, settings: Settings, *, settle_seconds: float, progress: Progress, planned: Progress
-) -> Report:
-    """Read all partitions and judge what has been still for ``settle_seconds``.
-
-    ``planned`` is told how many offsets there are, ``progress`` how many went by.
-    """
+def verify(reader: Reader, settings: Settings, *, settle_seconds: float) -> Report:
+    """Read all partitions and judge what has been still for ``settle_seconds``."""
     begun, report, starts, promises = time.monotonic(), Report(), Starts(), Promises()
     before = time.time() - settle_seconds
     passed = passed_by_workers(reader, settings)
     spans = {partition: spans_of(reader, settings, partition) for partition in range(settings.partitions)}
-    planned(total(span for of_one in spans.values() for span in of_one.values()))
+    reader.plan(span for of_one in spans.values() for span in of_one.values())
     report.offsets_known = passed is not None
     for partition, of_one in spans.items():
         how_far = passed[partition] if passed is not None else None
-        found = read_partition(reader, settings, of_one, partition, how_far, progress)
+        found = read_partition(reader, settings, of_one, partition, how_far)
         judge(found, report, starts, promises, before)
         del found  # before the next one is read
     promises.judge(report)

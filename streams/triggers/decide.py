@@ -1,7 +1,7 @@
 """A domain event and the rules to requests and cancels, or the reason why there is none. No clock, no I/O of its own."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -71,6 +71,10 @@ class Ruling:
     decisions: tuple[Decision, ...] = ()
     failures: tuple[Failure, ...] = ()  #: of the record, or of all its decisions: one dead letter
 
+    def detail(self) -> str:
+        """What failed, for people."""
+        return "; ".join(failure.detail for failure in self.failures[:10])
+
     def ids(self) -> tuple[str, ...]:
         """The emails that are asked for or cancelled."""
         records: list[EmailRequest | Control] = []
@@ -91,7 +95,7 @@ def unreadable(detail: str) -> Ruling:
 
 
 async def decide(received: Received, rules: Rules, render: Render, *, now: datetime, max_age: timedelta) -> Ruling:
-    """What the rules make of one record. Never raises, whatever the record holds; awaits only ``render``."""
+    """What the rules make of one record. Never raises, for any record; awaits only ``render``."""
     if is_foreign(received, rules):
         return Ruling(Result.UNCONCERNED)
     try:
@@ -137,7 +141,7 @@ def _failed(rule: Rule, reason: Reason, detail: str) -> Decision:
 async def _mail(rule: MailRule, event: DomainEvent, render: Render, now: datetime) -> Decision:
     """One request for each recipient, rendered once for all. Raises _Nothing, Unanswered, TemplateError."""
     document = event.document
-    recipients = _recipients(rule, document)
+    recipients, failures = _mailboxes(rule, document)
     data = {name: expression.of(document) for name, expression in rule.data.items()}
     due_at = _due_at(rule, event)
     identity = event.id if rule.identity is None else _name("identity", rule.identity, document)
@@ -171,8 +175,7 @@ async def _mail(rule: MailRule, event: DomainEvent, render: Render, now: datetim
         named = Digest(digest.key or rule.name, _seconds(digest.window), digest.template)
         draft = structs.replace(draft, digest=named, data=data, locale=locale)
     requests: dict[str, EmailRequest] = {}
-    failures: list[Failure] = []
-    for to, recipient in _mailboxes(rule, recipients, failures):
+    for to, recipient in recipients:
         request = structs.replace(draft, to=to, id=email_id.derived(rule.tenant, event.source, key, recipient))
         if (failure := _refusal_of(request, rule, now)) is not None:
             failures.append(failure)
@@ -201,32 +204,30 @@ def _cancel(rule: CancelRule, mail: MailRule, event: DomainEvent) -> Decision:
     """Withdraw what ``mail`` asked for: its ids follow from the same names."""
     identity = _name("identity", rule.identity, event.document)
     source = event.source if rule.source is None else _name("source", rule.source, event.document)
+    recipients, failures = _mailboxes(rule, event.document)
     controls: dict[str, Control] = {}
-    failures: list[Failure] = []
-    for _, recipient in _mailboxes(rule, _recipients(rule, event.document), failures):
+    for _, recipient in recipients:
         id_ = email_id.derived(mail.tenant, source, f"{identity}/{mail.name}", recipient)
         by, reason = f"rule {rule.name}", rule.reason or event.type
         controls[id_] = Control(kind=ControlKind.CANCEL, id=id_, by=by, reason=reason, tenant=mail.tenant)
     return Decision(rule.name, controls=tuple(controls.values()), failures=tuple(failures))
 
 
-def _recipients(rule: Rule, document: Any) -> list[Any]:
+def _mailboxes(rule: Rule, document: Any) -> tuple[list[tuple[Address, str]], list[Failure]]:
+    """Each address as it is written, and in its canonical form. A bad one is a failure, and costs only its own mail."""
     found = rule.to.of(document)
     several = found if isinstance(found, list) else [found]
     if found is None or not several:
-        raise _Nothing(f"to: {rule.to.source!r} found nobody")
+        raise _Nothing(f"to: {rule.to.source!r} found no recipient")
     if len(several) > MAX_RECIPIENTS:
         raise _Nothing(f"to: more than {MAX_RECIPIENTS} recipients")
-    return several
-
-
-def _mailboxes(rule: Rule, found: list[Any], failures: list[Failure]) -> Iterator[tuple[Address, str]]:
-    """Each address as it is written, and in its canonical form. A bad one is a failure, and costs only its own mail."""
-    for each in found:
+    mailboxes, failures = [], []
+    for each in several:
         try:
-            yield _mailbox(each)
+            mailboxes.append(_mailbox(each))
         except BadAddress as error:
             failures.append(Failure(Reason.BAD_ADDRESS, f"rule {rule.name}: to: {error}"))
+    return mailboxes, failures
 
 
 def _mailbox(found: Any) -> tuple[Address, str]:

@@ -2,7 +2,7 @@
 
 Read by our own few lines and not by the cloudevents package: it draws a random id where one is missing (the same
 event read twice would be two mails), takes the present for a missing time (nothing would ever be too old), hands on
-data that is no JSON as text, and needs 12 µs where this needs 3. Tests hold what it writes against what this reads.
+data that is not JSON as text, and needs 12 µs where this needs 3. Tests hold what it writes against what this reads.
 """
 
 import base64
@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from mailstream.domain.record import Record
-from streams.triggers.expression import Expression
+from streams.triggers.rule_schema import TopicRule
 
 CE_PREFIX = "ce_"
 STRUCTURED = "application/cloudevents"
@@ -32,7 +32,7 @@ AS_JSON: Final = object()
 
 
 class BadEvent(Exception):
-    """A record that is no domain event. The text names the place, never a value."""
+    """A record that is not a domain event. The text names the place, never a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +65,8 @@ class DomainEvent:
     id: str
     type: str
     at: datetime  #: its own time, or the record's when it has none
-    oldest_at: datetime  #: the older of its own time and the record's (amendment 4)
+    oldest_at: datetime  #: the older of its own time and the record's: a late record may carry a new time, and the other way round
     document: Mapping[str, Any]  #: the attributes of the event, and its content under ``data``
-
-
-@dataclass(frozen=True, slots=True)
-class PlainForm:
-    """Where plain JSON of one topic has what a CloudEvent always has. Each is asked of the record's JSON value."""
-
-    id: Expression | None = None  #: None: an event is known by its place in the log
-    type: Expression | None = None  #: None: the topic has one kind of event only
-    time: Expression | None = None  #: RFC 3339, or a number of seconds or milliseconds since 1970
 
 
 def type_in_headers(received: Received) -> str | None:
@@ -84,9 +75,10 @@ def type_in_headers(received: Received) -> str | None:
     return None if kind is None else kind.decode("utf-8", "replace")
 
 
-def read(received: Received, form: PlainForm) -> DomainEvent | None:
+def read(received: Received, form: TopicRule) -> DomainEvent | None:
     """The event in a record; None for a null value, which only deletes in the topic of its owner.
 
+    ``form`` says where plain JSON of this topic has id, type and time.
     Raises BadEvent, or Unanswered when an expression of the form does not fit.
     """
     content_type = received.headers.get("content-type", b"").decode("latin-1").strip().lower()
@@ -111,7 +103,7 @@ def _structured(received: Received, value: Any) -> DomainEvent:
         try:
             raw = base64.b64decode(value["data_base64"], validate=True)
         except (binascii.Error, TypeError, ValueError):
-            raise BadEvent("data_base64 is no base64") from None
+            raise BadEvent("data_base64 is not valid base64") from None
         data = _content(raw, attributes.get("datacontenttype"))
     else:
         data = value.get("data")
@@ -126,7 +118,7 @@ def _binary(received: Received, content_type: str) -> DomainEvent:
             if name.startswith(CE_PREFIX)
         }
     except UnicodeDecodeError:
-        raise BadEvent("a ce_ header is no text in UTF-8") from None
+        raise BadEvent("a ce_ header is not text in UTF-8") from None
     if received.content is not AS_JSON:
         data = received.content
     else:
@@ -156,7 +148,7 @@ def _event(received: Received, attributes: dict[str, Any], data: Any) -> DomainE
     )
 
 
-def _plain(received: Received, value: Any, form: PlainForm) -> DomainEvent:
+def _plain(received: Received, value: Any, form: TopicRule) -> DomainEvent:
     identity: Any = f"{received.partition}/{received.offset}"
     if form.id is not None:
         identity = form.id.of(value)
@@ -176,14 +168,14 @@ def _content(raw: bytes, content_type: Any) -> Any:
     kind = str(content_type or "application/json").partition(";")[0].strip()
     if kind.endswith(("/json", "+json")):
         return _json(raw)
-    raise BadEvent("the content of the event is no JSON by its content type")
+    raise BadEvent("the content of the event is not JSON by its content type")
 
 
 def _json(raw: bytes) -> Any:
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadEvent("the bytes are no JSON in UTF-8, or nested too deep") from None
+        raise BadEvent("the bytes are not JSON in UTF-8, or nested too deep") from None
 
 
 def _moment(time: Any) -> datetime:

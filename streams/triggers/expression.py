@@ -11,14 +11,16 @@ class Unanswered(Exception):
 
 
 class Expression:
-    """A compiled expression. Raises ValueError when the source is none."""
+    """A compiled expression. Raises ValueError when the source is not one."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: object) -> None:
+        if not isinstance(source, str):
+            raise ValueError("expected a JMESPath expression as text")
         self.source = source
         try:
             self._compiled = jmespath.compile(source)
         except JMESPathError as error:
-            raise ValueError(f"no JMESPath expression: {str(error).splitlines()[0].rstrip(':')}") from None
+            raise ValueError(f"not a JMESPath expression: {str(error).splitlines()[0].rstrip(':')}") from None
 
     def of(self, document: Any) -> Any:
         """What the expression finds; None when there is nothing. Raises Unanswered."""

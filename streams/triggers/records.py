@@ -33,7 +33,8 @@ def outgoing(received: Received, ruling: Ruling, partitions: int) -> list[Outgoi
     # the trace that the event belongs to goes on with its mail: as a header, or as the CloudEvents extension
     trace = received.headers.get(TRACE) or str((ruling.event and ruling.event.document.get(TRACE)) or "").encode()
     records = asked(ruling, partitions, [(TRACE, trace)] if trace else ())
-    if (letter := dead_letter(received, ruling)) is not None:
+    if ruling.failures:  # one letter for all of them: a retry asks all rules again, and ids are known
+        letter = DeadLetter(ruling.failures[0].reason, ruling.detail(), received)
         # with the headers of the event too: a binary CloudEvent is half in them
         headers = [*received.headers.items(), *letter.headers()]
         records.append(Outgoing(topics.REJECTED, letter.value(), letter.key(), -1, headers))
@@ -61,11 +62,3 @@ def control_record(control: Control, partitions: int, extra: Iterable[codec.Head
     headers = [*codec.headers_of(control), *extra]
     partition = partition_in(control.id, partitions)
     return Outgoing(topics.REQUESTED, codec.encode(control), control.id.encode(), partition, headers)
-
-
-def dead_letter(received: Received, ruling: Ruling) -> DeadLetter | None:
-    """One for an event, whatever number of its rules failed: a retry asks all of them, and ids are known."""
-    if not ruling.failures:
-        return None
-    detail = "; ".join(failure.detail for failure in ruling.failures[:10])
-    return DeadLetter(ruling.failures[0].reason, detail, received)

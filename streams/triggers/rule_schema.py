@@ -31,12 +31,6 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
 
 
-def _expression(value: object) -> Expression:
-    if not isinstance(value, str):
-        raise ValueError("expected a JMESPath expression as text")
-    return Expression(value)
-
-
 def _duration(value: object) -> timedelta:
     if isinstance(value, str) and (found := _DURATION.fullmatch(value)):
         return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
@@ -57,7 +51,7 @@ def _address(value: object) -> object:
     return value
 
 
-Asked = Annotated[Expression, BeforeValidator(_expression)]
+Asked = Annotated[Expression, BeforeValidator(Expression)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Mailbox = Annotated[str, BeforeValidator(_address)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -71,9 +65,9 @@ class _Strict(BaseModel):
 class TopicRule(_Strict):
     """What must be known about a topic. ``id``, ``type`` and ``time`` are for plain JSON: a CloudEvent says it itself."""
 
-    id: Asked | None = None
-    type: Asked | None = None
-    time: Asked | None = None
+    id: Asked | None = None  #: None: an event is known by its place in the log
+    type: Asked | None = None  #: None: the topic has one kind of event only
+    time: Asked | None = None  #: RFC 3339, or a number of seconds or milliseconds since 1970
     start: Start | AwareDatetime = Start.RECENT
     exact_name: bool = Field(False, description="the topic does not carry TOPIC_PREFIX")
 

@@ -10,14 +10,13 @@ from pydantic import ValidationError
 from mailstream.domain import senders as sender
 from mailstream.domain.errors import WrongRules
 from mailstream.domain.request import Address, EmailRequest
-from mailstream.domain.start import Start
 from mailstream.domain.validation import Mistake, mistakes_in
 from mailstream.settings import Settings
 from mailstream.templates.catalog import Templates
-from streams.triggers.event import ANY_TYPE, PlainForm
+from streams.triggers.event import ANY_TYPE
 from streams.triggers.rule_schema import CancelRule, MailRule, Rule, RuleFile, TopicRule
 
-_NO_FORM = PlainForm()
+_NO_FORM = TopicRule()
 
 
 class Rules:
@@ -32,7 +31,6 @@ class Rules:
             for kind in rule.type:
                 by_place[rule.topic, kind].append(rule)
         self._by_place = {place: tuple(found) for place, found in by_place.items()}
-        self._forms = {name: PlainForm(topic.id, topic.type, topic.time) for name, topic in self._topics.items()}
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -41,17 +39,11 @@ class Rules:
 
     def full_name(self, topic: str, prefix: str) -> str:
         """The name of the topic on this cluster."""
-        found = self._topics.get(topic)
-        return topic if found and found.exact_name else prefix + topic
+        return topic if self.form(topic).exact_name else prefix + topic
 
-    def form(self, topic: str) -> PlainForm:
-        """How plain JSON of this topic is read."""
-        return self._forms.get(topic, _NO_FORM)
-
-    def start(self, topic: str) -> Start | datetime:
-        """Where the topic is begun when the triggers never read it before."""
-        found = self._topics.get(topic)
-        return found.start if found else Start.RECENT
+    def form(self, topic: str) -> TopicRule:
+        """What the file says of this topic: how its plain JSON is read, and where it is begun."""
+        return self._topics.get(topic, _NO_FORM)
 
     def mail(self, name: str) -> MailRule:
         """The rule of this name that asks for mail."""
@@ -73,7 +65,9 @@ def parse(text: str, file: str = "triggers.yaml") -> Rules:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise WrongRules(f"{file}{line}: no YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from None
+        raise WrongRules(
+            f"{file}{line}: not valid YAML: {getattr(error, 'problem', None) or 'cannot be read'}"
+        ) from None
     except RecursionError:
         raise WrongRules(f"{file}: nested too deep") from None
     try:
@@ -84,7 +78,7 @@ def parse(text: str, file: str = "triggers.yaml") -> Rules:
 
 
 def require_usable(rules: Rules, templates: Templates, settings: Settings) -> None:
-    """Raise WrongRules for a template that is not there, or a sender that the settings do not allow (security.md S8)."""
+    """Raise WrongRules for a template that is not there, or a sender that the settings do not allow."""
     senders = sender.of_account(settings.sender, settings.senders_allowed)
     wrong = []
     for rule in rules.rules:
@@ -101,9 +95,9 @@ def require_usable(rules: Rules, templates: Templates, settings: Settings) -> No
 
 
 def _of_every_mail(rule: MailRule) -> list[Mistake]:
-    """What would be wrong with each mail of the rule, whatever the event."""
+    """What would be wrong with each mail of the rule, for any event."""
     mail = EmailRequest(
-        to=Address("anybody@example.com"),
+        to=Address("someone@example.com"),
         subject="-",
         text="-",
         from_=Address(rule.from_, rule.from_name) if rule.from_ else None,

@@ -106,7 +106,7 @@ class Triggers(Service):  # type: ignore[misc]
 
     def _start_of(self, topic: str) -> Start | datetime:
         """Where a topic (full name) is begun that was never read."""
-        return self._rules.start(self._topics.get(topic, ""))
+        return self._rules.form(self._topics.get(topic, "")).start
 
     async def _reload_on_change(self) -> None:
         """Take changed rules and templates without a restart; what cannot be used is reported, the old ones stay."""
@@ -168,9 +168,10 @@ class Triggers(Service):  # type: ignore[misc]
     async def _outgoing(self, received: Received) -> list[Outgoing]:
         ruling = await self._decided(received)
         metrics.EVENTS.labels(ruling.result.value).inc()
-        if (letter := trigger_records.dead_letter(received, ruling)) is not None:
-            DEAD_LETTERS.labels(letter.reason.value).inc()
-            log.warning("domain event rejected", reason=letter.reason.value, detail=letter.detail,
+        if ruling.failures:
+            reason = ruling.failures[0].reason.value
+            DEAD_LETTERS.labels(reason).inc()
+            log.warning("domain event rejected", reason=reason, detail=ruling.detail(),
                         topic=received.topic, partition=received.partition, offset=received.offset)  # fmt: skip
         return trigger_records.outgoing(received, ruling, self._settings.partitions)
 

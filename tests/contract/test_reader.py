@@ -126,10 +126,8 @@ def test_of_each_email_the_highest_status_counts_until_it_is_forgotten(settings:
     read: list[int] = []
 
     def found(*ids: str) -> dict[str, Status]:
-        with Reader(settings) as reader:
-            all_: list[EmailStatus] = list(
-                statuses(reader, settings, ids=ids, progress=read.append, planned=planned.append)
-            )
+        with Reader(settings, planned=planned.append, progress=read.append) as reader:
+            all_: list[EmailStatus] = list(statuses(reader, settings, ids))
         return {status.id: status.status for status in all_}
 
     assert found() == {ID: Status.SENT, "em_00000003_x": Status.HELD}

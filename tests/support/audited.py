@@ -77,7 +77,7 @@ def lives_of(scene: Scene, passed: Passed | None = None) -> list[PartitionLives]
             end = scene.end_of(topic.name, partition)
             there = [r.offset for r in scene.records if (r.topic, r.partition) == (topic.name, partition)]
             spans[topic] = Span(topic.name, partition, min(there, default=end), end)
-        found.append(read_partition(reader, settings, spans, partition, passed, lambda _: None))
+        found.append(read_partition(reader, settings, spans, partition, passed))
     return found
 
 

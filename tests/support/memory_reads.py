@@ -34,6 +34,9 @@ class MemoryReader:
             topic, partition, start, end if until is None else first + sum(at < until.timestamp() for at in times)
         )
 
+    def plan(self, spans: Iterable[Span]) -> None:
+        """Nothing shows how far a read is."""
+
     def records(self, *spans: Span) -> Iterator[Message]:
         """Every record of the spans."""
         for span in spans:
@@ -51,6 +54,11 @@ class MemoryReader:
             raise NoKafka(f"{topic}/{partition} does not answer")
         found = (self.record(topic, partition, offset) for offset in sorted(wanted))
         return (message for message in found if message is not None)
+
+    def committed(self, group: str, places: Iterable[Place]) -> dict[Place, TopicPartition]:
+        """How far a group has read, where it ever said so."""
+        said = self._log.groups.get(group, {})
+        return {place: said[place] for place in places if place in said}
 
 
 class MemoryEnds:

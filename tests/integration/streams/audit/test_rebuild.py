@@ -14,11 +14,12 @@ from mailstream.domain.email_id import partition_in
 from mailstream.domain.request import Address, EmailRequest
 from mailstream.domain.status import EmailStatus
 from mailstream.domain.topics import GROUP_WORKER, Naming
-from mailstream.kafka import config
+from mailstream.kafka import config as client
 from mailstream.kafka.checkpoints import IN_REBUILD, Checkpoint, Checkpoints
 from mailstream.kafka.config import connection
 from mailstream.kafka.kafka import Kafka
 from mailstream.kafka.producer import Headers, Publisher
+from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
 from streams.audit.rebuild import Rebuild
 from tests.support.audited import write
@@ -144,12 +145,13 @@ async def test_who_cannot_have_lost_an_attempt_to_retention_is_born_again(
     await publisher.close()
     if deleted:  # as retention does, or an operator
         place = TopicPartition(naming.of(topics.ATTEMPTS), home, deleted)
-        await asyncio.to_thread(config.admin(settings).delete_records([place])[place].result, 10)
-    work = Rebuild(Kafka(settings), Mock(now=lambda: time.time() + days_later * DAY))
-    assert list(await work.lost()) == [home]
-    async for _ in work.run([home], lambda _: None, lambda _: None):
-        pass
-    assert not await work.lost()
+        await asyncio.to_thread(client.admin(settings).delete_records([place])[place].result, 10)
+    with Reader(settings) as reader:
+        work = Rebuild(Kafka(settings), reader, Mock(now=lambda: time.time() + days_later * DAY))
+        assert list(work.lost()) == [home]
+        async for _ in work.run([home]):
+            pass
+        assert not work.lost()
 
     found = statuses_in(settings)
     assert list(found) == born

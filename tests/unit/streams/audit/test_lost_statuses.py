@@ -38,12 +38,13 @@ async def gone(worker: MemoryWorker) -> None:
 
 async def made_anew(worker: MemoryWorker) -> None:
     """As ``mailstream audit rebuild --yes`` does."""
-    work = Rebuild(MemoryKafka(worker.settings, worker.log), worker.clock)  # type: ignore[arg-type]
-    lost = await work.lost()
+    kafka = MemoryKafka(worker.settings, worker.log)
+    work = Rebuild(kafka, kafka.reader(), worker.clock)  # type: ignore[arg-type]
+    lost = work.lost()
     assert lost, "else a worker would not have refused"
-    async for _ in work.run(lost, lambda _: None, lambda _: None):
+    async for _ in work.run(lost):
         pass
-    assert not await work.lost()
+    assert not work.lost()
 
 
 async def test_statuses_are_shown_as_before_and_nothing_is_sent_again(worker: MemoryWorker) -> None:

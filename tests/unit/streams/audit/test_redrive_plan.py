@@ -40,7 +40,10 @@ def a_letter(value: bytes | None, topic: str = "test.email.requested", reason: R
 
 
 def again_for(letter: DeadLetter, means: Means = MEANS, *, place: str = "1/2") -> Again | NoUse:
-    return at_once(redrive_plan.dead_letter(letter, place, CAUSE, means, rendered, NOW))
+    try:
+        return at_once(redrive_plan.dead_letter(letter, place, CAUSE, means, rendered, NOW))
+    except NoUse as why:
+        return why
 
 
 def a_status(status: Status = Status.FAILED) -> EmailStatus:
@@ -96,7 +99,8 @@ def test_a_time_that_has_passed_is_not_kept() -> None:
 
 @pytest.mark.parametrize("status", [status for status in Status if status not in redrive_plan.MAY_BE_REDRIVEN])
 def test_an_email_that_was_sent_or_still_may_be_is_not_asked_for_again(status: Status) -> None:
-    assert redrive_plan.email(a_status(status), REQUEST, CAUSE, MEANS, NOW) == NoUse(f"it is {status}")
+    with pytest.raises(NoUse, match=f"it is {status}"):
+        redrive_plan.email(a_status(status), REQUEST, CAUSE, MEANS, NOW)
 
 
 def test_a_direct_request_is_asked_for_by_what_is_true_now() -> None:
@@ -124,8 +128,8 @@ def test_what_would_be_rejected_again_is_of_no_use_and_says_why(poison: Any) -> 
     again = again_for(a_letter(poison.value))
 
     assert isinstance(again, NoUse)
-    assert again.why
-    assert "ada@" not in again.why.lower()
+    assert str(again)
+    assert "ada@" not in str(again).lower()
 
 
 def test_a_control_record_is_written_again_as_it_was() -> None:
@@ -155,7 +159,7 @@ def test_a_domain_event_gets_the_ids_that_it_always_had() -> None:
     [
         (as_bytes(cloud_event(shipped(email="nobody"))), "test.shop.orders", MEANS, "it fails again"),
         (as_bytes(cloud_event(type="other")), "test.shop.orders", MEANS, "no rule reads its type"),
-        (b"nope", "test.shop.orders", MEANS, "no domain event"),
+        (b"nope", "test.shop.orders", MEANS, "not a domain event"),
         (as_bytes(cloud_event()), "test.shop.returns", MEANS, "a topic that no rule names"),
         (as_bytes(cloud_event()), "test.shop.orders", replace(MEANS, rules=None), "a topic that no rule names"),
         (
@@ -177,7 +181,7 @@ def test_a_letter_that_gives_nothing_says_why(value: bytes, topic: str, means: M
     again = again_for(a_letter(value, topic), means)
 
     assert isinstance(again, NoUse)
-    assert told in again.why
+    assert told in str(again)
 
 
 def test_a_letter_without_bytes_is_of_no_use() -> None:

@@ -21,7 +21,7 @@ rules:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("to: data.customer", "to: 'data.['", "t.yaml line 6: rules.0.to: no JMESPath expression"),
+        ("to: data.customer", "to: 'data.['", "t.yaml line 6: rules.0.to: not a JMESPath expression"),
         ("to: data.customer", "to: 7", "t.yaml line 6: rules.0.to: expected a JMESPath expression as text"),
         ("to: data.customer", "too: data.customer", "t.yaml line 6: rules.0.too: Extra inputs are not permitted"),
         ("to: data.customer", "cc: x", "t.yaml line 3: rules.0.to: Field required"),
@@ -34,11 +34,11 @@ rules:
         ("to: data.customer", "to: x\n    from: nobody", "t.yaml line 7: rules.0.from: the address needs the form"),
         ("to: data.customer", "to: x\n    delay: 1d\n    send_at: y", "line 3: rules.0: send_at and delay exclude"),
         ("to: data.customer", "to: x\n    to: y", "t.yaml line 7: to stands here a second time"),
-        ("to: data.customer", "to: x\n    data: {a: '['}", "t.yaml line 7: rules.0.data.a: no JMESPath expression"),
+        ("to: data.customer", "to: x\n    data: {a: '['}", "t.yaml line 7: rules.0.data.a: not a JMESPath expression"),
         ("shop.orders", "shop orders", "t.yaml line 4: rules.0.topic: String should match"),
         ("name: shipped", "name: Shipped!", "t.yaml line 3: rules.0.name: String should match"),
         ("order.shipped", "[]", "t.yaml line 5: rules.0.type: Value should have at least 1 item"),
-        (GOOD, "rules: [", "t.yaml line 1: no YAML"),
+        (GOOD, "rules: [", "t.yaml line 1: not valid YAML"),
         (GOOD, "", "t.yaml line 1: the file: Input should be"),
         (GOOD, "- a", "t.yaml line 1: the file: Input should be"),
         (GOOD, "rules: []", "t.yaml line 1: rules: List should have at least 1 item"),
