@@ -19,13 +19,13 @@ from api import key_file, keys
 from api.append import IN_FLIGHT, Append
 from api.content import Content
 from api.deps import JsonBody
-from api.fast_lane import FastLane
+from api.fast_lane import fast_answer
 from api.inbound.webhook import Webhook
 from api.keys import Keys
 from api.metrics import Metrics
 from api.middleware import Edge
 from api.parts import Parts
-from api.problems import Code, Problem, ProblemBody, problem_of, response_of
+from api.problems import Problem, ProblemBody, problem_of, response_of
 from api.quota import Quota
 from api.rate_limits import Rates
 from api.routes import (
@@ -52,7 +52,6 @@ from mailstream.domain import topics
 from mailstream.domain.errors import NotCaughtUp
 from mailstream.domain.topics import MIB
 from mailstream.domain.unsubscribe import Unsubscribe
-from mailstream.domain.validation import Mistake, pointer_to
 from mailstream.kafka import admin as check
 from mailstream.kafka.broker_clock import BrokersClock
 from mailstream.kafka.config import admin
@@ -69,7 +68,7 @@ MESSAGE_SECONDS = 2.0
 def create_api(settings: Settings, clock: Clock | None = None, *, failed: Callable[[Exception], None]) -> Edge:
     """The API; its parts are made when it starts. Starting raises WrongSettings, TopicsDiffer.
 
-    ``failed`` is told on the loop when it can follow or write the log no more: the process must end.
+    ``failed`` is told on the loop when it cannot follow or write the log any more: the process must end.
     """
     metrics = Metrics()
 
@@ -94,25 +93,14 @@ def create_api(settings: Settings, clock: Clock | None = None, *, failed: Callab
         docs_url=None,
         redoc_url=None,
     )
-    for router in (
-        emails.router,
-        events.router,
-        queue.router,
-        suppressions.router,
-        templates.router,
-        dead_letters.router,
-        unsubscribe.router,
-        sendgrid_v3.router,
-        health.router,
-        docs.router,
-    ):
-        app.include_router(router)
-    for kind in (Problem, NotCaughtUp, Exception):
+    for routes in (
+        emails, events, queue, suppressions, templates, dead_letters, unsubscribe, sendgrid_v3, health, docs
+    ):  # fmt: skip
+        app.include_router(routes.router)
+    for kind in (Problem, NotCaughtUp, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _problem)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
-    return Edge(app, FastLane(app), metrics, {"/v1/emails/batch": BATCH_BYTES})
+    return Edge(app, fast_answer, metrics, {"/v1/emails/batch": BATCH_BYTES})
 
 
 async def _start(settings: Settings, metrics: Metrics, machines: Clock, failed: Callable[[Exception], None]) -> Parts:
@@ -133,9 +121,9 @@ async def _start(settings: Settings, metrics: Metrics, machines: Clock, failed: 
     lookup = Lookup(settings, clock, metrics, bodies=bodies, also=also, failed=failed)
     listing, waiting = Listing(lookup.has), QueueView(settings, clock)
     quota = Quota(clock)
-    for follower in (listing, waiting, quota):
+    for follower in (listing.changed, waiting.changed, quota.changed):
         lookup.follow(follower)
-    await lookup.start(lambda: check.require(brokers, settings))
+    await lookup.start(lambda: check.require(brokers, settings), listing.loaded)
     append = Append(publisher, lookup)
     return Parts(
         settings=settings,
@@ -143,14 +131,13 @@ async def _start(settings: Settings, metrics: Metrics, machines: Clock, failed: 
         metrics=metrics,
         keys=callers,
         rates=Rates(clock),
-        quota=quota,
         content=content,
         lookup=lookup,
         listing=listing,
         queue=waiting,
         bodies=bodies,
         publisher=publisher,
-        submit=Submit(settings, append, lookup),
+        submit=Submit(settings, append, lookup, quota),
         webhook=Webhook(settings, publisher, lookup, clock),
         suppressions=Suppressions(suppressed, suppressed_topic, settings.partitions, append, lookup),
         unsubscribe=Unsubscribe(settings.public_url, settings.unsubscribe_key),
@@ -164,10 +151,9 @@ async def _stop(parts: Parts) -> None:
     await parts.content.close()
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    """What the framework refused; of a path with several routes it names the methods of one only."""
-    assert isinstance(error, HTTPException)
-    if error.status_code == 405:
+async def _problem(request: Request, error: Exception) -> Response:
+    """In our form; of a path with several routes the framework names the methods of one only."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
         path = request.url.path
         contexts = [each for each in iter_route_contexts(request.app.routes) if each.path is not None]
         # a path of its own wins over one with a parameter that it would fit, too
@@ -176,18 +162,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         ]
         allowed = sorted({method for each in fitting for method in each.methods or ()})
         error = HTTPException(405, headers={"Allow": ", ".join(allowed)})
-    return await _problem(request, error)
-
-
-async def _problem(request: Request, error: Exception) -> Response:
     return response_of(problem_of(error, request.scope), request.scope)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    mistakes = [Mistake(pointer_to(*found["loc"]), found["type"], found["msg"]) for found in error.errors()]
-    problem = Problem(Code.INVALID, "The request has mistakes; `errors` names each with its place.", errors=mistakes)
-    return response_of(problem, request.scope)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct, structs
@@ -12,7 +13,6 @@ from msgspec import Struct, structs
 from api.content import Content, parse
 from api.keys import Key
 from api.problems import Code, Problem, invalid
-from api.quota import Quota
 from api.schemas import BatchMode, EmailBody
 from api.submit import Submit
 from mailstream.domain import email_id
@@ -42,6 +42,7 @@ class Accepted:
 
 
 Result = Accepted | Problem
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +108,27 @@ def _print_of(part: bytes, caller: Key) -> str:
     return fingerprint_of(structs.replace(asked, tenant=caller.tenant, source=SOURCE))
 
 
-async def submitted(asked: Asked, submit: Submit, quota: Quota, caller: Key, key: str | None) -> list[Result]:
+async def submitted(asked: Asked, submit: Submit, caller: Key, key: str | None) -> list[Result]:
     """Put the batch into the log; results in order. Raises Problem when nothing at all could be accepted."""
     id_ = _batch_id(asked.source, caller, key)
     items = [item for item in asked.items if isinstance(item, EmailRequest)]
     mark = InBatch(id_, asked.fingerprint) if key is not None else None
     if asked.mode is BatchMode.STRICT:
         batch = Batch(items=tuple(items), id=id_, tenant=caller.tenant, fingerprint=mark.fingerprint if mark else None)
-        with quota.taken(caller, _new(items, submit)) as taken:
-            taken.was_new = not await submit.batch(batch)
-        return [Accepted(item, is_replay=not taken.was_new) for item in items]
+        counted = submit.new_among(items)
+        with submit.quota.taken(caller, counted) as others:
+            if is_replay := await submit.batch(batch):
+                others += counted
+        return [Accepted(item, is_replay) for item in items]
     if mark is not None and items:
         await submit.claim(mark, caller.tenant)
-    results = await asyncio.gather(*(_one(_marked(item, mark), submit, quota, caller) for item in asked.items))
+
+    async def one(item: EmailRequest | Problem) -> Accepted:
+        if isinstance(item, Problem):
+            raise item
+        return Accepted(item, await submit.accepted(structs.replace(item, batch=mark), caller))
+
+    results = await asyncio.gather(*(_tried(one(item)) for item in asked.items))
     refusals = [result for result in results if isinstance(result, Problem)]
     if len(refusals) == len(results) and all(refusal.code.status in (429, 503) for refusal in refusals):
         raise refusals[0]
@@ -127,7 +136,7 @@ async def submitted(asked: Asked, submit: Submit, quota: Quota, caller: Key, key
 
 
 async def submitted_whole(
-    items: list[EmailRequest], fingerprint: str, source: str, submit: Submit, quota: Quota, caller: Key, key: str | None
+    items: list[EmailRequest], fingerprint: str, source: str, submit: Submit, caller: Key, key: str | None
 ) -> list[Accepted]:
     """Put emails into the log that are too large for one record, all of them: what can be judged is judged before.
 
@@ -136,13 +145,13 @@ async def submitted_whole(
     mark = None if key is None else InBatch(_batch_id(source, caller, key), fingerprint)
     marked = [structs.replace(item, batch=mark) for item in items]
     submit.require_room(marked)
-    counted = _new(marked, submit)
-    with quota.taken(caller, counted) as taken:
+    counted = submit.new_among(marked)
+    with submit.quota.taken(caller, counted) as others:
         if mark is not None:
             await submit.claim(mark, caller.tenant)
-        results = await asyncio.gather(*(_appended(item, submit) for item in marked))
-        accepted = {result.request.id for result in results if isinstance(result, Accepted) and not result.is_replay}
-        taken.not_new += [item for item in counted if item.id not in accepted]
+        results = await asyncio.gather(*(_tried(submit.once(item)) for item in marked))
+        new = {item.id for item, result in zip(marked, results, strict=True) if result is False}
+        others += [item for item in counted if item.id not in new]
     refusals = [result for result in results if isinstance(result, Problem)]
     outage = next((refusal for refusal in refusals if refusal.code.status == 503), None)
     if outage is not None and len(refusals) < len(results):
@@ -152,38 +161,13 @@ async def submitted_whole(
         raise Problem(outage.code, f"Some of the emails were accepted, others may not be. {advice}")
     if refusals:
         raise outage or refusals[0]
-    return [result for result in results if isinstance(result, Accepted)]
+    return [Accepted(item, result is True) for item, result in zip(marked, results, strict=True)]
 
 
-def _new(items: Sequence[EmailRequest], submit: Submit) -> list[EmailRequest]:
-    """Those that count for a quota: a repeat was counted when it was new."""
-    return [item for item in items if item.idempotency_key is None or not submit.knows(item)]
-
-
-def _marked(item: EmailRequest | Problem, mark: InBatch | None) -> EmailRequest | Problem:
-    return item if mark is None or isinstance(item, Problem) else structs.replace(item, batch=mark)
-
-
-async def _one(item: EmailRequest | Problem, submit: Submit, quota: Quota, caller: Key) -> Result:
-    if isinstance(item, Problem):
-        return item
+async def _tried(work: Awaitable[T]) -> T | Problem:
+    """What comes of it, or the problem that it raises."""
     try:
-        with quota.taken(caller, _new((item,), submit)) as taken:
-            result = await _appended(item, submit)
-            if isinstance(result, Problem):
-                raise result
-            taken.was_new = not result.is_replay
-    except Problem as problem:
-        return problem
-    return result
-
-
-async def _appended(item: EmailRequest, submit: Submit) -> Result:
-    try:
-        if item.idempotency_key is None:
-            await submit.new(item)
-            return Accepted(item)
-        return Accepted(item, is_replay=await submit.once(item))
+        return await work
     except Problem as problem:
         return problem
 

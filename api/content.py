@@ -23,7 +23,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 def parse(model: type[Body], raw: bytes) -> Body:
-    """The body of a request. Raises Problem: 400 when it is no JSON, 422 with every mistake of its shape."""
+    """The body of a request. Raises Problem: 400 when it is not valid JSON, 422 with every mistake of its shape."""
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
@@ -80,7 +80,7 @@ class Content:
             raise invalid([Mistake("/template", "template_failed", str(error))]) from None
 
     async def close(self) -> None:
-        """End what renders."""
+        """End the process that renders."""
         await self._renderer.close()
 
     async def _rendered(self, asked: EmailRequest, now: datetime) -> EmailRequest:
@@ -133,7 +133,7 @@ def _default_sender(caller: Key, settings: Settings) -> Address | None:
 
 
 def _may_send(asked: EmailRequest, caller: Key, settings: Settings) -> None:
-    """No open relay."""
+    """Raises Problem 403: this is not an open relay."""
     if asked.from_ is not None and not (
         senders.is_allowed(asked.from_.email, senders.of_account(settings.sender, settings.senders_allowed))
         and (not caller.senders or senders.is_allowed(asked.from_.email, caller.senders))

@@ -1,8 +1,5 @@
 """Cancel and reschedule: a word in the log, and what the log makes of it."""
 
-from datetime import datetime
-from enum import Enum
-
 from msgspec import structs
 
 from api.problems import Code, Problem
@@ -21,17 +18,13 @@ _WHY = {
 }
 
 
-class Decision(Enum):
-    """What became of a word."""
+async def decide(lookup: Lookup, submit: Submit, status: EmailStatus, control: Control) -> tuple[bool, EmailStatus]:
+    """Ask, and wait for the decision; False: no worker has read the word yet, it will be decided.
 
-    DONE = "done"
-    UNDECIDED = "undecided"  #: no worker has read it yet; it will be decided
-
-
-async def decide(lookup: Lookup, submit: Submit, status: EmailStatus, control: Control) -> tuple[Decision, EmailStatus]:
-    """Ask, and wait for the decision. Raises Problem 409 when it is too late, 503 when Kafka does not take the word."""
+    Raises Problem 409 when it is too late, 503 when Kafka does not take the word.
+    """
     if control.kind is ControlKind.CANCEL and status.status is Status.CANCELLED:
-        return Decision.DONE, status
+        return True, status
     if status.final:
         raise _too_late("already_final")
     key = status.id.encode()
@@ -40,24 +33,19 @@ async def decide(lookup: Lookup, submit: Submit, status: EmailStatus, control: C
     offset = (await submit.control(control)).offset
     after = await lookup.settle(key, lambda now: now.control >= offset, seconds=SECONDS) or status
     if after.control < offset:
-        return Decision.UNDECIDED, after
+        return False, after
     # The fact of this very word says it all; a long timeline may have dropped it, then the status does.
     fact = next((fact for fact in after.timeline if fact.control == offset), None)
     if fact is not None and fact.what is not None:
         raise _too_late(fact.detail or "already_sending")
     if control.kind is ControlKind.CANCEL and after.status is not Status.CANCELLED:
         raise _too_late("in_doubt")
-    return Decision.DONE, after
+    return True, after
 
 
 def cancel(status: EmailStatus, by: str, reason: str) -> Control:
     """The word that withdraws an email."""
     return Control(kind=ControlKind.CANCEL, id=status.id, by=by, reason=reason, tenant=status.tenant)
-
-
-def reschedule(status: EmailStatus, by: str, send_at: datetime) -> Control:
-    """The word that gives an email another time."""
-    return Control(kind=ControlKind.RESCHEDULE, id=status.id, by=by, tenant=status.tenant, send_at=send_at)
 
 
 def _too_late(why: str) -> Problem:

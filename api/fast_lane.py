@@ -3,8 +3,6 @@
 What that saves is in docs/decisions.md (ADR-0024). A test asks both ways and compares.
 """
 
-from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
@@ -20,27 +18,19 @@ from api.schemas import EmailBody
 ASK, SEE = "/v1/emails", "/v1/emails/{id}"
 
 
-class FastLane:
-    """Answers what it can; all else is the application's."""
-
-    def __init__(self, app: FastAPI) -> None:
-        contexts = [each for each in iter_route_contexts(app.routes) if each.path in (ASK, SEE)]
-        routes = {(method, each.path): each.original_route for each in contexts for method in each.methods or ()}
-        self._ask, self._see = routes["POST", ASK], routes["GET", SEE]
-
-    async def answer(self, scope: Scope, receive: Receive) -> Response | None:
-        """The answer, or None. Raises Problem as the routes do."""
-        method, path = scope["method"], scope["path"]
-        if method == "POST" and path == ASK:
-            scope["route"] = self._ask
-            request = Request(scope, receive)
-            caller = caller_of(request, keys.Scope.SEND)
-            key = key_of(request)
-            body = parse(EmailBody, await request.body())
-            return await emails.accepted(parts_of(request), caller, key, body)
-        stem, _, name = path.rpartition("/")
-        if method == "GET" and stem == ASK and name and not scope["query_string"]:
-            scope["route"] = self._see
-            request = Request(scope, receive)
-            return await emails.seen(parts_of(request), caller_of(request, keys.Scope.READ), name)
-        return None
+async def fast_answer(scope: Scope, receive: Receive) -> Response | None:
+    """The answer to one of the two; None: the application has it. Raises Problem as the routes do."""
+    method, path = scope["method"], scope["path"]
+    if method == "POST" and path == ASK:
+        scope["mailstream.route"] = ASK
+        request = Request(scope, receive)
+        caller = caller_of(request, keys.Scope.SEND)
+        key = key_of(request)
+        body = parse(EmailBody, await request.body())
+        return await emails.accepted(parts_of(request), caller, key, body)
+    stem, _, name = path.rpartition("/")
+    if method == "GET" and stem == ASK and name and not scope["query_string"]:
+        scope["mailstream.route"] = SEE
+        request = Request(scope, receive)
+        return await emails.seen(parts_of(request), caller_of(request, keys.Scope.READ), name)
+    return None

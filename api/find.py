@@ -1,12 +1,12 @@
-"""Pages of a tenant's emails: filters, cursors, and no more than a moment of the loop at a time."""
+"""Pages of a tenant's emails: filters, cursors, and only a moment of the loop at a time."""
 
 import asyncio
 import base64
 import struct
-from dataclasses import dataclass
 
+from api import responses
 from api.problems import Code, Problem
-from api.schemas import ListQuery
+from api.schemas import EmailAnswer, EmailList, ListQuery
 from api.view.listing import Listing, Place, microseconds
 from api.view.lookup import Lookup
 from mailstream.domain.status import EmailStatus
@@ -17,57 +17,43 @@ _CHUNK, _MOST = 500, 100_000
 _FAR = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some emails, and where the next page begins."""
-
-    emails: list[EmailStatus]
-    next: str | None
-
-
-async def page(lookup: Lookup, listing: Listing, tenant: str, query: ListQuery) -> Page:
+async def page(lookup: Lookup, listing: Listing, tenant: str, query: ListQuery) -> EmailList:
     """Emails that fit the query, newest first. Raises Problem 400 for a cursor that is not ours."""
     place = _place_of(query.after) if query.after is not None else None
     since = microseconds(query.since) if query.since else -_FAR
     until = microseconds(query.until) if query.until else _FAR
-    if query.reference is not None:
-        return _referred(lookup, listing.with_reference(tenant, query.reference), place, (since, until), tenant, query)
-    found: list[EmailStatus] = []
+    referred = None if query.reference is None else _referred(lookup, listing, tenant, query.reference, since, until)
+    found: list[EmailAnswer] = []
     looked_at = 0
-    while places := listing.older(tenant, place, since, until, _CHUNK):
+    while places := (
+        listing.older(tenant, place, since, until, _CHUNK)
+        if referred is None
+        else [each for each in referred if place is None or each < place]
+    ):
         for each in places:
             status = lookup.known(each.key)
             if status is not None and _fits(status, tenant, query):
                 if len(found) == query.limit:
-                    return Page(found, _cursor(place))
-                found.append(status)
+                    return _page(found, place)
+                found.append(responses.email(status))
             place = each
         looked_at += len(places)
         if looked_at >= _MOST:
-            return Page(found, _cursor(place))
+            return _page(found, place)
         await asyncio.sleep(0)
-    return Page(found, None)
+    return _page(found, None)
 
 
-def _referred(
-    lookup: Lookup,
-    keys: tuple[bytes, ...],
-    before: Place | None,
-    span: tuple[int, int],
-    tenant: str,
-    query: ListQuery,
-) -> Page:
-    """Few emails carry one reference: all are looked at."""
-    found = []
-    for key in keys:
-        status = lookup.known(key)
-        if status is not None and _fits(status, tenant, query):
-            place = Place(microseconds(status.created_at), key)
-            if span[0] <= place.created < span[1] and (before is None or place < before):
-                found.append((place, status))
-    found.sort(key=lambda pair: pair[0], reverse=True)
-    shown = found[: query.limit]
-    return Page([status for _, status in shown], _cursor(shown[-1][0]) if len(found) > len(shown) else None)
+def _page(found: list[EmailAnswer], place: Place | None) -> EmailList:
+    """``place``: where the next page begins."""
+    return EmailList(data=found, has_more=place is not None, next=_cursor(place) if place else None)
+
+
+def _referred(lookup: Lookup, listing: Listing, tenant: str, reference: str, since: int, until: int) -> list[Place]:
+    """Few emails carry one reference: all are looked at. Newest first."""
+    known = ((key, lookup.known(key)) for key in listing.with_reference(tenant, reference))
+    places = (Place(microseconds(status.created_at), key) for key, status in known if status is not None)
+    return sorted((each for each in places if since <= each.created < until), reverse=True)
 
 
 def _fits(status: EmailStatus, tenant: str, query: ListQuery) -> bool:
@@ -79,9 +65,7 @@ def _fits(status: EmailStatus, tenant: str, query: ListQuery) -> bool:
     )
 
 
-def _cursor(place: Place | None) -> str | None:
-    if place is None:
-        return None
+def _cursor(place: Place) -> str:
     return base64.urlsafe_b64encode(struct.pack(">q", place.created) + place.key).decode().rstrip("=")
 
 

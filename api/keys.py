@@ -1,6 +1,6 @@
 """API keys: a YAML file of callers, of which only sha256 is kept.
 
-Random keys of 256 bits need no slow hash: nobody can guess one.
+Random keys of 256 bits need no slow hash: they cannot be guessed.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Key(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the key, in hex")
     tenant: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$", description="whose emails it sees")
     scopes: frozenset[Scope] = Field(min_length=1)
-    senders: tuple[str, ...] = Field((), description="addresses or @domain; empty: whatever SENDERS_ALLOWED allows")
+    senders: tuple[str, ...] = Field((), description="addresses or @domain; empty: all that SENDERS_ALLOWED allows")
     recipients_allowed: tuple[str, ...] = Field((), description="addresses or @domain; empty: everyone")
     recipients_denied: tuple[str, ...] = ()
     rate: str | None = Field(None, description="requests, as in `100/second; 1000/minute`; none: no limit")
@@ -104,7 +104,7 @@ def read_file(path: Path) -> tuple[Key, ...]:
     except OSError as error:
         raise WrongSettings(f"MAILSTREAM_API_KEYS_FILE: {path} cannot be read ({error.strerror}).") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise WrongSettings(f"MAILSTREAM_API_KEYS_FILE: {path} is no YAML.") from None
+        raise WrongSettings(f"MAILSTREAM_API_KEYS_FILE: {path} is not valid YAML.") from None
     except ValidationError as error:
         raise WrongSettings("\n".join(f"{path}: {line}" for line in told(error).splitlines())) from None
     if len({key.sha256 for key in keys}) < len(keys):
@@ -119,7 +119,7 @@ def load(settings: Settings) -> tuple[Key, ...]:
         return (*found, DEV_KEY)
     if not settings.api_keys_file:
         raise WrongSettings(
-            "MAILSTREAM_API_KEYS_FILE is not set, so nobody could call the API. Make a file with `mailstream keys "
+            "MAILSTREAM_API_KEYS_FILE is not set, so no caller could use the API. Make a file with `mailstream keys "
             "create`, or set MAILSTREAM_DEV=1 on your own machine: then the key is `dev`."
         )
     return found
@@ -151,7 +151,7 @@ def hash_of(secret: str) -> str:
 
 
 def new_secret() -> str:
-    """A key that nobody can guess; shown once, never kept."""
+    """A new random key; shown once, never kept."""
     return f"ms_{secrets.token_urlsafe(32)}"
 
 

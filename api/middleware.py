@@ -5,13 +5,14 @@ Pure ASGI: a few microseconds for each request.
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import uuid_utils
 from fastapi import FastAPI
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from api.fast_lane import FastLane
 from api.metrics import Metrics
 from api.problems import Code, Problem, problem_of, response_of
 from mailstream.domain.topics import MIB
@@ -29,13 +30,15 @@ BODY_SECONDS = 10.0
 BODIES_BYTES = 128 * MIB
 
 
+@dataclass(slots=True, eq=False)
 class Edge:
     """What the server calls: all routes, with the fast lane in front."""
 
-    def __init__(self, app: FastAPI, fast: FastLane, metrics: Metrics, body_bytes: Mapping[str, int]) -> None:
-        self.app = app
-        self._fast, self._metrics, self._body_bytes = fast, metrics, body_bytes
-        self.room = Room()
+    app: FastAPI
+    fast: Callable[[Scope, Receive], Awaitable[Response | None]]
+    metrics: Metrics
+    body_bytes: Mapping[str, int]  #: of paths that take more than a MiB
+    used: int = 0  #: bytes of bodies that are in memory right now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -56,9 +59,9 @@ class Edge:
                     message["headers"] += [(name.lower().encode(), value.encode()) for name, value in more.items()]
             await send(message)
 
-        bounded = _Bounded(receive, self._body_bytes.get(scope["path"], MIB), scope, self.room)
+        bounded = _Bounded(receive, self.body_bytes.get(scope["path"], MIB), scope, self)
         try:
-            if (response := await self._fast.answer(scope, bounded)) is not None:
+            if (response := await self.fast(scope, bounded)) is not None:
                 await response(scope, receive, answer)
             else:
                 await self.app(scope, bounded, answer)
@@ -66,23 +69,16 @@ class Edge:
             if not answered:  # else half an answer is out: the server closes the connection, which tells the truth
                 await response_of(problem_of(error, scope), scope)(scope, receive, answer)
         finally:
-            self.room.used -= bounded.read
-            route = scope.get("route")
-            self._metrics.answered(getattr(route, "path", "none"), answered)
-
-
-class Room:
-    """The bytes of bodies that are in memory right now."""
-
-    def __init__(self) -> None:
-        self.used = 0
+            self.used -= bounded.read
+            route = str(scope.get("mailstream.route") or getattr(scope.get("route"), "path", "none"))
+            self.metrics.answered(route, answered)
 
 
 class _Bounded:
     """``receive`` that ends with a Problem when a body is too large, counted while it comes, or too slow."""
 
-    def __init__(self, receive: Receive, limit: int, scope: Scope, room: Room) -> None:
-        self._receive, self._limit, self._room = receive, limit, room
+    def __init__(self, receive: Receive, limit: int, scope: Scope, edge: Edge) -> None:
+        self._receive, self._limit, self._edge = receive, limit, edge
         self.read = 0
         self._is_whole = False
         self._deadline: float | None = None
@@ -101,10 +97,10 @@ class _Bounded:
         message = await self._receive() if self._is_here() else await self._in_time(self._deadline)
         if size := len(message.get("body", b"")):
             self.read += size
-            self._room.used += size
+            self._edge.used += size
             if self.read > self._limit:
                 raise self._too_large()
-            if self._room.used > BODIES_BYTES:
+            if self._edge.used > BODIES_BYTES:
                 raise Problem(Code.SATURATED, "Too many large requests are under way. Nothing was accepted.")
         self._is_whole = not message.get("more_body", False)
         return message

@@ -8,7 +8,6 @@ from api.content import Content
 from api.inbound.webhook import Webhook
 from api.keys import Keys
 from api.metrics import Metrics
-from api.quota import Quota
 from api.rate_limits import Rates
 from api.sse import Streams
 from api.submit import Submit
@@ -32,7 +31,6 @@ class Parts:
     metrics: Metrics
     keys: Keys
     rates: Rates
-    quota: Quota
     content: Content
     lookup: Lookup
     listing: Listing

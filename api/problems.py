@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 import structlog
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
 from mailstream.domain.errors import NotCaughtUp
-from mailstream.domain.validation import Mistake
+from mailstream.domain.validation import Mistake, pointer_to
 
 _log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -26,7 +27,7 @@ class Code(Enum):
     """Each error: name, HTTP status, title. Closed: callers may switch on ``code``."""
 
     BAD_REQUEST = ("bad_request", 400, "The request cannot be read")
-    NOT_JSON = ("not_json", 400, "The body is no JSON")
+    NOT_JSON = ("not_json", 400, "The body is not valid JSON")
     BAD_IDEMPOTENCY_KEY = ("bad_idempotency_key", 400, "The Idempotency-Key cannot be used")
     BAD_CURSOR = ("bad_cursor", 400, "The cursor is not one of ours")
     UNAUTHENTICATED = ("unauthenticated", 401, "No valid API key")
@@ -54,14 +55,13 @@ class Code(Enum):
         self.word, self.status, self.title = word, status, title
 
 
-#: Seconds that a caller should wait before it tries again.
-RETRY_AFTER = {Code.NOT_ACKNOWLEDGED: 1, Code.SATURATED: 1, Code.NOT_CAUGHT_UP: 1, Code.STILL_UNANSWERED: 1}
+#: A caller should ask again after a second.
+AGAIN = frozenset({Code.NOT_ACKNOWLEDGED, Code.SATURATED, Code.NOT_CAUGHT_UP, Code.STILL_UNANSWERED})
+#: What the framework refuses by itself, by status.
 _BY_STATUS = {
-    400: Code.BAD_REQUEST,
-    404: Code.NOT_FOUND,
-    405: Code.METHOD_NOT_ALLOWED,
-    413: Code.TOO_LARGE,
-    422: Code.INVALID,
+    404: (Code.NOT_FOUND, "Nothing is at this address."),
+    405: (Code.METHOD_NOT_ALLOWED, "The header Allow lists what is."),
+    413: (Code.TOO_LARGE, "The body is larger than this route takes."),
 }
 
 
@@ -79,8 +79,8 @@ class Problem(Exception):
         super().__init__(code.word)
         self.code, self.detail, self.errors = code, detail, errors
         self.headers = dict(headers or {})
-        if code in RETRY_AFTER:
-            self.headers.setdefault("Retry-After", str(RETRY_AFTER[code]))
+        if code in AGAIN:
+            self.headers.setdefault("Retry-After", "1")
 
 
 class MistakeBody(BaseModel):
@@ -129,17 +129,6 @@ def _sendgrid_response_of(problem: Problem) -> Response:
     return Response(msgspec.json.encode({"errors": errors}), status, problem.headers, "application/json")
 
 
-def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
-    """What the framework refused by itself, in our form."""
-    code = _BY_STATUS.get(status, Code.BAD_REQUEST if status < 500 else Code.INTERNAL)
-    details = {
-        Code.NOT_FOUND: "Nothing is at this address.",
-        Code.METHOD_NOT_ALLOWED: "The header Allow lists what is.",
-        Code.TOO_LARGE: "The body is larger than this route takes.",
-    }
-    return Problem(code, details.get(code, "The request does not fit this route."), headers=headers)
-
-
 def problem_of(error: Exception, scope: Scope) -> Problem:
     """What a caller is told of an exception."""
     match error:
@@ -148,7 +137,14 @@ def problem_of(error: Exception, scope: Scope) -> Problem:
         case NotCaughtUp():
             return Problem(Code.NOT_CAUGHT_UP, "What the log says cannot be told right now. Ask again.")
         case HTTPException():
-            return of_status(error.status_code, error.headers)
+            code = Code.BAD_REQUEST if error.status_code < 500 else Code.INTERNAL
+            code, detail = _BY_STATUS.get(error.status_code, (code, "The request does not fit this route."))
+            return Problem(code, detail, headers=error.headers)
+        case RequestValidationError():
+            mistakes = [Mistake(pointer_to(*each["loc"]), each["type"], each["msg"]) for each in error.errors()]
+            return Problem(
+                Code.INVALID, "The request has mistakes; `errors` names each with its place.", errors=mistakes
+            )
         case _:
             return _unforeseen(error, str(scope.get("mailstream.request_id", "")))
 

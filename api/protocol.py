@@ -17,7 +17,6 @@ class Protocol(HttpToolsProtocol):
     """Closes a connection whose head is slow or large; lets the application break one off."""
 
     _head_timer: asyncio.TimerHandle | None = None
-    _head_bytes = 0
     _is_in_head = False
     _linger_timer: asyncio.TimerHandle | None = None
 
@@ -27,7 +26,6 @@ class Protocol(HttpToolsProtocol):
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count no more."""
         self._stop_timer()
         if self._linger_timer is not None:
             self._linger_timer.cancel()
@@ -36,27 +34,20 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what came. As good as always a head comes whole, then its time need not be measured."""
         super().data_received(data)
-        if self._is_in_head:
-            self._expect_head()
+        if self._is_in_head and not self.transport.is_closing():
+            if self._is_head_too_large():
+                self.send_400_response("")
+            else:
+                self._expect_head()
 
     def on_message_begin(self) -> None:
-        """A head begins."""
         super().on_message_begin()
-        self._head_bytes, self._is_in_head = 0, True
+        self._is_in_head = True
         self.scope["mailstream.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
 
-    def on_url(self, url: bytes) -> None:
-        """Part of the address."""
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        if self._is_head_too_large():
+            raise ValueError("head too large")  # the parser hands it on as an error of its own
         self._is_in_head = False
         self._stop_timer()
         super().on_headers_complete()
@@ -64,7 +55,6 @@ class Protocol(HttpToolsProtocol):
         cycle.scope["mailstream.is_whole"] = lambda: not cycle.more_body  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
-        """The body is whole."""
         if self._linger_timer is not None:
             self._linger_timer.cancel()
             self._linger_timer = None
@@ -78,7 +68,7 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, or is too large to be."""
-        if self._head_bytes > HEAD_BYTES:
+        if self._is_head_too_large():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
         else:
@@ -99,7 +89,6 @@ class Protocol(HttpToolsProtocol):
             self.transport.write(_TOO_SLOW)
             self.transport.close()
 
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES:
-            raise ValueError("head too large")  # the parser hands it on as an error of its own
+    def _is_head_too_large(self) -> bool:
+        size = sum(len(name) + len(value) + 4 for name, value in self.headers) if self._is_in_head else 0
+        return size + len(self.url or b"") > HEAD_BYTES

@@ -6,12 +6,12 @@ copies of an email count where it was accepted, and once more as part of the one
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from api.keys import Key
 from api.problems import Code, Problem
-from api.view.brief import Brief
+from api.view.brief import Seen
 from mailstream.clock import Clock, moment
 from mailstream.domain.recipient import canonical, recipient_hash
 from mailstream.domain.request import EmailRequest
@@ -26,7 +26,7 @@ class Quota:
         self._clock = clock
         self._begin_day(self._today())
 
-    def changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
+    def changed(self, key: bytes, before: Seen | None, after: Seen | None) -> None:
         """Count an email that was unknown, unless it was counted when it was accepted here."""
         if before is not None or after is None:
             return
@@ -34,51 +34,48 @@ class Quota:
             return
         if after.created_at >= self._end:
             self._begin_day(int(after.created_at.timestamp()) // DAY_SECONDS)
-        if not self._forget_own(key):
+        if key in self._own:
+            self._own.discard(key)
+        else:
             self._tenants[after.tenant] += 1
             self._recipients[hash((after.tenant, after.recipient))] += 1
 
-    def loaded(self) -> None:
-        """Nothing more to do."""
-
     @contextmanager
-    def taken(self, caller: Key, requests: Iterable[EmailRequest]) -> Iterator["Taken"]:
-        """Count these while they are put into the log. Raises Problem 429 when they are too many, and counts none."""
+    def taken(self, caller: Key, asked: Sequence[EmailRequest]) -> Iterator[list[EmailRequest]]:
+        """Count these while they are put into the log. Raises Problem 429 when they are too many, and counts none.
+
+        Add to the list those that were asked for before, or refused: they count for nothing.
+        """
+        others: list[EmailRequest] = []
         if caller.quota is None and caller.quota_per_recipient is None:
-            yield Taken()
+            yield others
             return
         today = self._today()
         if today > self._day:
             self._begin_day(today)
-        asked, day = list(requests), self._day
-        count = sum(map(_recipients_of, asked))
-        self._require(caller, asked, count)
-        marks = Counter(_mark(request) for request in asked)
+        day, count, marks = self._day, sum(map(_recipients_of, asked)), Counter(map(_mark, asked))
+        self._require(caller, count, marks)
         self._tenants[caller.tenant] += count
         self._recipients.update(marks)
-        own = {(request.id or "").encode() for request in asked}
-        self._own |= own
-        taken = Taken()
+        self._own |= {(request.id or "").encode() for request in asked}
         try:
-            yield taken
+            yield others
         except BaseException:
-            taken.was_new = False
+            others = [*asked]
             raise
         finally:
-            # refused, or a repeat of what was counted when it was new
-            if (others := taken.not_new if taken.was_new else asked) and day == self._day:
+            if others and day == self._day:
                 self._tenants[caller.tenant] -= sum(map(_recipients_of, others))
                 self._recipients.subtract(map(_mark, others))
                 self._own -= {(request.id or "").encode() for request in others}
 
-    def _require(self, caller: Key, asked: list[EmailRequest], count: int) -> None:
+    def _require(self, caller: Key, count: int, marks: Counter[int]) -> None:
         used = self._tenants[caller.tenant]
         if caller.quota is not None and used + count > caller.quota:
             raise self._used_up(f"{used} of {caller.quota} recipients of today are used.")
-        if (most := caller.quota_per_recipient) is not None:
-            marks = Counter(_mark(request) for request in asked)
-            if any(self._recipients[mark] + more > most for mark, more in marks.items()):
-                raise self._used_up(f"A recipient may get {most} emails a day with this key.")
+        most = caller.quota_per_recipient
+        if most is not None and any(self._recipients[mark] + more > most for mark, more in marks.items()):
+            raise self._used_up(f"A recipient may get {most} emails a day with this key.")
 
     def _used_up(self, detail: str) -> Problem:
         seconds = DAY_SECONDS - int(self._clock.now()) % DAY_SECONDS
@@ -86,12 +83,6 @@ class Quota:
         return Problem(
             Code.QUOTA_USED_UP, f"{detail} A new day begins at 00:00 UTC. Nothing was accepted.", headers=headers
         )
-
-    def _forget_own(self, key: bytes) -> bool:
-        if key in self._own:
-            self._own.discard(key)
-            return True
-        return False
 
     def _today(self) -> int:
         return int(self._clock.now()) // DAY_SECONDS
@@ -102,14 +93,6 @@ class Quota:
         self._tenants: Counter[str] = Counter()
         self._recipients: Counter[int] = Counter()  #: by a hash of tenant and recipient hash
         self._own: set[bytes] = set()  #: accepted here, not read from the log yet
-
-
-class Taken:
-    """What becomes of what was counted."""
-
-    def __init__(self) -> None:
-        self.was_new = True  #: set it to False for a repeat, which counts for nothing
-        self.not_new: list[EmailRequest] = []  #: of many: those that were asked before, or refused
 
 
 def _recipients_of(request: EmailRequest) -> int:

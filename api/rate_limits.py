@@ -1,14 +1,17 @@
 """How often a key may ask: a sliding window, counted by each API process for itself."""
 
 import math
+from functools import cache
 
-from limits import RateLimitItem, parse_many
+from limits import parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from api.keys import Key
 from api.problems import Code, Problem
 from mailstream.clock import Clock
+
+_parsed = cache(parse_many)
 
 
 class Rates:
@@ -17,15 +20,12 @@ class Rates:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._limits: dict[str, list[RateLimitItem]] = {}
 
     def take(self, caller: Key) -> dict[str, str]:
         """Count one request; returns the headers that tell what is left. Raises Problem 429 when nothing is."""
         if caller.rate is None:
             return {}
-        limits = self._limits.get(caller.rate)
-        if limits is None:
-            limits = self._limits[caller.rate] = parse_many(caller.rate)
+        limits = _parsed(caller.rate)
         passed = [self._limiter.hit(limit, caller.sha256) for limit in limits]
         windows = [(self._limiter.get_window_stats(limit, caller.sha256), limit) for limit in limits]
         window, limit = min(windows, key=lambda each: each[0].remaining)

@@ -12,13 +12,11 @@ from api.schemas import (
     BatchReceipt,
     BatchResult,
     EmailAnswer,
-    LaneAnswer,
     ProviderAnswer,
-    QueueAnswer,
     TimelineEntry,
 )
 from api.view.bodies import Shown
-from api.view.queue import QueueState, Turn
+from api.view.queue import Turn
 from mailstream.clock import moment
 from mailstream.domain.status import EmailStatus, Fact, Status
 
@@ -44,7 +42,7 @@ def batch(mode: BatchMode, results: Sequence[Accepted | Problem]) -> BatchReceip
 
 def _result(index: int, result: Accepted | Problem) -> BatchResult:
     if isinstance(result, Problem):
-        errors = [MistakeBody(detail=each.detail, pointer=each.pointer, code=each.code) for each in result.errors]
+        errors = [MistakeBody(**each._asdict()) for each in result.errors]
         return BatchResult(index=index, code=result.code.word, detail=result.detail, errors=errors)
     request = result.request
     return BatchResult(index=index, id=request.id, status=Status.QUEUED, reference=request.reference)
@@ -79,23 +77,3 @@ def email(status: EmailStatus, turn: Turn | None = None, shown: Shown | None = N
 def entry(fact: Fact, *, is_final: bool | None = None) -> TimelineEntry:
     """One fact of a timeline."""
     return TimelineEntry(at=fact.at, status=fact.status, detail=fact.detail or fact.what, final=is_final)
-
-
-def queue(state: QueueState) -> QueueAnswer:
-    """What waits, and how fast it goes."""
-    return QueueAnswer(
-        lanes={
-            lane: LaneAnswer(
-                ready=each.ready,
-                scheduled=each.scheduled,
-                oldest_age_seconds=round(each.oldest_age_seconds, 3),
-                partitions={str(partition): count for partition, count in each.partitions.items()},
-            )
-            for lane, each in state.lanes.items()
-        },
-        ready=sum(each.ready for each in state.lanes.values()),
-        scheduled=sum(each.scheduled for each in state.lanes.values()),
-        rate_per_second=round(state.rate, 3),
-        next_turn_at=None if state.next_turn_at is None else moment(state.next_turn_at),
-        drained_at=None if state.drained_at is None else moment(state.drained_at),
-    )

@@ -3,9 +3,10 @@
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, RootModel
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from api.problems import MistakeBody
 from mailstream.domain import request as records
@@ -17,7 +18,7 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+
 
 
 class Asked(BaseModel):
-    """Unknown members are refused, and nothing is guessed: "1" is no number."""
+    """Unknown members are refused, and nothing is guessed: "1" is not a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
@@ -48,14 +49,6 @@ class AddressBody(Asked):
         return records.Address(self.email, self.name or None)
 
 
-def _as_object(value: Any) -> Any:
-    return {"email": value} if isinstance(value, str) else value
-
-
-#: ``"ada@example.com"`` or ``{"email": …, "name": …}``.
-Mailbox = Annotated[AddressBody, BeforeValidator(_as_object, json_schema_input_type=str | AddressBody)]
-
-
 class AttachmentBody(Asked):
     """A file inside the mail."""
 
@@ -67,7 +60,22 @@ class AttachmentBody(Asked):
 
     def record(self) -> records.Attachment:
         """The file as it goes to Kafka."""
-        return records.Attachment(self.filename, self.content, self.type, self.disposition, self.content_id)
+        return records.Attachment(**self.__dict__)
+
+
+def _taken_as(body: type[AddressBody | AttachmentBody]) -> GetPydanticSchema:
+    """Judged and documented as this body, kept as its record."""
+    return GetPydanticSchema(lambda _, handler: no_info_after_validator_function(body.record, handler(body)))
+
+
+def _as_object(value: Any) -> Any:
+    return {"email": value} if isinstance(value, str) else value
+
+
+Person = Annotated[records.Address, _taken_as(AddressBody)]
+#: ``"ada@example.com"`` or ``{"email": …, "name": …}``.
+Mailbox = Annotated[Person, BeforeValidator(_as_object, json_schema_input_type=str | AddressBody)]
+File = Annotated[records.Attachment, _taken_as(AttachmentBody)]
 
 
 class EmailBody(Asked):
@@ -90,10 +98,10 @@ class EmailBody(Asked):
     html: Body | None = None
     from_: Mailbox | None = Field(None, alias="from", description="the configured sender when left out")
     reply_to: Mailbox | None = None
-    cc: list[Mailbox] = Field(default_factory=list, max_length=999)
-    bcc: list[Mailbox] = Field(default_factory=list, max_length=999)
+    cc: tuple[Mailbox, ...] = Field(default_factory=tuple, max_length=999)
+    bcc: tuple[Mailbox, ...] = Field(default_factory=tuple, max_length=999)
     headers: dict[str, str] = Field(default_factory=dict)
-    attachments: list[AttachmentBody] = Field(default_factory=list)
+    attachments: tuple[File, ...] = Field(default_factory=tuple)
     template: Line | None = Field(None, description="name of a template; its content takes the place of text and html")
     locale: Line | None = None
     data: dict[str, Any] = Field(default_factory=dict, description="for the template")
@@ -101,38 +109,15 @@ class EmailBody(Asked):
     send_at: Moment | None = Field(None, description="not before; up to a year ahead")
     expires_at: Moment | None = Field(None, description="not after; then the email ends EXPIRED")
     reference: Line | None = Field(None, max_length=255, description="your own name for it, to look it up by")
-    tags: list[Line] = Field(default_factory=list, max_length=10, json_schema_extra={"uniqueItems": True})
+    tags: tuple[Line, ...] = Field(default_factory=tuple, max_length=10, json_schema_extra={"uniqueItems": True})
     metadata: dict[str, str] = Field(default_factory=dict, description="comes back in the provider's events")
     on_ambiguous: OnAmbiguous | None = Field(None, description="when the outcome of a call stays unknown")
-    test: bool = Field(False, description="goes to the provider's sandbox, reaches nobody")
+    test: bool = Field(False, description="goes to the provider's sandbox and reaches no inbox")
     unsubscribe: bool = Field(False, description="adds one-click unsubscribe headers (RFC 8058)")
 
     def request(self) -> EmailRequest:
         """What is asked for, as a record: without id, tenant and source, which the body may not say."""
-        return EmailRequest(
-            to=self.to.record(),
-            from_=self.from_.record() if self.from_ else None,
-            reply_to=self.reply_to.record() if self.reply_to else None,
-            cc=tuple(map(Mailbox.record, self.cc)),
-            bcc=tuple(map(Mailbox.record, self.bcc)),
-            subject=self.subject,
-            text=self.text,
-            html=self.html,
-            headers=self.headers,
-            attachments=tuple(map(AttachmentBody.record, self.attachments)),
-            template=self.template,
-            locale=self.locale,
-            data=self.data,
-            lane=self.lane,
-            send_at=self.send_at,
-            expires_at=self.expires_at,
-            reference=self.reference,
-            tags=tuple(self.tags),
-            metadata=self.metadata,
-            on_ambiguous=self.on_ambiguous,
-            test=self.test,
-            unsubscribe=self.unsubscribe,
-        )
+        return EmailRequest(**self.__dict__)
 
 
 class BatchMode(StrEnum):
@@ -150,7 +135,7 @@ class StrictBatchBody(Asked):
 
 
 class PermissiveBatchBody(Asked):
-    """Each item by itself: what is no email is rejected, the others are accepted."""
+    """Each item by itself: what is not an email is rejected, the others are accepted."""
 
     mode: Literal[BatchMode.PERMISSIVE]
     items: list[Any] = Field(min_length=1, max_length=1000, description="emails, as in a strict batch")
@@ -243,19 +228,30 @@ class EmailAnswer(BaseModel):
     timeline: list[TimelineEntry]
 
 
-class EmailList(BaseModel):
-    """A page, newest first."""
+T = TypeVar("T")
+
+
+class Page(BaseModel, Generic[T]):
+    """Part of a list."""
 
     object: Literal["list"] = "list"
-    data: list[EmailAnswer]
+    data: list[T]
     has_more: bool
     next: str | None = Field(None, description="for `after`, while `has_more`")
 
 
-class ListQuery(BaseModel):
-    """Which emails to list."""
+class EmailList(Page[EmailAnswer]):
+    """A page, newest first."""
+
+
+class Query(BaseModel):
+    """What stands behind the `?`: text, so "1" is a number here."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class ListQuery(Query):
+    """Which emails to list."""
 
     reference: str | None = Field(None, max_length=255)
     status: Status | None = None
@@ -266,10 +262,8 @@ class ListQuery(BaseModel):
     after: str | None = Field(None, max_length=200, description="`next` of the page before")
 
 
-class WaitQuery(BaseModel):
+class WaitQuery(Query):
     """How long to wait."""
-
-    model_config = ConfigDict(extra="forbid")
 
     wait: int = Field(0, ge=0, le=60, description="seconds to wait for a final status")
 
@@ -322,19 +316,12 @@ class SuppressionAnswer(BaseModel):
     by: str
 
 
-class SuppressionList(BaseModel):
+class SuppressionList(Page[SuppressionAnswer]):
     """A page, in the order of addresses."""
 
-    object: Literal["list"] = "list"
-    data: list[SuppressionAnswer]
-    has_more: bool
-    next: str | None = Field(None, description="for `after`, while `has_more`")
 
-
-class SuppressionQuery(BaseModel):
+class SuppressionQuery(Query):
     """Which suppressions to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(20, ge=1, le=100)
     after: str | None = Field(None, max_length=320, description="`next` of the page before")

@@ -7,7 +7,7 @@ FastAPI's own words for them; its streams themselves have two tasks and two queu
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from typing import Protocol
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -33,8 +33,8 @@ class Source(Protocol):
     def take(self) -> bytes | None:
         """What is new since the last call, ready to send; empty: nothing; None: the stream is over."""
 
-    def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call ``wake`` when there may be something new; returns what ends that."""
+    def watched(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call ``wake`` when there may be something new."""
 
 
 class Streams:
@@ -104,21 +104,17 @@ class EventStream(StreamingResponse):
 
     async def _all(self) -> AsyncGenerator[bytes, None]:
         wake = asyncio.Event()
-        unwatch = self._source.watch(wake.set)
-        try:
-            with self._streams.open(self._caller, wake.set):
-                while not self._streams.is_closing and (chunk := self._source.take()) is not None:
-                    if chunk:
-                        yield chunk
-                        continue
-                    try:
-                        async with asyncio.timeout(PING_SECONDS):
-                            await wake.wait()
-                        wake.clear()
-                    except TimeoutError:
-                        yield KEEPALIVE_COMMENT
-        finally:
-            unwatch()
+        with self._source.watched(wake.set), self._streams.open(self._caller, wake.set):
+            while not self._streams.is_closing and (chunk := self._source.take()) is not None:
+                if chunk:
+                    yield chunk
+                    continue
+                try:
+                    async with asyncio.timeout(PING_SECONDS):
+                        await wake.wait()
+                    wake.clear()
+                except TimeoutError:
+                    yield KEEPALIVE_COMMENT
 
 
 class EmailEvents:
@@ -150,10 +146,9 @@ class EmailEvents:
             for number, fact in enumerate(status.timeline[len(status.timeline) - fresh :], start=count - fresh + 1)
         )
 
-    def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
+    def watched(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
         """Wake for each change of the email."""
-        self._lookup.watch(self._key, wake)
-        return lambda: self._lookup.unwatch(self._key, wake)
+        return self._lookup.watched(self._key, wake)
 
 
 class QueueEvents:
@@ -169,14 +164,15 @@ class QueueEvents:
         if not self._is_due:
             return b""
         self._is_due = False
-        now = responses.queue(self._view.state())
+        now = self._view.state()
         seen = now.model_dump_json(exclude={"lanes": {"__all__": {"oldest_age_seconds"}}})
         if seen == self._sent:
             return b""
         self._sent = seen
         return format_sse_event(data_str=now.model_dump_json(), event="queue")
 
-    def watch(self, wake: Callable[[], None]) -> Callable[[], None]:
+    @contextmanager
+    def watched(self, wake: Callable[[], None]) -> Iterator[None]:
         """Wake once a second."""
         loop = asyncio.get_running_loop()
 
@@ -186,4 +182,7 @@ class QueueEvents:
             self._timer = loop.call_later(QUEUE_SECONDS, tick)
 
         self._timer = loop.call_later(QUEUE_SECONDS, tick)
-        return lambda: self._timer.cancel()
+        try:
+            yield
+        finally:
+            self._timer.cancel()

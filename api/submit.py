@@ -3,8 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
+from msgspec import Struct
+
 from api.append import SECONDS, Append
+from api.keys import Key
 from api.problems import Code, Problem
+from api.quota import Quota
 from api.view.lookup import Lookup
 from api.view.pending import items_of
 from mailstream.domain import codec, topics
@@ -19,14 +23,18 @@ from mailstream.settings import Settings
 class Submit:
     """Writes ``email.requested``, and decides between a first request and a repeat."""
 
-    def __init__(self, settings: Settings, append: Append, lookup: Lookup) -> None:
+    def __init__(self, settings: Settings, append: Append, lookup: Lookup, quota: Quota) -> None:
         self._topic = topics.Naming(settings.topic_prefix).of(topics.REQUESTED)
         self._partitions = settings.partitions
-        self._append, self._lookup = append, lookup
+        self._append, self._lookup, self.quota = append, lookup, quota
         self._under_way: dict[str, asyncio.Future[str | None]] = {}
 
-    def knows(self, request: EmailRequest) -> bool:
-        """Whether the email was asked for before; False is no proof that it was not."""
+    def new_among(self, requests: Iterable[EmailRequest]) -> list[EmailRequest]:
+        """Those that count for a quota: what is known to be a repeat was counted when it was new."""
+        return [each for each in requests if each.idempotency_key is None or not self._knows(each)]
+
+    def _knows(self, request: EmailRequest) -> bool:
+        """Whether the email was asked for before; False does not prove that it was not."""
         return self._lookup.has((request.id or "").encode())
 
     def require_room(self, requests: Iterable[EmailRequest]) -> None:
@@ -34,38 +42,32 @@ class Submit:
         for request in requests:
             _value_of(request)
 
-    async def new(self, request: EmailRequest) -> Position:
-        """Append a request. Raises Problem: 413 when it is too large, 503 when nobody acknowledges it in time."""
-        assert request.id is not None
-        value = _value_of(request)
-        partition = partition_in(request.id, self._partitions)
-        recipient = canonical(request.to.email).encode()
-        return await self._append(
-            self._topic, value, key=recipient, partition=partition, headers=codec.headers_of(request)
-        )
-
     async def control(self, control: Control) -> Position:
         """Append a word about an email. Raises Problem 503."""
-        partition = partition_in(control.id, self._partitions)
-        return await self._append(
-            self._topic,
-            codec.encode(control),
-            key=control.id.encode(),
-            partition=partition,
-            headers=codec.headers_of(control),
-        )
+        return await self._put(control, control.id)
+
+    async def accepted(self, request: EmailRequest, caller: Key) -> bool:
+        """Append a request within the quota of the key. Returns and raises as ``once``, and Problem 429."""
+        counted = self.new_among((request,))
+        with self.quota.taken(caller, counted) as others:
+            if is_repeat := await self.once(request):
+                others += counted
+        return is_repeat
 
     async def once(self, request: EmailRequest) -> bool:
-        """Append a request whose id comes from an idempotency key. True: it was asked before, nothing new was written.
+        """Append a request. True: one with its Idempotency-Key was asked before, and nothing new was written.
 
-        Raises Problem: 422 when the first one asked for something else, 409 when it is still unanswered, and what
-        ``new`` raises.
+        Raises Problem: 413 when it is too large, 503 when it is not acknowledged in time, 422 when the first one with
+        the key asked for something else, 409 when that one is still unanswered.
         """
         assert request.id is not None
         assert request.fingerprint is not None
+        if request.idempotency_key is None:
+            await self._new(request)
+            return False
         if (known := self._lookup.known(request.id.encode())) is not None:
             return _repeats(known.fingerprint, request.fingerprint)
-        return await self._first_or_repeat(request.id, request.fingerprint, lambda: self.new(request))
+        return await self._first_or_repeat(request.id, request.fingerprint, lambda: self._new(request))
 
     async def claim(self, batch: InBatch, tenant: str) -> None:
         """See to it that the batch id stands for this body and no other, before anything of it is written.
@@ -76,7 +78,7 @@ class Submit:
             _repeats(known, batch.fingerprint)
             return
         claim = Batch(items=(), id=batch.id, tenant=tenant, fingerprint=batch.fingerprint)
-        await self._first_or_repeat(batch.id, batch.fingerprint, lambda: self._append_batch(claim))
+        await self._first_or_repeat(batch.id, batch.fingerprint, lambda: self._put(claim, batch.id))
 
     async def batch(self, batch: Batch) -> bool:
         """Append a strict batch, which is one record. True: it was asked before under its key. Raises as ``once``."""
@@ -87,26 +89,25 @@ class Submit:
                 "Send it in parts, or as `permissive`.",
             )
         if batch.fingerprint is None:
-            await self._append_batch(batch)
+            await self._put(batch, batch.id)
             return False
-        if self._lookup.fingerprint_of_batch(batch.id) is None and any(map(self.knows, batch.items)):
-            return self._repeats_items(batch)
         await self.claim(InBatch(batch.id, batch.fingerprint), batch.tenant)
-        if any(map(self.knows, batch.items)):
+        if any(map(self._knows, batch.items)):
             return True
-        return await self._first_or_repeat(items_of(batch.id), batch.fingerprint, lambda: self._append_batch(batch))
+        return await self._first_or_repeat(items_of(batch.id), batch.fingerprint, lambda: self._put(batch, batch.id))
 
-    def _repeats_items(self, batch: Batch) -> bool:
-        """Compare with emails of a version that did not remember of which batch they are."""
-        for item in batch.items:
-            known = self._lookup.known((item.id or "").encode())
-            _repeats(known.fingerprint if known is not None else "", item.fingerprint or "")
-        return True
+    async def _new(self, request: EmailRequest) -> Position:
+        return await self._put(request, request.id or "", key=canonical(request.to.email), value=_value_of(request))
 
-    async def _append_batch(self, batch: Batch) -> Position:
-        partition, headers = partition_in(batch.id, self._partitions), codec.headers_of(batch)
-        value = codec.encode(batch)
-        return await self._append(self._topic, value, key=batch.id.encode(), partition=partition, headers=headers)
+    async def _put(self, record: Struct, id_: str, *, key: str | None = None, value: bytes | None = None) -> Position:
+        """Append a record to the partition that the id names, by default with the id as its key."""
+        return await self._append(
+            self._topic,
+            value or codec.encode(record),
+            key=(key or id_).encode(),
+            partition=partition_in(id_, self._partitions),
+            headers=codec.headers_of(record),
+        )
 
     async def _first_or_repeat(self, id_: str, fingerprint: str, append: Callable[[], Awaitable[Position]]) -> bool:
         """Append what this replica does not know yet, and see whether it is the first record of its id in the log.

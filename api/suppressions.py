@@ -1,14 +1,16 @@
 """The addresses that get no mail of a tenant: a replica of ``email.suppressions``, and changes to it."""
 
-import msgspec
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
 from sortedcontainers import SortedDict
 
 from api.append import Append
 from api.view.lookup import Lookup
-from mailstream.domain import codec
-from mailstream.domain.codec import Undecodable, decode_suppression, encode
+from mailstream.domain.codec import Header, Undecodable, decode_suppression, encode, headers_of
 from mailstream.domain.recipient import partition_of, recipient_hash
-from mailstream.domain.suppression import Suppression, key_of
+from mailstream.domain.suppression import Origin, Suppression, key_of
 
 
 class SuppressionView:
@@ -47,36 +49,37 @@ class SuppressionView:
         return [decode_suppression(value) for value in found.values()[begin : begin + limit]]
 
 
+def record_of(tenant: str, address: str, origin: Origin, *, reason: str, since: datetime, by: str) -> Suppression:
+    """The record that a canonical address gets no mail of the tenant."""
+    recipient = f"{recipient_hash(address):08x}"
+    return Suppression(
+        tenant=tenant, recipient=recipient, address=address, origin=origin, reason=reason, since=since, by=by
+    )
+
+
+@dataclass(slots=True)
 class Suppressions:
-    """Reads and changes the list; a change is visible to whoever asks afterwards, on every replica."""
+    """Reads and changes the list; a change is visible to all who ask afterwards, on every replica."""
 
-    def __init__(self, view: SuppressionView, topic: str, partitions: int, append: Append, lookup: Lookup) -> None:
-        self._view, self._topic, self._partitions = view, topic, partitions
-        self._append, self._lookup = append, lookup
+    view: SuppressionView
+    topic: str
+    partitions: int
+    append: Append
+    lookup: Lookup
 
-    async def get(self, tenant: str, address: str) -> Suppression | None:
-        """The suppression of a canonical address. Raises NotCaughtUp."""
-        await self._lookup.reach_end(self._topic)
-        return self._view.get(tenant, address)
-
-    async def page(self, tenant: str, after: str, limit: int) -> list[Suppression]:
-        """The next ones behind this address, in the order of addresses. Raises NotCaughtUp."""
-        await self._lookup.reach_end(self._topic)
-        return self._view.page(tenant, after, limit)
+    async def current(self) -> SuppressionView:
+        """The list with all changes up to now. Raises NotCaughtUp."""
+        await self.lookup.reach_end(self.topic)
+        return self.view
 
     async def put(self, record: Suppression) -> None:
         """Let the address get no more mail. Raises Problem 503."""
-        await self._write(record.tenant, record.address, record)
+        await self._write(record.tenant, record.address, encode(record), headers_of(record))
 
     async def remove(self, tenant: str, address: str) -> None:
         """Let the address get mail again. Raises Problem 503."""
         await self._write(tenant, address, None)
 
-    async def _write(self, tenant: str, address: str, record: msgspec.Struct | None) -> None:
-        await self._append(
-            self._topic,
-            None if record is None else encode(record),
-            key=key_of(tenant, address),
-            partition=partition_of(recipient_hash(address), self._partitions),
-            headers=() if record is None else codec.headers_of(record),
-        )
+    async def _write(self, tenant: str, address: str, value: bytes | None, headers: Sequence[Header] = ()) -> None:
+        partition = partition_of(recipient_hash(address), self.partitions)
+        await self.append(self.topic, value, key=key_of(tenant, address), partition=partition, headers=headers)

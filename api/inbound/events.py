@@ -33,13 +33,13 @@ _DROPPED_FOR_GOOD = ("bounced address", "unsubscribed address", "spam reporting 
 
 
 class BadEvent(Exception):
-    """An element that is no event. The text names the mistake, never a value."""
+    """An element that is not an event. The text names the mistake, never a value."""
 
 
 def event_of(element: Any) -> tuple[ProviderEvent, str | None]:
     """The event, and the canonical address that it is about where it names one. Raises BadEvent."""
     if not isinstance(element, dict):
-        raise BadEvent("the element is no object")
+        raise BadEvent("the element is not an object")
     name = element.get("event")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadEvent("the element names no event")
@@ -98,7 +98,7 @@ def _message_id_in(element: dict[str, Any]) -> str | None:
 
 
 def _dedupe_of(element: dict[str, Any]) -> str:
-    """What makes the fact one fact, whatever its ``sg_event_id``: that one may change when SendGrid repeats it."""
+    """What makes the fact one fact. Not its ``sg_event_id``, which may change when SendGrid repeats it."""
     named = element.get("ms_id") or element.get("sg_message_id") or ""
     parts = [named, *(element.get(key, "") for key in ("event", "timestamp", "email", "attempt", "url"))]
     return hashlib.sha256("\x00".join(str(part) for part in parts).encode(errors="replace")).hexdigest()[:32]

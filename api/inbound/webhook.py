@@ -1,13 +1,13 @@
 """A verified post of the provider to records: events, suppressions, and a dead letter for each bad element."""
 
 import asyncio
-from collections.abc import Iterable
 
 import msgspec
 
 from api.inbound.events import BadEvent, event_of, suppresses
 from api.inbound.signature import Replays, Verifier
 from api.problems import Code, Problem
+from api.suppressions import record_of
 from api.view.lookup import Lookup
 from mailstream.clock import Clock
 from mailstream.domain import codec, topics
@@ -17,7 +17,7 @@ from mailstream.domain.errors import NotPublished
 from mailstream.domain.event import ProviderEvent
 from mailstream.domain.recipient import partition_of, recipient_hash
 from mailstream.domain.record import Record
-from mailstream.domain.suppression import Origin, Suppression, key_of
+from mailstream.domain.suppression import key_of
 from mailstream.kafka.producer import Position, Publisher
 from mailstream.settings import Settings
 
@@ -43,7 +43,7 @@ class Webhook:
         self._publisher, self._lookup, self._clock = publisher, lookup, clock
 
     async def take(self, body: bytes) -> None:
-        """Raises Problem: 400 when it is no array, 503 when it is not in the log in time (then it is posted again).
+        """Raises Problem: 400 when it is not an array, 503 when it is not in the log in time (then it is posted again).
 
         Raises NotCaughtUp before the topics have been checked.
         """
@@ -52,34 +52,51 @@ class Webhook:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Problem(Code.NOT_JSON, "The body must be a JSON array of events.") from None
         self._lookup.require_checked()
-        good, bad = _sorted_out(elements)
-        writes = [self._publish_event(event, address) for event, address in good]
-        writes += [self._publish_bad(index, raw, why) for index, raw, why in bad]
-        writes += [self._publish_suppression(*each) for each in await self._suppressed(good)]
+        good, writes = [], []
+        for index, raw in enumerate(elements):
+            try:
+                event, address = event_of(msgspec.json.decode(raw))
+            except BadEvent as error:
+                writes.append(self._publish_bad(index, bytes(raw), str(error)))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                writes.append(self._publish_bad(index, bytes(raw), "the element cannot be read"))
+            else:
+                good.append((event, address))
+                writes.append(self._publish_event(event, address))
+        writes += await self._suppress(good)
         try:
             async with asyncio.timeout(SECONDS):
                 await asyncio.gather(*writes)
         except (NotPublished, TimeoutError):
             raise Problem(Code.NOT_ACKNOWLEDGED, "Not all events are in the log yet. Post them again.") from None
 
-    async def _suppressed(
-        self, good: Iterable[tuple[ProviderEvent, str | None]]
-    ) -> list[tuple[ProviderEvent, str, str, Origin]]:
-        """Events after which an address gets no more mail: with the tenant, which only the email's status knows."""
+    async def _suppress(self, good: list[tuple[ProviderEvent, str | None]]) -> "list[asyncio.Future[Position]]":
+        """Let an address get no more mail after some events, of the tenant that only the email's status knows."""
         wanted = [
-            (event, address, origin)
+            (event.id.encode(), event, address, origin)
             for event, address in good
             if event.id is not None and address is not None and (origin := suppresses(event)) is not None
         ]
-        if any(self._lookup.known((event.id or "").encode()) is None for event, _, _ in wanted):
+        if any(self._lookup.known(key) is None for key, *_ in wanted):
             await self._lookup.barrier()
-        found = []
-        for event, address, origin in wanted:
-            status = self._lookup.known((event.id or "").encode())
+        writes = []
+        for key, event, address, origin in wanted:
+            status = self._lookup.known(key)
             # An event that is on the timeline already was taken before: since then a person may have let mail go again.
-            if status is not None and status.tenant and all(fact.key != event.dedupe for fact in status.timeline):
-                found.append((event, address, status.tenant, origin))
-        return found
+            if status is None or not status.tenant or any(fact.key == event.dedupe for fact in status.timeline):
+                continue
+            reason = str(event.detail.get("reason") or event.detail.get("type") or event.event)
+            record = record_of(status.tenant, address, origin, reason=reason, since=event.at, by="sendgrid")
+            writes.append(
+                self._publisher.send(
+                    self._suppressions,
+                    codec.encode(record),
+                    key=key_of(status.tenant, address),
+                    partition=partition_of(recipient_hash(address), self._partitions),
+                    headers=codec.headers_of(record),
+                )
+            )
+        return writes
 
     def _publish_event(self, event: ProviderEvent, address: str | None) -> "asyncio.Future[Position]":
         if event.id is not None:
@@ -99,39 +116,3 @@ class Webhook:
         record = Record(SOURCE, _ANY, index, int(self._clock.now() * 1000), key=None, value=raw, headers={})
         letter = DeadLetter(Reason.BAD_EVENT, why, record)
         return self._publisher.send(self._rejected, letter.value(), key=None, partition=_ANY, headers=letter.headers())
-
-    def _publish_suppression(
-        self, event: ProviderEvent, address: str, tenant: str, origin: Origin
-    ) -> "asyncio.Future[Position]":
-        reason = event.detail.get("reason") or event.detail.get("type") or event.event
-        record = Suppression(
-            tenant=tenant,
-            recipient=f"{recipient_hash(address):08x}",
-            address=address,
-            origin=origin,
-            reason=str(reason),
-            since=event.at,
-            by="sendgrid",
-        )
-        return self._publisher.send(
-            self._suppressions,
-            codec.encode(record),
-            key=key_of(tenant, address),
-            partition=partition_of(recipient_hash(address), self._partitions),
-            headers=codec.headers_of(record),
-        )
-
-
-def _sorted_out(
-    elements: Iterable[msgspec.Raw],
-) -> tuple[list[tuple[ProviderEvent, str | None]], list[tuple[int, bytes, str]]]:
-    """Events with their address, and bad elements with their place and what is wrong."""
-    good, bad = [], []
-    for index, raw in enumerate(elements):
-        try:
-            good.append(event_of(msgspec.json.decode(raw)))
-        except BadEvent as error:
-            bad.append((index, bytes(raw), str(error)))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            bad.append((index, bytes(raw), "the element cannot be read"))
-    return good, bad

@@ -2,14 +2,15 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.deps import Admin, PartsDep
 from api.problems import Code, Problem, responses
-from api.schemas import Moment
+from api.schemas import Moment, Page
+from api.schemas import Query as QueryBody
 from mailstream.domain.dead_letter import Reason
 from mailstream.domain.errors import NoKafka
 from mailstream.kafka import dead_letters
@@ -23,10 +24,8 @@ MOST_READ = 10_000  #: records that are read for one page
 _one_at_a_time = asyncio.Semaphore()  # each opens a client of its own
 
 
-class DeadLetterQuery(BaseModel):
+class DeadLetterQuery(QueryBody):
     """Which dead letters to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: Reason | None = None
     topic: str | None = Field(None, max_length=249, description="the topic that the record came from")
@@ -56,17 +55,12 @@ class DeadLetterAnswer(BaseModel):
     origin: DeadLetterOrigin
 
 
-class DeadLetterList(BaseModel):
+class DeadLetterList(Page[DeadLetterAnswer]):
     """A page, partition by partition in log order. It may be short, or empty, while `has_more`."""
 
-    object: Literal["list"] = "list"
-    data: list[DeadLetterAnswer]
-    has_more: bool
-    next: str | None = Field(None, description="for `after`, while `has_more`")
 
-
-@router.get("/v1/dead-letters", responses=responses(401, 403, 422, 429, 503))
-async def see_many(parts: PartsDep, _: Admin, query: Annotated[DeadLetterQuery, Query()]) -> DeadLetterList:
+@router.get("/v1/dead-letters", response_model=DeadLetterList, responses=responses(401, 403, 422, 429, 503))
+async def see_many(parts: PartsDep, _: Admin, query: Annotated[DeadLetterQuery, Query()]) -> Any:
     """The records that could not be taken, of all tenants: who sent one of these can often not be told."""
     try:
         async with _one_at_a_time:
@@ -74,7 +68,12 @@ async def see_many(parts: PartsDep, _: Admin, query: Annotated[DeadLetterQuery, 
     except NoKafka:
         raise Problem(Code.NOT_CAUGHT_UP, "Kafka does not answer.") from None
     after = None if rest is None else f"{rest[0]}/{rest[1]}"
-    return DeadLetterList(data=[_answer(letter) for letter in found], has_more=after is not None, next=after)
+    shown = [
+        {"place": each.place, "at": each.at, "reason": letter.reason, "detail": letter.detail, "origin": letter.record}
+        for each in found
+        for letter in (each.dead_letter,)
+    ]
+    return {"data": shown, "has_more": after is not None, "next": after}
 
 
 def _page(settings: Settings, query: DeadLetterQuery) -> tuple[list[Letter], tuple[int, int] | None]:
@@ -89,14 +88,3 @@ def _page(settings: Settings, query: DeadLetterQuery) -> tuple[list[Letter], tup
         return dead_letters.page(
             reader, settings, wanted, begin=(int(partition), int(offset)), limit=query.limit, most=MOST_READ
         )
-
-
-def _answer(letter: Letter) -> DeadLetterAnswer:
-    found = letter.dead_letter
-    return DeadLetterAnswer(
-        place=letter.place,
-        at=letter.at,
-        reason=found.reason,
-        detail=found.detail,
-        origin=DeadLetterOrigin(topic=found.record.topic, partition=found.record.partition, offset=found.record.offset),
-    )

@@ -46,7 +46,7 @@ async def problem(word: str) -> Response:
     """What the ``type`` of a problem resolves to."""
     code = next((code for code in Code if code.word == word), None)
     if code is None:
-        raise Problem(Code.NOT_FOUND, "There is no such problem.")
+        raise Problem(Code.NOT_FOUND, "This is not one of our problems.")
     title = html.escape(code.title)
     return HTMLResponse(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'

@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from api import batch, controls, find
 from api import responses as answers
-from api.controls import Decision
 from api.deps import EmailId, IdempotencyKey, JsonBody, PartsDep, Reader, Sender
 from api.idempotency import REPLAYED
 from api.keys import Key, Scope
@@ -28,20 +27,15 @@ from api.schemas import (
 from api.sse import EmailEvents, EventStream
 from mailstream.clock import moment
 from mailstream.domain import email_id
-from mailstream.domain.request import Control, EmailRequest
+from mailstream.domain.request import Control, ControlKind
 from mailstream.domain.status import EmailStatus
 from mailstream.domain.validation import mistakes_of_control
 
-router = APIRouter(tags=["emails"])
+router = APIRouter(tags=["emails"], responses=responses(401, 403, 429, 503))
 SOURCE = "POST /v1/emails"
 
 
-@router.post(
-    "/v1/emails",
-    status_code=202,
-    response_model=Receipt,
-    responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 503),
-)
+@router.post("/v1/emails", status_code=202, response_model=Receipt, responses=responses(400, 408, 409, 413, 422))
 async def ask(
     parts: PartsDep, caller: Sender, key: IdempotencyKey, body: Annotated[EmailBody, Depends(JsonBody(EmailBody))]
 ) -> Response:
@@ -57,7 +51,7 @@ async def accepted(parts: Parts, caller: Key, key: str | None, body: EmailBody) 
     begun = parts.clock.monotonic()
     try:
         asked = await parts.content.settled(body.request(), caller, moment(parts.clock.now()), SOURCE, key)
-        is_replay = await _submitted(parts, caller, asked)
+        is_replay = await parts.submit.accepted(asked, caller)
     finally:
         parts.metrics.accept_seconds.observe(parts.clock.monotonic() - begun)
     headers = {"Location": f"/v1/emails/{asked.id}"} | (REPLAYED if is_replay else {})
@@ -65,10 +59,7 @@ async def accepted(parts: Parts, caller: Key, key: str | None, body: EmailBody) 
 
 
 @router.post(
-    "/v1/emails/batch",
-    status_code=202,
-    response_model=BatchReceipt,
-    responses=responses(400, 401, 403, 408, 409, 413, 422, 429, 503),
+    "/v1/emails/batch", status_code=202, response_model=BatchReceipt, responses=responses(400, 408, 409, 413, 422)
 )
 async def ask_many(
     parts: PartsDep,
@@ -79,10 +70,10 @@ async def ask_many(
     """Ask for up to 1,000 emails at once; results come in the order of the items.
 
     `strict`: one record in the log, so all are accepted or none is; with one bad item the answer is 422. `permissive`:
-    each item by itself. With an Idempotency-Key each item is sent once, whatever became of the first answer.
+    each item by itself. With an Idempotency-Key each item is sent once, even when the first answer was lost.
     """
     asked = await batch.judged(body, parts.content, caller, moment(parts.clock.now()), key)
-    results = await batch.submitted(asked, parts.submit, parts.quota, caller, key)
+    results = await batch.submitted(asked, parts.submit, caller, key)
     is_replay = all(isinstance(result, batch.Accepted) and result.is_replay for result in results)
     receipt = answers.batch(asked.mode, results)
     return Response(
@@ -90,7 +81,7 @@ async def ask_many(
     )
 
 
-@router.get("/v1/emails/{id}", response_model=EmailAnswer, responses=responses(401, 403, 404, 422, 429, 503))
+@router.get("/v1/emails/{id}", response_model=EmailAnswer, responses=responses(404, 422))
 async def see(parts: PartsDep, caller: Reader, asked: EmailId, query: Annotated[WaitQuery, Query()]) -> Response:
     """Where an email stands. 404 means that the log did not have it when you asked.
 
@@ -107,14 +98,11 @@ async def seen(parts: Parts, caller: Key, asked: str, seconds: int = 0) -> Respo
     return await _shown(parts, caller, status)
 
 
-@router.get("/v1/emails", responses=responses(400, 401, 403, 422, 429, 503))
+@router.get("/v1/emails", responses=responses(400, 422))
 async def see_many(parts: PartsDep, caller: Reader, query: Annotated[ListQuery, Query()]) -> EmailList:
     """Your emails, newest first, `to` always masked. A page may be short while `has_more` is true."""
     await parts.lookup.barrier()
-    page = await find.page(parts.lookup, parts.listing, caller.tenant, query)
-    return EmailList(
-        data=[answers.email(status) for status in page.emails], has_more=page.next is not None, next=page.next
-    )
+    return await find.page(parts.lookup, parts.listing, caller.tenant, query)
 
 
 @router.get(
@@ -122,7 +110,7 @@ async def see_many(parts: PartsDep, caller: Reader, query: Annotated[ListQuery, 
     status_code=200,
     response_class=EventStream,
     response_description="Server-sent events",
-    responses=responses(401, 403, 404, 429, 503),
+    responses=responses(404),
 )
 async def follow(
     parts: PartsDep,
@@ -141,7 +129,7 @@ async def follow(
 @router.post(
     "/v1/emails/{id}/cancel",
     response_model=EmailAnswer,
-    responses=responses(400, 401, 403, 404, 409, 413, 422, 429, 503) | {202: {"model": EmailAnswer}},
+    responses=responses(400, 404, 409, 413, 422) | {202: {"model": EmailAnswer}},
 )
 async def cancel(
     parts: PartsDep,
@@ -157,31 +145,23 @@ async def cancel(
 @router.patch(
     "/v1/emails/{id}",
     response_model=EmailAnswer,
-    responses=responses(400, 401, 403, 404, 409, 413, 422, 429, 503) | {202: {"model": EmailAnswer}},
+    responses=responses(400, 404, 409, 413, 422) | {202: {"model": EmailAnswer}},
 )
 async def change(
     parts: PartsDep, caller: Sender, asked: EmailId, body: Annotated[ChangeBody, Depends(JsonBody(ChangeBody))]
 ) -> Response:
     """Give an email that waits another `send_at`; the answers are those of cancel."""
     status = await _found(parts, caller, asked)
-    control = controls.reschedule(status, caller.name, body.send_at)
+    control = Control(
+        kind=ControlKind.RESCHEDULE, id=status.id, by=caller.name, tenant=status.tenant, send_at=body.send_at
+    )
     if mistakes := mistakes_of_control(control, now=moment(parts.clock.now())):
         raise invalid(mistakes)
     return await _decided(parts, caller, status, control)
 
 
-async def _submitted(parts: Parts, caller: Key, asked: EmailRequest) -> bool:
-    """Put the email into the log, within the key's quota. True: it was asked for before."""
-    with parts.quota.taken(caller, (asked,)) as taken:
-        if asked.idempotency_key is None:
-            await parts.submit.new(asked)
-        else:
-            taken.was_new = not await parts.submit.once(asked)
-    return not taken.was_new
-
-
 async def _found(parts: Parts, caller: Key, asked: str) -> EmailStatus:
-    """The caller's email. Raises Problem 404; what is no id at all never reaches Kafka."""
+    """The caller's email. Raises Problem 404; Kafka is not asked for what cannot be an id."""
     status = await parts.lookup.find(asked, caller.tenant) if email_id.is_email_id(asked) else None
     if status is None:
         raise Problem(Code.NOT_FOUND, "No email has this id.")
@@ -189,8 +169,8 @@ async def _found(parts: Parts, caller: Key, asked: str) -> EmailStatus:
 
 
 async def _decided(parts: Parts, caller: Key, status: EmailStatus, control: Control) -> Response:
-    decision, after = await controls.decide(parts.lookup, parts.submit, status, control)
-    return await _shown(parts, caller, after, 200 if decision is Decision.DONE else 202)
+    is_decided, after = await controls.decide(parts.lookup, parts.submit, status, control)
+    return await _shown(parts, caller, after, 200 if is_decided else 202)
 
 
 async def _shown(parts: Parts, caller: Key, status: EmailStatus, code: int = 200) -> Response:

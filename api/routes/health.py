@@ -11,7 +11,7 @@ router = APIRouter(tags=["operation"])
 
 @router.get("/healthz", response_model=dict[str, str])
 async def alive() -> dict[str, str]:
-    """The process lives. Asks nobody."""
+    """The process lives."""
     return {"status": "ok"}
 
 

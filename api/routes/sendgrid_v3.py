@@ -24,22 +24,22 @@ from mailstream.domain.request import EmailRequest
 from mailstream.domain.topics import MAX_REQUEST_BYTES
 from mailstream.domain.validation import Mistake
 
-router = APIRouter(tags=["sendgrid"])
-SOURCE = "POST /v3/mail/send"
-CANCELS_AT_ONCE = 100
-SANDBOXED: dict[int | str, dict[str, Any]] = {200: {"description": "In sandbox mode: a test, sent to nobody"}}
-
 
 def sendgrid_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors of SendGrid's own routes, in its form."""
     return {status: {"model": SendGridErrors, "description": "SendGrid's error body"} for status in statuses}
 
 
+router = APIRouter(tags=["sendgrid"], responses=sendgrid_errors(401, 403, 429))
+SOURCE = "POST /v3/mail/send"
+CANCELS_AT_ONCE = 100
+
+
 @router.post(
     "/v3/mail/send",
     status_code=202,
     response_class=Response,
-    responses=SANDBOXED | sendgrid_errors(400, 401, 403, 408, 409, 413, 429, 503),
+    responses=sendgrid_errors(400, 408, 409, 413, 503) | {200: {"description": "In sandbox mode: a test, not sent"}},
 )
 async def send(
     parts: PartsDep, caller: Sender, key: IdempotencyKey, mail: Annotated[MailSendBody, Depends(JsonBody(MailSendBody))]
@@ -51,33 +51,29 @@ async def send(
     results: Sequence[batch.Result]
     if mode is BatchMode.STRICT:
         asked = batch.Asked(SOURCE, mode, list(emails), fingerprint)
-        results = await batch.submitted(asked, parts.submit, parts.quota, caller, key)
+        results = await batch.submitted(asked, parts.submit, caller, key)
     else:
-        results = await batch.submitted_whole(emails, fingerprint, SOURCE, parts.submit, parts.quota, caller, key)
+        results = await batch.submitted_whole(emails, fingerprint, SOURCE, parts.submit, caller, key)
     is_replay = all(isinstance(result, batch.Accepted) and result.is_replay for result in results)
     headers = {"X-Message-Id": emails[0].id or ""} | (REPLAYED if is_replay else {})
     return Response(status_code=200 if mail.is_sandboxed() else 202, headers=headers)
 
 
-@router.post("/v3/mail/batch", status_code=201, responses=sendgrid_errors(401, 403, 429))
+@router.post("/v3/mail/batch", status_code=201)
 async def new_batch_id(_: Sender) -> BatchIdAnswer:
     """An id to send emails under, by which they can be cancelled together."""
     return BatchIdAnswer(batch_id=secrets.token_urlsafe(24))
 
 
-@router.get("/v3/mail/batch/{batch_id}", responses=sendgrid_errors(400, 401, 403, 429))
+@router.get("/v3/mail/batch/{batch_id}", responses=sendgrid_errors(400))
 async def check_batch_id(_: Sender, batch_id: str) -> BatchIdAnswer:
     """Whether a batch id can be used: any of the right form can."""
     if not BATCH_ID_FORM.fullmatch(batch_id):
-        raise invalid([Mistake("/batch_id", "bad_value", "This is no batch id.")])
+        raise invalid([Mistake("/batch_id", "bad_value", "This is not a batch id.")])
     return BatchIdAnswer(batch_id=batch_id)
 
 
-@router.post(
-    "/v3/user/scheduled_sends",
-    status_code=201,
-    responses=sendgrid_errors(400, 401, 403, 408, 413, 429, 503),
-)
+@router.post("/v3/user/scheduled_sends", status_code=201, responses=sendgrid_errors(400, 408, 413, 503))
 async def cancel_batch(
     parts: PartsDep, caller: Sender, body: Annotated[ScheduledSendBody, Depends(JsonBody(ScheduledSendBody))]
 ) -> ScheduledSendBody:

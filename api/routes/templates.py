@@ -1,4 +1,4 @@
-"""Look at a mail before anybody else does; nothing is sent."""
+"""Look at a mail before it is sent."""
 
 from typing import Annotated, Any
 

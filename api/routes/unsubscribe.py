@@ -11,9 +11,9 @@ from starlette.responses import HTMLResponse, Response
 
 from api.deps import PartsDep
 from api.problems import Code, Problem, responses
+from api.suppressions import record_of
 from mailstream.clock import moment
-from mailstream.domain.recipient import recipient_hash
-from mailstream.domain.suppression import Origin, Suppression
+from mailstream.domain.suppression import Origin
 from mailstream.domain.unsubscribe import PATH
 
 router = APIRouter(tags=["suppressions"])
@@ -48,7 +48,7 @@ async def ask(_: Whose) -> Response:
     PATH + "{token}",
     response_class=HTMLResponse,
     responses=responses(404, 413, 503),
-    openapi_extra={  # a form that nobody reads: whose it is stands in the token
+    openapi_extra={  # we do not read the form: whose it is stands in the token
         "requestBody": {
             "content": {
                 "application/x-www-form-urlencoded": {
@@ -62,16 +62,9 @@ async def unsubscribe(request: Request, parts: PartsDep, whose: Whose) -> Respon
     """Let the recipient of the mail get no more mail of its sender."""
     tenant, address = whose
     await request.body()
+    now = moment(parts.clock.now())
     await parts.suppressions.put(
-        Suppression(
-            tenant=tenant,
-            recipient=f"{recipient_hash(address):08x}",
-            address=address,
-            origin=Origin.UNSUBSCRIBE,
-            reason="one-click unsubscribe",
-            since=moment(parts.clock.now()),
-            by="recipient",
-        )
+        record_of(tenant, address, Origin.UNSUBSCRIBE, reason="one-click unsubscribe", since=now, by="recipient")
     )
     body = "<p>You will get no more mail from this sender.</p>"
     return HTMLResponse(_PAGE.format(title="Unsubscribed", body=body), headers=_HEADERS)

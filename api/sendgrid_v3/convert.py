@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from api.sendgrid_v3.schemas import RECIPIENTS, MailSendBody, Personalization
 from mailstream.clock import moment
 from mailstream.domain.errors import BadAddress
@@ -96,26 +98,24 @@ def _repeated(one: Personalization, place: str) -> Iterator[Mistake]:
 
 
 def _email(mail: MailSendBody, one: Personalization, to: int) -> EmailRequest:
-    text, html = (next((each.value for each in mail.content if each.type == kind), None)
-                  for kind in ("text/plain", "text/html"))  # fmt: skip
+    content = {each.type: each.value for each in mail.content}
     send_at = one.send_at if one.send_at is not None else mail.send_at
-    sender = one.from_ or mail.from_
     return EmailRequest(
-        to=one.to[to].record(),
-        from_=sender.record(),
-        reply_to=mail.reply_to.record() if mail.reply_to else None,
-        cc=tuple(each.record() for each in one.cc) if to == 0 else (),
-        bcc=tuple(each.record() for each in one.bcc) if to == 0 else (),
+        to=one.to[to],
+        from_=one.from_ or mail.from_,
+        reply_to=mail.reply_to,
+        cc=one.cc if to == 0 else (),
+        bcc=one.bcc if to == 0 else (),
         subject=one.subject if one.subject is not None else mail.subject,
-        text=text,
-        html=html,
+        text=content.get("text/plain"),
+        html=content.get("text/html"),
         headers=mail.headers | one.headers,
-        attachments=tuple(each.record() for each in mail.attachments),
+        attachments=mail.attachments,
         provider_template=mail.template_id,
         data=one.dynamic_template_data,
         send_at=moment(send_at) if send_at is not None else None,
         reference=reference_of(mail.batch_id) if mail.batch_id else None,
-        tags=tuple(mail.categories),
+        tags=mail.categories,
         test=mail.is_sandboxed(),
         provider_options=_options(mail, one),
     )
@@ -130,5 +130,5 @@ def _options(mail: MailSendBody, one: Personalization) -> dict[str, Any]:
     if arguments := mail.custom_args | one.custom_args:
         options["custom_args"] = arguments
     if mail.reply_to_list:
-        options["reply_to_list"] = [each.model_dump(exclude_none=True) for each in mail.reply_to_list]
+        options["reply_to_list"] = [msgspec.to_builtins(each) for each in mail.reply_to_list]
     return options

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas import AddressBody, Asked, AttachmentBody, Body, Line
+from api.schemas import Asked, Body, File, Line, Person
 
 RECIPIENTS = 1000
 #: The end of the year 9999, in seconds since 1970.
@@ -16,10 +16,10 @@ BATCH_ID_FORM = re.compile("[A-Za-z0-9_-]{1,100}")
 class Personalization(Asked):
     """One envelope: each `to` of it becomes an email of its own; cc and bcc ride with the first."""
 
-    to: list[AddressBody] = Field(min_length=1, max_length=RECIPIENTS)
-    cc: list[AddressBody] = Field(default_factory=list, max_length=RECIPIENTS)
-    bcc: list[AddressBody] = Field(default_factory=list, max_length=RECIPIENTS)
-    from_: AddressBody | None = Field(None, alias="from")
+    to: tuple[Person, ...] = Field(min_length=1, max_length=RECIPIENTS)
+    cc: tuple[Person, ...] = Field(default_factory=tuple, max_length=RECIPIENTS)
+    bcc: tuple[Person, ...] = Field(default_factory=tuple, max_length=RECIPIENTS)
+    from_: Person | None = Field(None, alias="from")
     subject: Line | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     substitutions: dict[str, str] = Field(default_factory=dict)
@@ -52,16 +52,16 @@ class MailSendBody(Asked):
     )
 
     personalizations: list[Personalization] = Field(min_length=1, max_length=RECIPIENTS)
-    from_: AddressBody = Field(alias="from")
-    reply_to: AddressBody | None = None
-    reply_to_list: list[AddressBody] = Field(default_factory=list, max_length=RECIPIENTS)
+    from_: Person = Field(alias="from")
+    reply_to: Person | None = None
+    reply_to_list: tuple[Person, ...] = Field(default_factory=tuple, max_length=RECIPIENTS)
     subject: Line | None = None
     content: list[Content] = Field(default_factory=list)
-    attachments: list[AttachmentBody] = Field(default_factory=list)
+    attachments: tuple[File, ...] = Field(default_factory=tuple)
     template_id: Line | None = None
     sections: dict[str, str] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict)
-    categories: list[Line] = Field(default_factory=list, max_length=10, json_schema_extra={"uniqueItems": True})
+    categories: tuple[Line, ...] = Field(default_factory=tuple, max_length=10, json_schema_extra={"uniqueItems": True})
     custom_args: dict[str, str] = Field(default_factory=dict)
     send_at: int | None = Field(None, ge=0, le=LAST_SECOND)
     batch_id: str | None = Field(None, pattern=f"^{BATCH_ID_FORM.pattern}$")
@@ -71,7 +71,7 @@ class MailSendBody(Asked):
     tracking_settings: dict[str, Any] | None = None
 
     def is_sandboxed(self) -> bool:
-        """Whether it asks for the sandbox: checked, and sent to nobody."""
+        """Whether it asks for the sandbox: checked, and not sent."""
         mode = (self.mail_settings or {}).get("sandbox_mode")
         return isinstance(mode, dict) and mode.get("enable") is True
 

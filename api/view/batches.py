@@ -1,6 +1,6 @@
 """Which body each batch was asked for with under its Idempotency-Key, for as long as an email of it is known."""
 
-from api.view.brief import Brief
+from api.view.brief import Seen
 from mailstream.domain.request import InBatch
 
 
@@ -18,7 +18,7 @@ class Batches:
         known = self._known.get(batch_id)
         return None if known is None else known[0]
 
-    def changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
+    def changed(self, key: bytes, before: Seen | None, after: Seen | None) -> None:
         """Count an email in or out."""
         left, come = before.batch if before else None, after.batch if after else None
         if left == come:
@@ -28,9 +28,6 @@ class Batches:
             self._known[come.id] = fingerprint, count + 1
         if left is not None:
             self._leave(left)
-
-    def loaded(self) -> None:
-        """Nothing more to do."""
 
     def _leave(self, batch: InBatch) -> None:
         fingerprint, count = self._known.get(batch.id, ("", 0))

@@ -47,7 +47,7 @@ class Bodies:
         if status.request is None:
             return None
         async with self._turn:
-            if key in self._shown:  # whoever had the turn before asked the same
+            if key in self._shown:  # the one who had the turn before asked the same
                 return self._shown[key]
             try:
                 value = await asyncio.to_thread(self._read, status.request)

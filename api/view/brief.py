@@ -6,10 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from mailstream.domain.request import InBatch, Lane
-from mailstream.domain.status import Status
-
-#: Statuses in which an email waits for its turn.
-WAITING = frozenset({Status.QUEUED, Status.RETRYING})
+from mailstream.domain.status import EmailStatus, Status
 
 
 class _Place(Struct):
@@ -17,7 +14,7 @@ class _Place(Struct):
 
 
 class Brief(Struct):
-    """Part of a status record, or of a request that nobody has read yet."""
+    """Part of a status record."""
 
     tenant: str
     recipient: str  #: the recipient hash, 8 hex digits
@@ -36,9 +33,8 @@ class Brief(Struct):
         """What decides between two records of one email: the same as ``status.order_of_merge``."""
         return self.rank, self.request.offset if self.request else -1, self.control
 
-    def is_waiting(self) -> bool:
-        """Whether it waits for its turn."""
-        return self.status in WAITING
 
+#: What followers of the view are told of an email: part of its record, or the status that a fresh request will get.
+Seen = Brief | EmailStatus
 
 decode_brief = msgspec.json.Decoder(Brief).decode

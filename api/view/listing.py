@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from api.view.brief import Brief
+from api.view.brief import Seen
 
 #: Removed emails are skipped; the list is made anew when they are more than this part of it.
 _MOST_DEAD, _LEAST_DEAD = 0.25, 1000
@@ -87,7 +87,7 @@ class Listing:
         self._references: dict[int, bytes | tuple[bytes, ...]] = {}
         self._is_loading = True
 
-    def changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
+    def changed(self, key: bytes, before: Seen | None, after: Seen | None) -> None:
         """Take in an email that was unknown, forget one that is gone."""
         if before is None and after is not None:
             if (emails := self._tenants.get(after.tenant)) is None:

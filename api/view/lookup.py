@@ -1,11 +1,12 @@
-"""Where does an email stand: the view of ``email.status`` and, behind it, the requests that nobody has read yet.
+"""Where does an email stand: the view of ``email.status`` and, behind it, the requests that no worker has read yet.
 
 None means "was not in the log when you asked": a miss waits for two ends of the log, in this order.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import structlog
 from confluent_kafka import Message
@@ -14,7 +15,7 @@ from api.metrics import Metrics
 from api.view.background import begun
 from api.view.batches import Batches
 from api.view.bodies import Bodies
-from api.view.brief import Brief
+from api.view.brief import Seen
 from api.view.pending import UnreadRequests
 from api.view.progress import Progress
 from api.view.statuses import StatusView
@@ -44,14 +45,8 @@ class _Batch(NamedTuple):
     packed: list[bytes]
 
 
-class Follower(Protocol):
-    """A view that is kept beside the statuses: what is listed, what waits, what was used."""
-
-    def changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
-        """An email has changed; None stands for unknown."""
-
-    def loaded(self) -> None:
-        """All that was in the log at the start has been told."""
+#: Called with each change of an email, for what is kept beside the statuses: before and after; None: unknown.
+Follower = Callable[[bytes, Seen | None, Seen | None], None]
 
 
 class Lookup:
@@ -69,7 +64,7 @@ class Lookup:
     ) -> None:
         """``also``: further topics to read from their beginning, and what takes their records (key, value).
 
-        ``failed`` is told once when the log can be followed no more, or the topics are not what emails were made for.
+        ``failed`` is told once when the log cannot be followed any more, or the topics are not what emails were made for.
         """
         naming = topics.Naming(settings.topic_prefix)
         self.is_loaded = False
@@ -81,7 +76,7 @@ class Lookup:
         self.requested, self.status = naming.of(topics.REQUESTED), naming.of(topics.STATUS)
         self.unread = UnreadRequests(self.requested, settings.partitions, self.view.__contains__, bodies.remember)
         self._batches = Batches()
-        self._followers: list[Follower] = [self._batches]
+        self._followers: list[Follower] = [self._batches.changed]
         self._watchers: dict[bytes, set[Callable[[], None]]] = {}
         self._also = also
         self._group = naming.of(topics.GROUP_WORKER)
@@ -97,13 +92,13 @@ class Lookup:
         self._next_barrier: asyncio.Task[None] | None = None
         self._shown_at = clock.monotonic()
 
-    async def start(self, check: Callable[[], None]) -> None:
+    async def start(self, check: Callable[[], None], loaded: Callable[[], None]) -> None:
         """Begin to follow the log; ``is_loaded`` tells when there is something to see. Raises TopicsDiffer.
 
         ``check`` is asked first, on a thread: it raises NoKafka or TopicsDiffer. While no broker answers this goes on
-        in the background.
+        in the background. ``loaded`` is called when all that was in the log at the start has been told.
         """
-        self._upkeep = begun(self._begin_and_keep_up(check), self._failed)
+        self._upkeep = begun(self._begin_and_keep_up(check, loaded), self._failed)
         await asyncio.wait({self._begun}, timeout=START_SECONDS)
         if self.refused is not None:
             raise self.refused
@@ -113,7 +108,7 @@ class Lookup:
         """Why the topics are not what emails were made for: the process must end."""
         return self._begun.exception() if self._begun.done() else None
 
-    async def _begin_and_keep_up(self, check: Callable[[], None]) -> None:
+    async def _begin_and_keep_up(self, check: Callable[[], None], loaded: Callable[[], None]) -> None:
         while not self._begun.done():
             try:
                 await asyncio.to_thread(check)
@@ -126,10 +121,10 @@ class Lookup:
                 raise
             else:
                 self._begun.set_result(None)
-        await self._keep_up()
+        await self._keep_up(loaded)
 
     async def _begin(self) -> None:
-        # In this order: whatever was committed has its status in front of the ends that are asked afterwards.
+        # In this order: what was committed has its status in front of the ends that are asked afterwards.
         committed = await self._ends.committed(self.requested, self._group)
         first = await self._ends.first(self.requested)
         whole = [part for topic in (self.status, *self._also) for part in await self._ends.first(topic)]
@@ -140,7 +135,7 @@ class Lookup:
         )  # fmt: skip
 
     def stop_waiting(self) -> None:
-        """Let go of everybody who waits for a change: the process stops."""
+        """End all waits for a change: the process stops."""
         self._is_stopping = True
         for watchers in tuple(self._watchers.values()):
             for watcher in tuple(watchers):
@@ -158,13 +153,14 @@ class Lookup:
         """Tell ``follower`` of every change. Before ``start``."""
         self._followers.append(follower)
 
-    def watch(self, key: bytes, watcher: Callable[[], None]) -> None:
+    @contextmanager
+    def watched(self, key: bytes, watcher: Callable[[], None]) -> Iterator[None]:
         """Call ``watcher`` after each change of this email."""
-        self._watchers.setdefault(key, set()).add(watcher)
-
-    def unwatch(self, key: bytes, watcher: Callable[[], None]) -> None:
-        """Call it no more."""
-        if watchers := self._watchers.get(key):
+        watchers = self._watchers.setdefault(key, set())
+        watchers.add(watcher)
+        try:
+            yield
+        finally:
             watchers.discard(watcher)
             if not watchers:
                 del self._watchers[key]
@@ -184,12 +180,12 @@ class Lookup:
         return key in self.view or key in self.unread
 
     def known(self, key: bytes) -> EmailStatus | None:
-        """What can be said at once; None is no proof of absence. Raises NotCaughtUp while loading."""
+        """What can be said at once; None does not prove that it is unknown. Raises NotCaughtUp while loading."""
         self.require_loaded()
         return self.view.get(key) or self.unread.get(key)
 
     def fingerprint_of_batch(self, batch_id: str) -> str | None:
-        """Of the body that a batch was asked for with; None is no proof that it was not. Raises NotCaughtUp."""
+        """Of the body that a batch was asked for with; None does not prove that it was not. Raises NotCaughtUp."""
         self.require_loaded()
         return self._batches.fingerprint(batch_id) or self.unread.claimed(batch_id)
 
@@ -210,23 +206,18 @@ class Lookup:
     ) -> EmailStatus | None:
         """Wait until the email is as it should be, at most that long; returns it as it is then."""
         changed = asyncio.Event()
-        self.watch(key, changed.set)
-        try:
+        with self.watched(key, changed.set), suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while (status := self.known(key)) is not None and not is_settled(status) and not self._is_stopping:
                     changed.clear()
                     await changed.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self.unwatch(key, changed.set)
         return self.known(key)
 
     async def barrier(self, seconds: float = 2.0) -> None:
         """Wait until the view shows all that was in the log at this moment. Raises NotCaughtUp.
 
-        Whoever comes while the ends are being asked shares the next question, so that misses cost the brokers no more
-        than one question at a time.
+        Callers that come while the ends are being asked share the next question, so that misses cost the brokers only
+        one question at a time.
         """
         self.require_loaded()
         if self._next_barrier is None:
@@ -243,9 +234,14 @@ class Lookup:
         self.require_loaded()
         try:
             async with asyncio.timeout(seconds):
-                await self.progress.reach(await self._ends.high(topic))
+                await self._reach(topic)
         except TimeoutError:
             raise NotCaughtUp("the view has not come as far as the log") from None
+
+    async def _reach(self, *followed: str) -> None:
+        """Wait until all that is in these topics when their turn comes has been taken, one after the other."""
+        for topic in followed:
+            await self.progress.reach(await self._ends.high(topic))
 
     async def _pass_barrier(self, before: asyncio.Task[None] | None) -> None:
         if before is not None:
@@ -253,11 +249,10 @@ class Lookup:
         self._barrier, self._next_barrier = self._next_barrier, None  # who comes now waits for the next question
         # All partitions: a strict batch may lie in another one than its emails.
         async with asyncio.timeout(5.0):
-            await self.progress.reach(await self._ends.high(self.requested))
-            await self.progress.reach(await self._ends.high(self.status))
+            await self._reach(self.requested, self.status)
 
     def _patience(self) -> float:
-        """On the tail's thread: let more records come while nobody waits for one. Waking the loop is what they cost."""
+        """On the tail's thread: let more records come while no caller waits for one. Waking the loop is what they cost."""
         self.progress.awaited.wait(WATCHED_SECONDS if self._watchers else PATIENCE_SECONDS)
         return 0.0
 
@@ -280,7 +275,7 @@ class Lookup:
                 take(key, value)
             else:
                 for asked in self.unread.apply(message):
-                    self._changed(asked, None, self.unread.brief(asked))
+                    self._changed(asked, None, self.unread.get(asked))
             reached[topic, message.partition() or 0] = (message.offset() or 0) + 1
         for partition, offset in reached.items():
             self.progress.advance(partition, offset)
@@ -292,34 +287,30 @@ class Lookup:
             before, after = change
             self._changed(key, before or unread, after)
 
-    def _changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
+    def _changed(self, key: bytes, before: Seen | None, after: Seen | None) -> None:
         for follower in self._followers:
-            follower.changed(key, before, after)
+            follower(key, before, after)
         if key in self._watchers:
             for watcher in tuple(self._watchers[key]):
                 watcher()
 
-    async def _keep_up(self) -> None:
+    async def _keep_up(self, loaded: Callable[[], None]) -> None:
         """Load, then drop what workers have read, and measure how old the view is."""
         while True:
             asked_at = self._clock.monotonic()
             try:
                 committed = await self._ends.committed(self.requested, self._group)
                 # Requests first: an item of a batch that is done has its own record in front of these ends.
-                await self.progress.reach(await self._ends.high(self.requested))
-                await self.progress.reach(await self._ends.high(self.status))
-                for topic in () if self.is_loaded else self._also:
-                    await self.progress.reach(await self._ends.high(topic))
+                await self._reach(self.requested, self.status, *(() if self.is_loaded else self._also))
             except NotCaughtUp as error:
                 _log.warning("lookup.kafka_away", seconds=round(self.age_seconds(), 1), error=str(error))
             else:
-                for key, brief in self.unread.pop_read(committed, self._clock.now()):
-                    self._changed(key, brief, None)
+                for key, status in self.unread.pop_read(committed, self._clock.now()):
+                    self._changed(key, status, None)
                 self._shown_at = asked_at
                 if not self.is_loaded:
                     self.is_loaded = True
-                    for follower in self._followers:
-                        follower.loaded()
+                    loaded()
                     _log.info("lookup.loaded", emails=len(self.view), unread=len(self.unread))
             self._metrics.view_emails.set(len(self.view))
             self._metrics.unread.set(len(self.unread))
@@ -332,6 +323,6 @@ class Lookup:
 
 
 def _take_note(task: asyncio.Task[None]) -> None:
-    """Whoever waited has been told; when all have left, nobody need be told."""
+    """Those who waited have been told of its error; when all have left, it is of no use."""
     if not task.cancelled():
         task.exception()

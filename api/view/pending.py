@@ -8,7 +8,6 @@ from confluent_kafka import Message
 from msgspec import structs
 
 from api.view.bodies import Shown
-from api.view.brief import Brief
 from mailstream.clock import moment
 from mailstream.domain import email_id
 from mailstream.domain.codec import Undecodable, decode_requested
@@ -24,11 +23,12 @@ CLAIM_SECONDS = 60.0
 
 
 class First(NamedTuple):
-    """The first record of an id that was read while a request waited for it."""
+    """The first record of an id: of one that a request waits for, or of a batch that is asked for under a key."""
 
     partition: int
     offset: int
     fingerprint: str | None
+    at: datetime
 
 
 class _Entry(NamedTuple):
@@ -38,30 +38,6 @@ class _Entry(NamedTuple):
     def place(self) -> Coordinates:
         assert self.status.request is not None
         return self.status.request
-
-    def brief(self) -> Brief:
-        status = self.status
-        return Brief(
-            tenant=status.tenant,
-            recipient=status.recipient,
-            status=status.status,
-            rank=status.rank,
-            created_at=status.created_at,
-            updated_at=status.updated_at,
-            lane=status.lane,
-            due_at=status.due_at,
-            reference=status.reference,
-            batch=status.batch,
-        )
-
-
-class _Claim(NamedTuple):
-    """The first record of a batch that is asked for under a key."""
-
-    fingerprint: str
-    partition: int
-    offset: int
-    at: datetime
 
 
 class UnreadRequests:
@@ -78,7 +54,7 @@ class UnreadRequests:
         self._is_known = is_known  #: whether the status view has the id
         self._entries: dict[bytes, _Entry] = {}
         self._firsts: dict[bytes, First | None] = {}
-        self._claims: dict[str, _Claim] = {}  #: by batch id
+        self._claims: dict[str, First] = {}  #: by batch id
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -89,7 +65,7 @@ class UnreadRequests:
     def apply(self, message: Message) -> list[bytes]:
         """Take one record, in log order; returns the ids that were unknown until now.
 
-        What is no request of ours is the worker's to judge.
+        The worker judges what is not a request of ours.
         """
         if (value := message.value()) is None:
             return []
@@ -104,14 +80,9 @@ class UnreadRequests:
         return [] if key is None else [key]
 
     def get(self, key: bytes) -> EmailStatus | None:
-        """The status of a request that nobody has read: it waits."""
+        """The status of a request that no worker has read: it waits."""
         entry = self._entries.get(key)
         return None if entry is None else entry.status
-
-    def brief(self, key: bytes) -> Brief | None:
-        """The members by which emails are put in order."""
-        entry = self._entries.get(key)
-        return None if entry is None else entry.brief()
 
     def batch_of(self, key: bytes) -> Coordinates | None:
         """Where the strict batch stands by which alone the email is known: it has no record of its own yet.
@@ -134,12 +105,12 @@ class UnreadRequests:
         """The first record of the id since ``expect``."""
         return self._firsts.pop(key, None)
 
-    def pop(self, key: bytes) -> Brief | None:
+    def pop(self, key: bytes) -> EmailStatus | None:
         """Let go of an id that the status view has now."""
         entry = self._entries.pop(key, None)
-        return None if entry is None else entry.brief()
+        return None if entry is None else entry.status
 
-    def pop_read(self, committed: Mapping[Partition, int], now: float) -> list[tuple[bytes, Brief]]:
+    def pop_read(self, committed: Mapping[Partition, int], now: float) -> list[tuple[bytes, EmailStatus]]:
         """Let go of what workers have read and the view has had time to show: records that were refused.
 
         Call it only when the view has applied ends of ``email.status`` that were asked after these commits. ``now``:
@@ -152,7 +123,7 @@ class UnreadRequests:
             or now - claim.at.timestamp() < CLAIM_SECONDS
         }
         read = [
-            (key, entry.brief())
+            (key, entry.status)
             for key, entry in self._entries.items()
             if (place := entry.place()).offset < committed.get((self._topic, place.partition), 0)
         ]
@@ -162,12 +133,12 @@ class UnreadRequests:
 
     def _take_batch(self, batch: Batch, place: Coordinates, at: datetime) -> list[bytes]:
         """A strict batch: until its owner has unfolded it, its items stand in no record of their own."""
-        mark = None
+        mark, first = None, First(place.partition, place.offset, batch.fingerprint, at)
         if batch.fingerprint is not None:
             mark = InBatch(batch.id, batch.fingerprint)
-            self._claims.setdefault(batch.id, _Claim(batch.fingerprint, place.partition, place.offset, at))
+            self._claims.setdefault(batch.id, first)
         for id_ in (batch.id, items_of(batch.id)) if batch.items else (batch.id,):
-            self._note_first(id_.encode(), place, batch.fingerprint)
+            self._note_first(id_.encode(), first)
         keys = [self._take(structs.replace(item, batch=mark), place, at, is_item=True) for item in batch.items]
         return [key for key in keys if key is not None]
 
@@ -176,7 +147,8 @@ class UnreadRequests:
             return None
         key = id_.encode()
         if key in self._firsts:
-            self._note_first(key, place, request.fingerprint or fingerprint_of(request))
+            fingerprint = request.fingerprint or fingerprint_of(request)
+            self._note_first(key, First(place.partition, place.offset, fingerprint, at))
         self._remember(key, Shown(request.to.email, request.subject))
         if self._is_known(key):
             return None
@@ -190,9 +162,9 @@ class UnreadRequests:
         self._entries[key] = _Entry(status, is_own)
         return key if known is None else None
 
-    def _note_first(self, key: bytes, place: Coordinates, fingerprint: str | None) -> None:
+    def _note_first(self, key: bytes, first: First) -> None:
         if key in self._firsts and self._firsts[key] is None:
-            self._firsts[key] = First(place.partition, place.offset, fingerprint)
+            self._firsts[key] = first
 
 
 def items_of(batch_id: str) -> str:

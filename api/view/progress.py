@@ -16,7 +16,7 @@ class Progress:
         self._waiting: dict[Partition, list[tuple[int, int, asyncio.Future[None]]]] = {}
         self._serial = 0
         self._count = 0
-        self.awaited = threading.Event()  #: set while anybody waits; for other threads, too
+        self.awaited = threading.Event()  #: set while a caller waits; for other threads, too
 
     def advance(self, partition: Partition, offset: int) -> None:
         """All below this offset has been applied."""
@@ -27,14 +27,10 @@ class Progress:
                 if not future.done():
                     future.set_result(None)
 
-    def has_reached(self, partition: Partition, offset: int) -> bool:
-        """Whether all below this offset has been applied."""
-        return self._next.get(partition, -1) >= offset
-
     async def reach(self, ends: Mapping[Partition, int]) -> None:
         """Wait until all below these offsets has been applied."""
         for partition, offset in ends.items():
-            if not self.has_reached(partition, offset):
+            if self._next.get(partition, -1) < offset:
                 await self._wait(partition, offset)
 
     async def _wait(self, partition: Partition, offset: int) -> None:

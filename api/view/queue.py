@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from api.view.brief import WAITING, Brief
+from api.schemas import LaneAnswer, QueueAnswer
+from api.view.brief import Seen
 from api.view.listing import microseconds
-from mailstream.clock import Clock
+from mailstream.clock import Clock, moment
 from mailstream.domain import estimate
 from mailstream.domain.backlog import Backlog, Waiting
 from mailstream.domain.recipient import partition_of
@@ -14,6 +15,8 @@ from mailstream.settings import Settings
 
 #: The rate is that of the starts of the last minute.
 RATE_SECONDS = 60
+#: Statuses in which an email waits for its turn.
+WAITING = frozenset({Status.QUEUED, Status.RETRYING})
 #: What an email that waited becomes when its turn was taken; the first may be overtaken by the second.
 _STARTED = frozenset({Status.PROCESSING, Status.SENT, Status.HELD})
 
@@ -26,26 +29,6 @@ class Turn:
     starts_at: float  #: seconds since 1970
 
 
-@dataclass(frozen=True, slots=True)
-class LaneState:
-    """What waits in one lane."""
-
-    ready: int
-    scheduled: int
-    oldest_age_seconds: float
-    partitions: dict[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """What waits in all, and how fast it goes."""
-
-    lanes: dict[Lane, LaneState]
-    rate: float  #: starts a second, over the last minute
-    next_turn_at: float | None
-    drained_at: float | None
-
-
 class QueueView:
     """Follows every email that waits."""
 
@@ -55,19 +38,16 @@ class QueueView:
         self._starts: dict[int, int] = {}  #: by second, of the last minute
         self._last_start: float | None = None
 
-    def changed(self, key: bytes, before: Brief | None, after: Brief | None) -> None:
+    def changed(self, key: bytes, before: Seen | None, after: Seen | None) -> None:
         """Count an email in or out."""
-        if before is not None and before.is_waiting():
+        if before is not None and before.status in WAITING:
             self._backlog.remove(self._waiting(before))
         if after is None:
             return
-        if after.is_waiting():
+        if after.status in WAITING:
             self._backlog.add(self._waiting(after))
-        elif after.status in _STARTED and (before is None or before.is_waiting()):
+        elif after.status in _STARTED and (before is None or before.status in WAITING):
             self._started(after.updated_at.timestamp())
-
-    def loaded(self) -> None:
-        """Nothing more to do: the backlog is in order at any time."""
 
     def turn_of(self, status: EmailStatus) -> Turn | None:
         """Position and estimate of an email; None when it does not wait."""
@@ -86,24 +66,34 @@ class QueueView:
         )
         return Turn(before, starts_at)
 
-    def state(self) -> QueueState:
+    def state(self) -> QueueAnswer:
         """The whole queue."""
         now = self._clock.now()
         self._backlog.wake(int(now * 1e6))
         ready, later = self._backlog.ready(), self._backlog.later()
-        lanes = {
-            lane: LaneState(ready[lane], later[lane], self._age(lane, now), self._backlog.by_partition(lane))
-            for lane in Lane
-        }
         count = sum(ready.values())
         interval = self._interval(now)
         next_turn = (
             estimate.starts_at(0, now=now, last_start=self._last_start, interval=interval, due=None) if count else None
         )
-        drained = None if next_turn is None else next_turn + (count - 1) * interval
-        return QueueState(lanes, self._rate(now), next_turn, drained)
+        return QueueAnswer(
+            lanes={
+                lane: LaneAnswer(
+                    ready=ready[lane],
+                    scheduled=later[lane],
+                    oldest_age_seconds=round(max(0.0, now - (self._backlog.oldest(lane) or now * 1e6) / 1e6), 3),
+                    partitions={str(partition): n for partition, n in self._backlog.by_partition(lane).items()},
+                )
+                for lane in Lane
+            },
+            ready=count,
+            scheduled=sum(later.values()),
+            rate_per_second=round(self._rate(now), 3),
+            next_turn_at=None if next_turn is None else moment(next_turn),
+            drained_at=None if next_turn is None else moment(next_turn + (count - 1) * interval),
+        )
 
-    def _waiting(self, brief: Brief | EmailStatus) -> Waiting:
+    def _waiting(self, brief: Seen) -> Waiting:
         return Waiting(
             lane=brief.lane,
             created=microseconds(brief.created_at),
@@ -129,7 +119,3 @@ class QueueView:
             return self._gap
         rate = self._rate(now)
         return 1 / rate if rate > 0 else 0.0
-
-    def _age(self, lane: Lane, now: float) -> float:
-        oldest = self._backlog.oldest(lane)
-        return 0.0 if oldest is None else max(0.0, now - oldest / 1e6)

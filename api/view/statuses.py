@@ -1,6 +1,6 @@
 """A read replica of ``email.status`` in memory: the newest record of each email, by rank and never by arrival.
 
-Values stay the bytes that came, packed; a record is decoded when somebody asks for it.
+Values stay the bytes that came, packed; a record is decoded when it is asked for.
 """
 
 import msgspec
@@ -34,11 +34,6 @@ class StatusView:
             return decode_status(unpack(value))
         except Undecodable:
             return None
-
-    def brief(self, key: bytes) -> Brief | None:
-        """The members by which emails are put in order."""
-        value = self._values.get(key)
-        return None if value is None else decode_brief(unpack(value))
 
     def apply(self, key: bytes, value: bytes | None, packed: bytes) -> Change | None:
         """Take one record; a lower rank does not replace a higher one, a tombstone removes. None: nothing changed.

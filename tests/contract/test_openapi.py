@@ -12,7 +12,6 @@ from starlette.types import Scope as Scope_
 
 from api import metrics as api_metrics
 from api.app import create_api
-from api.fast_lane import FastLane
 from api.keys import DEV_KEY, Key, Scope
 from api.middleware import Edge
 from mailstream.settings import Settings
@@ -99,11 +98,10 @@ async def test_what_the_fast_lane_answers_the_application_answers_too(settings: 
 def without_fast_lane(edge: Edge) -> Edge:
     """The same API, whose application answers all."""
 
-    class Closed(FastLane):
-        async def answer(self, scope: Scope_, receive: Receive) -> Response | None:
-            return None
+    async def closed(_: Scope_, __: Receive) -> Response | None:
+        return None
 
-    return Edge(edge.app, Closed(edge.app), api_metrics.Metrics(), {})
+    return Edge(edge.app, closed, api_metrics.Metrics(), {})
 
 
 def same_of(answer: httpx.Response) -> tuple[int, dict[str, str], dict[str, Any]]:

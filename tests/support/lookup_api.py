@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from msgspec import structs
 
 from api import controls
-from api.controls import Decision
 from api.submit import Submit
 from api.view.lookup import Lookup
 from cli.main import main
@@ -24,7 +23,7 @@ decide = controls.decide
 
 async def look_and_cancel(
     lookup: Lookup, submit: Submit, status: EmailStatus, control: Control
-) -> tuple[Decision, EmailStatus]:
+) -> tuple[bool, EmailStatus]:
     """Cancel what looks as if it waited; everything else goes the real way."""
     if control.kind is not ControlKind.CANCEL or status.status not in (Status.QUEUED, Status.RETRYING):
         return await decide(lookup, submit, status, control)
@@ -44,7 +43,7 @@ async def look_and_cancel(
         partition=partition_in(status.id, submit._partitions),
         headers=codec.headers_of(cancelled),
     )
-    return Decision.DONE, cancelled
+    return True, cancelled
 
 
 if __name__ == "__main__":

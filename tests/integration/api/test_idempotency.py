@@ -1,7 +1,8 @@
-"""The same key asks for one email: under concurrency, through two replicas, across restarts (contract §3)."""
+"""The same key asks for one email: under concurrency, through two replicas, across restarts."""
 
 import asyncio
 
+from api.keys import DEV_KEY
 from mailstream.domain.status import Status
 from mailstream.settings import Settings
 from tests.support.api import Worker, a_status, an_api
@@ -15,6 +16,15 @@ async def test_the_same_key_and_body_give_the_first_answer_again(settings: Setti
         assert first.content == again.content
         assert "Idempotent-Replayed" not in first.headers
         assert again.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_a_repeat_is_answered_at_a_full_quota(settings: Settings) -> None:
+    async with an_api(settings) as api:
+        api.parts.keys.replace((DEV_KEY.model_copy(update={"quota": 1}),))
+
+        answers = [await api.ask(key=key) for key in ("k", "k", "other")]
+
+        assert [answer.status_code for answer in answers] == [202, 202, 429]
 
 
 async def test_the_same_key_with_another_body_is_refused(settings: Settings) -> None:

@@ -106,8 +106,7 @@ async def test_too_many_large_bodies_at_once_are_a_503(settings: Settings, monke
         async with a_connection(api) as (_, writer):
             writer.write(POST + b"x" * 900)
             await writer.drain()
-            room = api.edge.room
-            await eventually(lambda: room.used == 900, waiting_for="the first body")
+            await eventually(lambda: api.edge.used == 900, waiting_for="the first body")
 
             async with a_connection(api) as (reader, second):
                 second.write(POST + b"x" * 900)
@@ -115,7 +114,7 @@ async def test_too_many_large_bodies_at_once_are_a_503(settings: Settings, monke
 
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"retry-after: 1" in answer
-        await eventually(lambda: room.used == 0, waiting_for="room again")
+        await eventually(lambda: api.edge.used == 0, waiting_for="room again")
         assert (await api.ask()).status_code == 202
 
 

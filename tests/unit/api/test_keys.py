@@ -70,9 +70,9 @@ def test_a_file_is_written_and_read_again(tmp_path: Path) -> None:
         pytest.param(
             f"keys: [{{name: a, sha256: {'a' * 64}, tenant: a, scopes: [send], rate: fast}}]", "rate", id="no rate"
         ),
-        pytest.param("keys: {", "no YAML", id="no YAML"),
+        pytest.param("keys: {", "not valid YAML", id="not valid YAML"),
         pytest.param("- 1", "dictionary", id="no mapping"),
-        pytest.param("keys: [], more: 1", "no YAML", id="two things in a line"),
+        pytest.param("keys: [], more: 1", "not valid YAML", id="two things in a line"),
         pytest.param("more: 1", "more", id="an unknown member"),
         pytest.param(
             "keys:\n" + f"- {{name: a, sha256: {'a' * 64}, tenant: a, scopes: [send]}}\n" * 2, "same key", id="a key twice"

@@ -46,8 +46,8 @@ def refused() -> Iterator[None]:
 
 
 def accept(quota: Quota, caller: Key, *requests: EmailRequest, was_new: bool = True) -> None:
-    with quota.taken(caller, requests) as taken:
-        taken.was_new = was_new
+    with quota.taken(caller, requests) as others:
+        others += () if was_new else requests
 
 
 @pytest.fixture

@@ -76,9 +76,9 @@ def test_reasons_are_kept_without_addresses_and_links() -> None:
 @pytest.mark.parametrize(
     ("element", "why"),
     [
-        pytest.param(5, "no object", id="a number"),
-        pytest.param(None, "no object", id="null"),
-        pytest.param([], "no object", id="a list"),
+        pytest.param(5, "not an object", id="a number"),
+        pytest.param(None, "not an object", id="null"),
+        pytest.param([], "not an object", id="a list"),
         pytest.param(an_element(event=None), "names no event", id="no name"),
         pytest.param(an_element(event="a b"), "names no event", id="a name that is none"),
         pytest.param(an_element(timestamp=None), "time", id="no time"),
