@@ -1,51 +1,53 @@
-"""Every metric of the API and what a rise means. Labels come from closed sets: no id, address or free text."""
+"""Every metric of the API and what a rise means."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from mailstream.metrics import MetricList
+
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
-class Metrics:
+class Metrics(MetricList):
     """One registry of each process, so that two APIs in one test do not share numbers."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        super().__init__(CollectorRegistry())
         self._children: dict[tuple[str, int], Counter] = {}  # `labels` costs more than the count itself
-        ProcessCollector(registry=registry)
-        self.accept_seconds = Histogram(
+        ProcessCollector(registry=self.registry)
+        self.accept_seconds = self.declare(
+            Histogram,
             "mailstream_accept_seconds",
-            "from a whole body to Kafka's acknowledgement; a rise: the brokers, or too many callers",
-            buckets=_SECONDS,
-            registry=registry,
+            "From a whole body to Kafka's acknowledgement. A rise: the brokers, or too many callers",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
         )
-        self.answers = Counter(
+        self.answers = self.declare(
+            Counter,
             "mailstream_http_answers",
-            "answers by route and status; a rise of 5xx: Kafka is away, or a bug",
-            ("route", "status"),
-            registry=registry,
+            "Answers. A rise of 5xx: Kafka is away, or a bug",
+            route="path of the route, or none",
+            status="HTTP status; 0: the caller went away",
         )
-        self.webhook_posts = Counter(
+        self.webhook_posts = self.declare(
+            Counter,
             "mailstream_webhook_posts",
-            "posts of the provider; a rise of refused: a wrong key, or a forger (each is repeated for 24 h)",
-            ("result",),
-            registry=registry,
+            "Posts of the provider. `refused` rises: a wrong key, or a forger (each is repeated for 24 h)",
+            result=("taken", "late", "repeated", "refused"),
         )
-        self.view_lag_seconds = Gauge(
+        self.view_lag_seconds = self.declare(
+            Gauge,
             "mailstream_view_lag_seconds",
-            "age of the newest moment that the view is known to show; a rise: Kafka is away, or too much is written",
-            registry=registry,
+            "Age of the newest moment that the view is known to show. A rise: Kafka is away, or too much is written",
         )
-        self.view_emails = Gauge("mailstream_view_emails", "statuses in the view: its memory", registry=registry)
-        self.clock_error_seconds = Gauge(
+        self.view_emails = self.declare(Gauge, "mailstream_view_emails", "Statuses in the view: its memory")
+        self.clock_error_seconds = self.declare(
+            Gauge,
             "mailstream_clock_error_seconds",
-            "proven error of the wall clock against the brokers'; a rise: no NTP here, or there",
-            registry=registry,
+            "Proven error of this machine's clock against the brokers'. A rise: no NTP here, or there",
         )
-        self.unread = Gauge(
+        self.unread = self.declare(
+            Gauge,
             "mailstream_unread_requests",
-            "accepted emails that no worker has read yet; a rise: no worker runs",
-            registry=registry,
+            "Accepted emails that no worker has read yet. A rise: no worker runs",
         )
 
     def answered(self, route: str, status: int) -> None:

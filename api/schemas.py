@@ -280,26 +280,6 @@ class ChangeBody(Asked):
     send_at: Moment
 
 
-class LaneAnswer(BaseModel):
-    """What waits in one lane."""
-
-    ready: int = Field(description="could start now")
-    scheduled: int = Field(description="wait for their time")
-    oldest_age_seconds: float
-    partitions: dict[str, int]
-
-
-class QueueAnswer(BaseModel):
-    """What waits in all, for the account as a whole: the gap belongs to it."""
-
-    lanes: dict[Lane, LaneAnswer]
-    ready: int
-    scheduled: int
-    rate_per_second: float = Field(description="starts of calls, over the last minute")
-    next_turn_at: datetime | None = None
-    drained_at: datetime | None = Field(None, description="when the last ready email should start")
-
-
 class SuppressBody(Asked):
     """Why, if you like."""
 

@@ -86,15 +86,15 @@ async def _decided(received: "Received", rules: "Rules", settings: Settings, now
 
 def _told(ruling: "Ruling") -> tuple[dict[str, Any], list[str]]:
     """A ruling for programs and for people. Addresses are masked: the output may land in a log."""
-    from streams.triggers.decide import Result
+    from streams.core.trigger_result import TriggerResult
 
     match ruling.result:
-        case Result.UNREADABLE:
+        case TriggerResult.UNREADABLE:
             (failure,) = ruling.failures
             return {"result": "dead letter", **asdict(failure)}, [f"dead letter {failure.reason}: {failure.detail}"]
-        case Result.TOO_OLD:
+        case TriggerResult.TOO_OLD:
             return {"result": "too old"}, ["too old: older than MAILSTREAM_MAX_EVENT_AGE, would be counted only"]
-        case Result.UNCONCERNED:
+        case TriggerResult.UNCONCERNED:
             return {"result": "no rule"}, ["no rule reads this type of event"]
     data = {"result": "rules apply", "rules": [_data_of(decision) for decision in ruling.decisions]}
     return data, [f"{each.rule}: {line}" for each in ruling.decisions for line in _lines_of(each)]

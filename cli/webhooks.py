@@ -22,7 +22,7 @@ def check() -> None:
     """Check the endpoints and their secrets; exit 1 with one line per mistake. Calls no endpoint."""
     from streams.webhooks import endpoints
 
-    for endpoint, signer in endpoints.load(load()):
+    for endpoint, keys in endpoints.load(load()):
         told = ", ".join(sorted(endpoint.statuses))
         host = urlsplit(endpoint.url).hostname  # the rest of an address may be a secret
-        typer.echo(f"{endpoint.name}: {host}, tenant {endpoint.tenant}, {len(signer.keys)} secrets, {told}")
+        typer.echo(f"{endpoint.name}: {host}, tenant {endpoint.tenant}, {len(keys)} secrets, {told}")

@@ -1,10 +1,11 @@
 """Probes that say why, and metrics; served before and independently of the app, so they answer during a load.
 
-They see what Faust hides: a dead or failed group coordinator, a worker that left its group for good, a
-consumer that stopped polling, a crash, an unfinished load, and no progress though there is work.
+They see what Faust hides: a worker that does not settle in its group, a crash, an unfinished load. A group or a reader
+that has ended needs no probe: ``faust_guards/membership.py`` ends the process.
 """
 
 import time
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -33,23 +34,13 @@ class Health(Service):  # type: ignore[misc]
     def state(self) -> dict[str, Any]:
         """Verdicts and evidence, computed when asked."""
         app, now = self._app, time.monotonic()
-        raw = getattr(getattr(app._consumer, "_thread", None), "_consumer", None) if app._consumer else None
-        coordinator = getattr(raw, "_coordinator", None)
-        generation = getattr(coordinator, "generation", -1)
-        error = getattr(coordinator, "_pending_exception", None)
-        task = getattr(coordinator, "_coordination_task", None)
-        idle = raw._subscription.fetcher_idle_time if raw else 0.0
+        thread = getattr(app._consumer, "_thread", None)
+        generation = getattr(getattr(getattr(thread, "_consumer", None), "_coordinator", None), "generation", -1)
         if generation > 0 and not app.rebalancing:
             self._settled_at = now
         dead = []
         if app.crashed or app.should_stop:
             dead.append("crashed or stopping")
-        if error is not None:
-            dead.append(f"group coordinator: {type(error).__name__}")
-        if task is not None and task.done():
-            dead.append("group coordination has ended")
-        if idle >= app.conf.broker_max_poll_interval:
-            dead.append(f"no poll for {idle:.0f} s")
         if now - self._settled_at > REJOIN_SECONDS:
             dead.append(f"not a settled group member for {now - self._settled_at:.0f} s")
         wiring: Wiring | None = getattr(app, "wiring", None)
@@ -70,31 +61,21 @@ class Health(Service):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Listen."""
         server = web.Application()
-        for path, handler in (
-            ("/healthz", self._healthz),
-            ("/livez", self._healthz),
-            ("/readyz", self._readyz),
-            ("/metrics", self._metrics),
-        ):
-            server.router.add_get(path, handler)
+        for path, verdict in (("/healthz", "live"), ("/livez", "live"), ("/readyz", "ready")):
+            server.router.add_get(path, partial(self._answer, verdict))
+        server.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(server, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port).start()
 
     async def on_stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return self._answer("live")
-
-    async def _readyz(self, _: web.Request) -> web.Response:
-        return self._answer("ready")
-
-    def _answer(self, what: str) -> web.Response:
+    async def _answer(self, verdict: str, _: web.Request) -> web.Response:
         state = self.state()
-        return web.json_response(state, status=200 if state[what] else 503)
+        return web.json_response(state, status=200 if state[verdict] else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         if hasattr(self._app, "wiring"):

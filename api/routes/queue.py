@@ -5,8 +5,8 @@ from starlette.responses import Response
 
 from api.deps import PartsDep, Reader
 from api.problems import responses
-from api.schemas import QueueAnswer
 from api.sse import EventStream, QueueEvents
+from api.view.queue import QueueAnswer
 
 router = APIRouter(tags=["queue"], responses=responses(401, 403, 429, 503))
 

@@ -1,8 +1,10 @@
 """What waits for its turn, and when that should come: the backlog as the statuses tell it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from api.schemas import LaneAnswer, QueueAnswer
+from pydantic import BaseModel, Field
+
 from api.view.brief import Seen
 from api.view.listing import microseconds
 from mailstream.clock import Clock, moment
@@ -27,6 +29,26 @@ class Turn:
 
     position: int  #: emails that start before it
     starts_at: float  #: seconds since 1970
+
+
+class LaneAnswer(BaseModel):
+    """What waits in one lane."""
+
+    ready: int = Field(description="could start now")
+    scheduled: int = Field(description="wait for their time")
+    oldest_age_seconds: float
+    partitions: dict[str, int]
+
+
+class QueueAnswer(BaseModel):
+    """What waits in all, for the account as a whole: the gap belongs to it."""
+
+    lanes: dict[Lane, LaneAnswer]
+    ready: int
+    scheduled: int
+    rate_per_second: float = Field(description="starts of calls, over the last minute")
+    next_turn_at: datetime | None = None
+    drained_at: datetime | None = Field(None, description="when the last ready email should start")
 
 
 class QueueView:

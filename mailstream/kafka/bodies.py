@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import itemgetter
 
-from mailstream.domain import topics
-from mailstream.domain.errors import NoKafka, NotCaughtUp, TopicsDiffer
+from mailstream.domain import codec, topics
+from mailstream.domain.errors import MailstreamError, NoKafka, NotCaughtUp, TopicsDiffer
+from mailstream.domain.request import EmailRequest
 from mailstream.domain.status import Coordinates, EmailStatus
 from mailstream.kafka import tail
 from mailstream.kafka.kafka import Kafka
@@ -21,6 +22,10 @@ READ_SECONDS = 10.0  #: without an answer of a partition before it counts as sil
 
 Found = dict[Coordinates, bytes]
 Failed = dict[int, str]  #: why a partition cannot be read
+
+
+class BodyGone(MailstreamError):
+    """The log does not hold a request any more."""
 
 
 class Bodies:
@@ -48,12 +53,17 @@ class Bodies:
         while self._size > self._limit:
             self._drop(next(iter(self._kept)))
 
-    def has(self, place: Coordinates) -> bool:
-        """Whether the body is in memory."""
-        return place in self._kept
+    async def request(self, status: EmailStatus) -> EmailRequest:
+        """What was asked for. Raises BodyGone, NotCaughtUp."""
+        assert status.request is not None
+        if (value := await self.get(status.request)) is None:
+            raise BodyGone(f"the log does not hold the request of {status.id} any more")
+        request = codec.decode_requested(value)
+        assert isinstance(request, EmailRequest)
+        return request
 
     def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
-        """Forget the body of an email that has ended: it is needed no more."""
+        """Forget the body of an email that has ended: no call needs it."""
         if after.final and (place := after.request) is not None and place in self._kept:
             self._drop(place)
 
@@ -104,7 +114,7 @@ class Bodies:
         """What is there at these places; and the partition that does not answer, with why. On a thread.
 
         A place is missing when its record is gone, when there was too much to read, or when another partition did not
-        answer first: then no more is read, as each further one may take as long.
+        answer first: then reading ends, as each further one may take as long.
         """
         found: Found = {}
         size = 0

@@ -24,9 +24,6 @@ from mailstream.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-#: 1 while a topic that is to be read cannot be: it is missing, or reading it is not allowed.
-UNREADABLE = Gauge("mailstream_topic_unreadable", "Topic that is to be read and cannot be", ["topic"])
-
 RETRY_SECONDS = 1.0  #: between two questions about where to start
 BATCH = 200  #: records that are settled together, then stored
 POLL_SECONDS = 0.2
@@ -66,15 +63,17 @@ class GroupReader:
         settle: Callable[[Sequence[Message]], Coroutine[Any, Any, None]],
         start_of: Callable[[str], Start | datetime],
         failed: Callable[[BaseException], None],
+        gauge: Gauge,
     ) -> None:
         """``topics`` are full names, asked before each poll. ``settle`` may raise Ending once ``close`` has been called.
 
-        ``failed`` is called on the loop, once, when nothing more will be read: end the process.
+        ``failed`` is called on the loop, once, when nothing more will be read: end the process. ``gauge`` has the label
+        ``topic`` and is 1 while that one cannot be read.
         """
         self.unreadable: dict[str, str] = {}  #: topic to reason
         self._settings, self._clock = settings, clock
         self._group = Naming(settings.topic_prefix).of(group)
-        self._topics, self._settle, self._start_of, self._failed = topics, settle, start_of, failed
+        self._topics, self._settle, self._start_of, self._failed, self._gauge = topics, settle, start_of, failed, gauge
         self._is_ending = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name=group, daemon=True)
@@ -165,10 +164,10 @@ class GroupReader:
     def _note_unreadable(self, topic: str, error: KafkaError) -> None:
         if topic not in self.unreadable:
             log.error("a topic cannot be read; the others go on", topic=topic, error=error.name())
-            UNREADABLE.labels(topic).set(1)
+            self._gauge.labels(topic).set(1)
         self.unreadable[topic] = error.name()
 
     def _note_readable(self, topic: str) -> None:
         if self.unreadable.pop(topic, None):
             log.info("topic can be read again", topic=topic)
-            UNREADABLE.labels(topic).set(0)
+            self._gauge.labels(topic).set(0)

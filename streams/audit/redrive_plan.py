@@ -20,9 +20,9 @@ from mailstream.domain.request import Batch, Control, EmailRequest, InBatch
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.domain.validation import fingerprint_of, mistakes_in
 from streams.core import intake
+from streams.core.trigger_result import TriggerResult
 from streams.triggers import decide
 from streams.triggers import records as trigger_records
-from streams.triggers.decide import Result
 from streams.triggers.event import as_event
 from streams.triggers.records import Outgoing
 from streams.triggers.rules import Rules
@@ -98,9 +98,9 @@ async def dead_letter(
         raise NoUse("it came from a topic that no rule names")
     ruling = await decide.decide(as_event(record, topic), rules, render, now=now, max_age=ANY_AGE)
     if ruling.failures:
-        begin = "it is not a domain event" if ruling.result is Result.UNREADABLE else "it fails again"
+        begin = "it is not a domain event" if ruling.result is TriggerResult.UNREADABLE else "it fails again"
         raise NoUse(f"{begin}: {ruling.failures[0].detail}")
-    if ruling.result is not Result.ASKED:
+    if ruling.result is not TriggerResult.ASKED:
         raise NoUse("no rule applies to it any more" if ruling.event else "no rule reads its type any more")
     # the ids are those that it always had: a mail of it that did go out is known, and not sent again
     return Again(tuple(trigger_records.asked(ruling, means.partitions, extra)), ruling.ids())

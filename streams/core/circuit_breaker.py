@@ -1,4 +1,4 @@
-"""Why nothing is sent at the moment, and when to ask the provider whether that is over (guarantees §4, amendment 21).
+"""Why nothing is sent at the moment, and when to ask the provider whether that is over.
 
 Two kinds: the account is at fault (401, 403), and the provider fails so often that each further call would only make
 another email HELD (5xx in a row). Both end by a sandbox request that passes, which exposes no email.

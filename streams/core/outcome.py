@@ -1,4 +1,4 @@
-"""What an answer of the provider proves, and how long a 429 asks us to wait (guarantees §4).
+"""What an answer of the provider proves, and how long a 429 asks us to wait.
 
 The kinds of answer stand here, below the port that returns them, because the core imports no edge.
 """
@@ -10,7 +10,7 @@ from typing import assert_never
 
 from mailstream.domain.attempt import Outcome
 
-#: No pause is longer, whatever the provider's headers say (guarantees §7, rows 12 and 13).
+#: No pause is longer, even if the provider's headers name a later moment.
 LONGEST_PAUSE_SECONDS = 300.0
 #: Without a usable header: 1, 2, 4 … seconds, at most a minute.
 LONGEST_BACK_OFF_SECONDS = 60.0
@@ -40,43 +40,36 @@ class Responded:
 
 
 @dataclass(frozen=True, slots=True)
-class NeverLeft:
-    """Proof that the provider has not got the request: no connection, or none that took a byte of it."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Withheld:
     """The last gate said no when the connection was ready: no byte left. The claim can be released."""
 
 
 @dataclass(frozen=True, slots=True)
-class CutOff:
+class _NoAnswer:
+    reason: str
+
+
+class NeverLeft(_NoAnswer):
+    """Proof that the provider has not got the request: no connection, or none that took a byte of it."""
+
+
+class CutOff(_NoAnswer):
     """The connection ended after the first byte of the request may have left, and before an answer."""
 
-    reason: str
 
-
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(_NoAnswer):
     """The deadline passed after the first byte of the request may have left."""
 
-    reason: str
 
-
-@dataclass(frozen=True, slots=True)
-class Garbled:
-    """Something came back that is no HTTP answer. aiohttp calls this a 400; it is none of the provider's."""
-
-    reason: str
+class Garbled(_NoAnswer):
+    """Something came back that is not a HTTP answer. aiohttp calls this a 400; the provider never said so."""
 
 
 Answer = Responded | NeverLeft | Withheld | CutOff | TimedOut | Garbled
 
 
 def classify(answer: Answer) -> Outcome:
-    """Read no more into an answer than it proves: what is not named here is UNKNOWN."""
+    """What an answer proves: what is not named here is UNKNOWN."""
     match answer:
         case Responded(202) | Responded(200, is_sandbox=True):
             return Outcome.ACCEPTED
@@ -98,32 +91,16 @@ def pause_seconds(answer: Responded, now: float, *, earlier: int, jitter: float)
     ``X-RateLimit-Reset`` (seconds since 1970) is read against the answer's own ``Date``, so that a wrong clock
     here does not matter; ``now`` (the same unit) stands in for a missing one. ``Retry-After`` counts when it is
     longer. Without a usable header the pause doubles with the number of ``earlier`` 429 in a row. ``jitter``
-    (0 to 1) adds up to a tenth. Never raises, whatever the headers hold.
+    (0 to 1) adds up to a tenth. Never raises: the headers come from outside.
     """
     hints = answer.hints or RateHints()
     sent_at = _http_date(hints.date)
     sent_at = now if sent_at is None else sent_at
-    named = [wait for wait in (_until_reset(hints, sent_at), _retry_after(hints, sent_at)) if wait is not None]
+    until = (_seconds(hints.reset), _http_date(hints.retry_after))  # Retry-After is a date or seconds (RFC 9110)
+    waits = (_seconds(hints.retry_after), *(moment - sent_at for moment in until if moment is not None))
+    named = [wait for wait in waits if wait is not None and 0 < wait <= _SANE_SECONDS]
     wait = max(named) if named else min(2.0 ** min(max(earlier, 0), 10), LONGEST_BACK_OFF_SECONDS)
     return min(max(wait, 1.0) * (1 + min(max(jitter, 0.0), 1.0) / 10), LONGEST_PAUSE_SECONDS)
-
-
-def _until_reset(hints: RateHints, sent_at: float) -> float | None:
-    reset = _seconds(hints.reset)
-    return None if reset is None else _sane(reset - sent_at)
-
-
-def _retry_after(hints: RateHints, sent_at: float) -> float | None:
-    """Seconds or a date (RFC 9110 §10.2.3)."""
-    if (seconds := _seconds(hints.retry_after)) is not None:
-        return _sane(seconds)
-    moment = _http_date(hints.retry_after)
-    return None if moment is None else _sane(moment - sent_at)
-
-
-def _sane(wait: float) -> float | None:
-    """A wait that a header can mean; None for one that is over or absurd."""
-    return wait if 0 < wait <= _SANE_SECONDS else None
 
 
 def _seconds(text: str | None) -> float | None:

@@ -3,16 +3,9 @@
 from collections.abc import Sequence
 
 
-def back_off_seconds(attempt: int, *, delays: Sequence[float], jitter: float) -> float:
-    """Seconds from the outcome of ``attempt`` to the earliest claim of the next.
+def back_off_seconds(used: int, *, delays: Sequence[float], jitter: float) -> float | None:
+    """Seconds from an outcome to the earliest claim of the next attempt, after so many retries; None: all are used.
 
-    The last delay repeats; ``jitter`` (0 to 1) adds up to a tenth, so that emails turned away together do not
-    come back together. Raises ValueError when attempt < 1, when there are no delays, or for another jitter.
+    ``jitter`` (0 to 1) adds up to a tenth, so that emails turned away together do not come back together.
     """
-    if attempt < 1:
-        raise ValueError("attempts are counted from 1")
-    if not delays:
-        raise ValueError("without delays there is no next attempt to wait for")
-    if not 0 <= jitter <= 1:
-        raise ValueError("jitter is a share from 0 to 1")
-    return delays[min(attempt, len(delays)) - 1] * (1 + jitter / 10)
+    return delays[used] * (1 + jitter / 10) if used < len(delays) else None

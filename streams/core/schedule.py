@@ -21,7 +21,7 @@ AT_ONCE = 2000
 
 
 class Schedule:
-    """Told the time, asks nobody. Each id is in it at most once. All of it is in memory (ADR-0027)."""
+    """Told the time. Each id is in it at most once. All of it is in memory (ADR-0027)."""
 
     def __init__(self, *, recipient_gap: float = 0.0) -> None:
         self._recipient_gap = recipient_gap
@@ -48,7 +48,7 @@ class Schedule:
 
     def add(self, email: Waiting, now: float) -> None:
         """Let an email wait, instead of its former place when it has one."""
-        self.remove(email.id)  # whoever stood behind its former place comes forward
+        self.remove(email.id)  # what stood behind its former place comes forward
         self._known[email] = email
         self._counts[email.lane] += 1
         if email.expires is not None:

@@ -1,4 +1,4 @@
-"""The fixed gap between the starts of two provider calls, for the account as a whole (design §6, amendments 8 and 16).
+"""The fixed gap between the starts of two provider calls, for the account as a whole.
 
 One worker: the next start is the last start plus the gap, on the monotonic clock. Several: time is cut into turns of
 gap + guard; turn n belongs to partition n mod P, and its owner may start one call inside the guard at the turn's
@@ -85,8 +85,8 @@ class Pace:
     def owns(self, owned: Collection[int], now: Now, *, without_break: bool = False) -> None:
         """Say which partitions this worker owns from now on.
 
-        ``without_break``: it owned some in the group's previous generation too, so nobody can have kept the gap in
-        another way meanwhile. Otherwise it waits one gap (amendments 8 and 16): a worker that was cut off does not
+        ``without_break``: it owned some in the group's previous generation too, so no other worker can have kept the
+        gap in another way meanwhile. Otherwise it waits one gap: a worker that was cut off does not
         know that another owned all of them, and called between the turns, until just now.
         """
         self._owned = frozenset(owned)
@@ -183,7 +183,7 @@ class Pace:
         return self._free_at - self._interval() * (self._tokens() - 1)
 
     def _mind_steps(self, now: Now) -> bool:
-        """A step of wall against monotonic time above half the guard costs two gaps of turns (guarantees §7, 28)."""
+        """A step of wall against monotonic time above half the guard costs two gaps of turns."""
         offset = now.wall_ns - round(now.monotonic * SECOND)
         before, self._offset = self._offset, offset
         if before is None or abs(offset - before) <= self._turns.guard_ns // 2:

@@ -2,7 +2,7 @@
 
 import math
 from struct import Struct
-from typing import Self
+from typing import Any, Self
 
 from mailstream.domain.request import Lane
 from mailstream.domain.status import EmailStatus
@@ -14,6 +14,10 @@ _TIMES = Struct(">dd")  #: due and expires, behind the place of an email that ha
 _HAS_TIMES = 0x80  #: in the byte of the lane
 
 
+def _member(number: int) -> Any:
+    return property(lambda email: _PLACE.unpack_from(email)[number])
+
+
 class Waiting(bytes):
     """Its place among the others. Times are seconds since 1970.
 
@@ -23,6 +27,11 @@ class Waiting(bytes):
     """
 
     __slots__ = ()
+
+    order: int = _member(0)  #: the offset of its request
+    created: float = _member(1)  #: the brokers' time of its request
+    recipient: int = _member(2)  #: the hash of its recipient. Two recipients that share one only wait for each other.
+    partition: int = _member(3)  # type: ignore[assignment]  # of every record about it; no email is split as bytes are
 
     def __new__(
         cls,
@@ -54,30 +63,6 @@ class Waiting(bytes):
     def id(self) -> str:
         """The email's id."""
         return self[_PLACE.size + _TIMES.size if self._has_times else _PLACE.size :].decode()
-
-    @property
-    def order(self) -> int:
-        """The offset of its request."""
-        order: int = _PLACE.unpack_from(self)[0]
-        return order
-
-    @property
-    def created(self) -> float:
-        """The brokers' time of its request."""
-        created: float = _PLACE.unpack_from(self)[1]
-        return created
-
-    @property
-    def recipient(self) -> int:
-        """The hash of its recipient. Two recipients that share one only wait for each other."""
-        recipient: int = _PLACE.unpack_from(self)[2]
-        return recipient
-
-    @property
-    def partition(self) -> int:  # type: ignore[override]  # no email is ever split as bytes are
-        """The partition of every record about it."""
-        partition: int = _PLACE.unpack_from(self)[3]
-        return partition
 
     @property
     def lane(self) -> Lane:

@@ -13,7 +13,7 @@ from faust.types.tuples import ConsumerMessage
 class Batch(ConsumerMessage):  # type: ignore[misc]
     """What Faust takes for one message: neighbours of one partition, in log order, without the bytes of any.
 
-    Its offset is the last one, so whatever counts how far the reading came counts all of them.
+    Its offset is the last one, so a count of how far the reading came counts all of them.
     """
 
     __slots__ = ("records",)

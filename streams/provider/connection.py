@@ -15,6 +15,9 @@ import httptools
 
 from streams.core.outcome import CutOff, Garbled, TimedOut
 
+Failure = CutOff | TimedOut | Garbled
+LATE: Final = TimedOut("no answer in time")
+
 #: At most so much of an answer's body is read; SendGrid's own errors have a few hundred bytes.
 LONGEST_ANSWER_BYTES: Final = 65_536
 #: Everything up to the end of an answer's headers, interim answers included; a real head has about a thousand bytes.
@@ -28,7 +31,7 @@ NEXT_ADDRESS_SECONDS: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Longest times of one call's parts, in seconds on the loop's monotonic clock; together G1: 18."""
+    """Longest times of one call's parts, in seconds on the loop's monotonic clock; 18 together: what is called longer ago than that has ended."""
 
     connect: float = 3.0  #: name, TCP and TLS
     write: float = 3.0  #: until the socket has taken the request
@@ -63,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._deadlines, self._loop = deadlines, asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._at_gate: asyncio.Task[object] | None = None
-        self._done: asyncio.Future[None] | None = None  #: of the request under way
+        self._done: asyncio.Future[Reply | Failure] | None = None  #: what came of the request under way
         self._timer: asyncio.TimerHandle | None = None
         self._is_writing = False
         self._reset()
@@ -71,7 +74,6 @@ class Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self._headers: dict[bytes, bytes] = {}
         self._reply: Reply | None = None
-        self._failure: CutOff | TimedOut | Garbled | None = None
         self._head_bytes = 0
         self._is_whole = self._is_kept_alive = False
 
@@ -98,13 +100,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         self._wait(self._deadlines.write if self._is_writing else self._deadlines.read)
 
-    async def reply(self) -> Reply | CutOff | TimedOut | Garbled:
+    async def reply(self) -> "Reply | Failure":
         """What came of the request, within its deadlines."""
         assert self._done is not None
-        await self._done
-        found = self._reply or self._failure
-        assert found is not None
-        return found
+        return await self._done
 
     def end(self, now: float) -> bool:
         """Forget the request. False: the connection cannot be used again, and is closed."""
@@ -125,16 +124,12 @@ class Connection(asyncio.Protocol):
     def _wait(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._expired)
+        self._timer = self._loop.call_later(seconds, self._finish, LATE)
 
-    def _expired(self) -> None:
-        self._finish(TimedOut("no answer in time"))
-
-    def _finish(self, failure: CutOff | TimedOut | Garbled | None = None) -> None:
-        """End the request: with what was read if its code is known, else with the failure."""
+    def _finish(self, found: "Reply | Failure") -> None:
+        """End the request: with what was read if its code is known, else with what was found."""
         if self._done is not None and not self._done.done():
-            self._failure = failure
-            self._done.set_result(None)
+            self._done.set_result(self._reply or found)
 
     # -- what the transport says --------------------------------------------------------------------------
 
@@ -150,18 +145,16 @@ class Connection(asyncio.Protocol):
             self._wait(self._deadlines.read)
 
     def data_received(self, data: bytes) -> None:
-        if self._done is None or self._done.done():  # nobody asked: whatever it is, it is no answer to what comes next
+        if self._done is None or self._done.done():  # not asked for: it must not be taken for the next answer
             self.close()
             return
         if is_new := self._reply is None:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._finish(Garbled("the answer was no HTTP"))
-        except httptools.HttpParserError:
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
             self._is_kept_alive = False
-            self._finish(Garbled("the answer was no HTTP"))
+            self._finish(Garbled("the answer was not valid HTTP"))
         if self._reply is None:
             if self._head_bytes > LONGEST_HEAD_BYTES:
                 self._finish(Garbled("the answer had no end"))
@@ -201,13 +194,13 @@ class Connection(asyncio.Protocol):
         if self._reply is not None and not self._is_whole:
             self._reply.body += piece[: LONGEST_ANSWER_BYTES - len(self._reply.body)]
             if len(self._reply.body) >= LONGEST_ANSWER_BYTES:
-                self._finish()
+                self._finish(self._reply)
 
     def on_message_complete(self) -> None:
         """An answer is whole."""
         if self._reply is not None and not self._is_whole:
             self._is_whole, self._is_kept_alive = True, self._parser.should_keep_alive()
-            self._finish()
+            self._finish(self._reply)
 
 
 class Connections:
@@ -219,47 +212,31 @@ class Connections:
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []  #: the one that was used last stands last
         self._all: set[Connection] = set()
-        self._sweep: asyncio.TimerHandle | None = None
 
     async def take(self) -> Connection:
-        """A connection that is ready for a request. Raises NotConnected."""
+        """A connection that is ready for a request. Raises NotConnected. One that idled for long is closed here."""
         oldest = self._loop.time() - KEEP_ALIVE_SECONDS
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_lost and connection.idle_since > oldest:
                 return connection
-            self._drop(connection)
+            self._all.discard(connection)
+            connection.close()
         connection = await self._made()
         self._all.add(connection)
         return connection
 
     def give_back(self, connection: Connection) -> None:
         """Its request has ended: keep it, if it can be used again."""
-        if not connection.end(self._loop.time()):
+        if connection.end(self._loop.time()):
+            self._idle.append(connection)
+        else:
             self._all.discard(connection)
-            return
-        self._idle.append(connection)
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS, self._close_idle)
 
     def close(self) -> None:
         """Close all of them."""
-        if self._sweep is not None:
-            self._sweep.cancel()
-        for connection in list(self._all):
-            self._drop(connection)
-
-    def _drop(self, connection: Connection) -> None:
-        self._all.discard(connection)
-        connection.close()
-
-    def _close_idle(self) -> None:
-        oldest = self._loop.time() - KEEP_ALIVE_SECONDS
-        for connection in self._idle:
-            if connection.is_lost or connection.idle_since <= oldest:
-                self._drop(connection)
-        self._idle = [connection for connection in self._idle if not connection.is_lost]
-        self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS, self._close_idle) if self._idle else None
+        for connection in self._all:
+            connection.close()
 
     async def _made(self) -> Connection:
         try:

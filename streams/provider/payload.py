@@ -25,40 +25,29 @@ _encode = msgspec.json.Encoder().encode
 
 def encode(request: EmailRequest, *, email_id: str, attempt: int, nonce: str, sender: str | None) -> tuple[bytes, bool]:
     """The body of the call, and whether it asks for the sandbox. ``sender`` stands in for a missing ``from``."""
-    mail: dict[str, Any] = {}
     options = request.provider_options
+    kinds = (("text/plain", request.text), ("text/html", request.html))
+    ours = {
+        "personalizations": [_personalization(request)],
+        "from": request.from_ or (sender and {"email": sender}),
+        "reply_to": request.reply_to,
+        "subject": request.subject,
+        "content": [{"type": kind, "value": value} for kind, value in kinds if value],
+        "template_id": request.provider_template,
+        "headers": request.headers,
+        "attachments": request.attachments,
+        "categories": request.tags and list(dict.fromkeys(request.tags))[:_MOST_CATEGORIES],
+        # how an event finds its email: what a caller wrote under these names is replaced
+        "custom_args": {
+            **_strings(options.get("custom_args")),
+            "ms_id": email_id,
+            "ms_attempt": str(attempt),
+            "ms_nonce": nonce,
+        },
+    }
+    mail: dict[str, Any] = {name: value for name, value in ours.items() if value}
     if options:
         mail.update((name, options[name]) for name in _PASSING & options.keys())
-    mail["personalizations"] = [_personalization(request)]
-    if request.from_ is not None:
-        mail["from"] = request.from_
-    elif sender is not None:
-        mail["from"] = {"email": sender}
-    if request.reply_to is not None:
-        mail["reply_to"] = request.reply_to
-    if request.subject:
-        mail["subject"] = request.subject
-    if content := [
-        {"type": kind, "value": value}
-        for kind, value in (("text/plain", request.text), ("text/html", request.html))
-        if value
-    ]:
-        mail["content"] = content
-    if request.provider_template is not None:
-        mail["template_id"] = request.provider_template
-    if request.headers:
-        mail["headers"] = request.headers
-    if request.attachments:
-        mail["attachments"] = request.attachments
-    if request.tags:
-        mail["categories"] = list(dict.fromkeys(request.tags))[:_MOST_CATEGORIES]
-    # Ours are written last: they are how an event finds its email, and nobody may forge them.
-    mail["custom_args"] = {
-        **_strings(options.get("custom_args")),
-        "ms_id": email_id,
-        "ms_attempt": str(attempt),
-        "ms_nonce": nonce,
-    }
     is_sandbox = request.test or _asks_for_sandbox(mail.get("mail_settings"))
     if is_sandbox:
         mail["mail_settings"] = _in_sandbox(mail.get("mail_settings"))
@@ -66,7 +55,7 @@ def encode(request: EmailRequest, *, email_id: str, attempt: int, nonce: str, se
 
 
 def encode_probe(sender: str) -> bytes:
-    """A sandbox request from and to ``sender``: checked by SendGrid and sent to nobody."""
+    """A sandbox request from and to ``sender``: checked by SendGrid, not sent."""
     address = {"email": sender}
     return _encode(
         {

@@ -11,15 +11,10 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from mailstream.domain.request import EmailRequest
-from streams.core.outcome import Answer, CutOff, Garbled, NeverLeft, RateHints, Responded, TimedOut, Withheld
-
-__all__ = [
-    "Answer", "CutOff", "Garbled", "Gate", "Mail", "NeverLeft", "Provider", "RateHints", "Responded", "TimedOut",
-    "Withheld",
-]  # fmt: skip
+from streams.core.outcome import Answer
 
 #: The last gate: waits for the turn and says whether the call may still start. It is asked when the connection is
-#: ready, so that no look-up and no handshake stands between it and the first byte (K6). It is not asked when there is
+#: ready, so that no look-up and no handshake stands between it and the first byte. It is not asked when there is
 #: no connection, and is cancelled when the connection is lost while it waits: both are answered by NeverLeft.
 Gate = Callable[[], Awaitable[bool]]
 
@@ -30,17 +25,17 @@ class Mail:
 
     email_id: str  #: what a provider with idempotency keys would be given; SendGrid has none
     body: bytes
-    is_sandbox: bool = False  #: checked by the provider and sent to nobody
+    is_sandbox: bool = False  #: checked by the provider, not sent
 
 
 class Provider(Protocol):
-    """Who takes emails from us. One call each, with no retry inside (K3)."""
+    """Takes emails from us. One call each, with no retry inside: a second call may be a second mail."""
 
     def prepare(self, request: EmailRequest, *, email_id: str, attempt: int, nonce: str) -> Mail:
         """Encode an email with the marks by which the provider's events find it again. No I/O."""
 
     async def send(self, mail: Mail, gate: Gate | None = None) -> Answer:
-        """Make one call within the deadline of G1, the wait at the gate not counted.
+        """Make one call of at most 18 s, the wait at the gate not counted.
 
         When the gate says no, no byte leaves and the answer is Withheld.
         """

@@ -1,4 +1,4 @@
-"""The call to SendGrid: one request per call, one deadline, no retry (K3, G1)."""
+"""The call to SendGrid: one request per call, one deadline, no retry."""
 
 import re
 from typing import Any, Final
@@ -9,10 +9,11 @@ from yarl import URL
 
 from mailstream.domain.errors import WrongSettings
 from mailstream.domain.request import EmailRequest
+from streams.core.outcome import Answer, NeverLeft, RateHints, Responded, Withheld
 from streams.failpoints import failpoint
 from streams.provider import payload
 from streams.provider.connection import Connections, Deadlines, NotConnected, Reply
-from streams.provider.port import Answer, Gate, Mail, NeverLeft, RateHints, Responded, Withheld
+from streams.provider.port import Gate, Mail
 
 _LONGEST_REASON: Final = 500
 

@@ -9,12 +9,11 @@ import structlog
 from pydantic import SecretStr
 
 from mailstream.clock import Clock, moment
-from mailstream.domain import codec
 from mailstream.domain.attempt import Instead, Outcome, OutcomeRecord
 from mailstream.domain.errors import NotCaughtUp, NotPublished, TemplateError
 from mailstream.domain.request import EmailRequest
 from mailstream.domain.status import EmailStatus, Status
-from mailstream.kafka.bodies import Bodies
+from mailstream.kafka.bodies import Bodies, BodyGone
 from mailstream.settings import Settings
 from streams.core.caps_and_digests import Groups
 from streams.core.circuit_breaker import Trouble
@@ -25,7 +24,7 @@ from streams.failpoints import failpoint
 from streams.metrics import seconds_of
 from streams.provider.port import Provider
 from streams.rendering import Rendering
-from streams.sending.digests import BodyGone, Digests, Mail
+from streams.sending.digests import Digests, Mail
 from streams.sending.gate import Gate
 from streams.sending.suppressions import Suppressions
 from streams.statuses.claim_log import ClaimLog, Won
@@ -52,8 +51,8 @@ class Sending:
     trouble: Trouble
     clock: Clock
     _too_many_in_a_row: int = field(init=False, default=0)
-    _at_gate: set[str] = field(init=False, default_factory=set)  #: emails that are claimed and not called
-    _recalled: set[str] = field(init=False, default_factory=set)  #: of these, the ones that a cancel wants back
+    #: emails that are claimed and not called, and whether a cancel wants them back
+    _at_gate: dict[str, bool] = field(init=False, default_factory=dict)
     _dice: random.Random = field(init=False, default_factory=random.SystemRandom)
 
     async def send(
@@ -66,15 +65,14 @@ class Sending:
         """
         if status.status not in (Status.QUEUED, Status.RETRYING, Status.HELD):
             return
-        mail, ending = await self._wanted(status)
+        mail = await self._wanted(status)
         if is_barred(status.id):
             return
-        if ending is not None:
+        if not isinstance(mail, Mail):
             # a HELD email that was to be resent may have been sent: nothing may say that it was not
-            instead = Instead.UNCONFIRMED if status.status is Status.HELD else ending[0]
-            await self.claim_log.claim(status, partition, instead=instead, reason=ending[1])
+            instead = Instead.UNCONFIRMED if status.status is Status.HELD else mail[0]
+            await self.claim_log.claim(status, partition, instead=instead, reason=mail[1])
             return
-        assert mail is not None
         is_resend = status.status is Status.HELD or status.possible_duplicate
         won = await self.claim_log.claim(status, partition, possible_duplicate=is_resend)
         if won is None:
@@ -84,19 +82,17 @@ class Sending:
         if request is None:
             return
         if not self.groups.parts_of(won.id):  # else a cancel would lose the events of others
-            self._at_gate.add(won.id)
+            self._at_gate[won.id] = False
         try:
             await self._call(won, request, started)
         finally:
-            self._at_gate.discard(won.id)
-            self._recalled.discard(won.id)
+            self._at_gate.pop(won.id, None)
 
     def give_back(self, email_id: str) -> bool:
-        """Ask for the release of a claim that is not past its gate. False: it is too late (amendment 28)."""
-        if email_id not in self._at_gate:
-            return False
-        self._recalled.add(email_id)
-        return True
+        """Ask for the release of a claim that is not past its gate. False: it is too late."""
+        if is_in_time := email_id in self._at_gate:
+            self._at_gate[email_id] = True
+        return is_in_time
 
     def use_key(self, key: SecretStr) -> None:
         """Call with this key from now on. Raises WrongSettings: it is not one."""
@@ -105,38 +101,30 @@ class Sending:
 
     # -- before the claim ---------------------------------------------------------------------------------
 
-    async def _wanted(self, status: EmailStatus) -> tuple[Mail | None, tuple[Instead, str | None] | None]:
-        """The mail to send, or how the email ends without a call (K8)."""
+    async def _wanted(self, status: EmailStatus) -> Mail | tuple[Instead, str]:
+        """The mail to send, or how and why the email ends without a call. Raises NotCaughtUp."""
         now = self.clock.now()
         if status.expires_at is not None and status.expires_at.timestamp() <= now:
-            return None, (Instead.EXPIRED, "its expires_at passed before its turn came")
+            return Instead.EXPIRED, "its expires_at passed before its turn came"
         if status.status is Status.RETRYING and status.due_at is None:
             reason = status.provider.reason if status.provider else None
-            return None, (Instead.FAILED, f"retries_exhausted: {reason}" if reason else "retries_exhausted")
-        assert status.request is not None
-        value = await self.bodies.get(status.request)
-        if value is None:
-            return None, (Instead.FAILED, "body_gone: the log does not hold the request any more")
-        request = codec.decode_requested(value)
-        assert isinstance(request, EmailRequest)
-        if (why := self.suppressions.reason(status.tenant, request)) is not None:
-            return None, (Instead.SUPPRESSED, why)
-        if (
-            (cap := request.cap) is not None
-            and status.status is not Status.HELD
-            and not self.groups.parts_of(status.id)
-        ):
-            sent = self.groups.called_since(status, now - cap.seconds)
-            if sent >= cap.count:
-                return None, (Instead.SUPPRESSED, f"frequency_cap: {sent} mails in {cap.seconds} s, key {cap.key}")
+            return Instead.FAILED, f"retries_exhausted: {reason}" if reason else "retries_exhausted"
         try:
+            request = await self.bodies.request(status)
+            if (why := self.suppressions.reason(status.tenant, request)) is not None:
+                return Instead.SUPPRESSED, why
+            cap = None if status.status is Status.HELD else request.cap
+            if cap is not None and not self.groups.parts_of(status.id):
+                sent = self.groups.called_since(status, now - cap.seconds)
+                if sent >= cap.count:
+                    return Instead.SUPPRESSED, f"frequency_cap: {sent} mails in {cap.seconds} s, key {cap.key}"
             if request.digest is not None:
-                return await self.digests.mail(status, request), None
-            return Mail(request, await self.rendering.rendered(request)), None
-        except BodyGone:
-            return None, (Instead.FAILED, "body_gone: the log does not hold an event of this digest any more")
+                return await self.digests.mail(status, request)
+            return Mail(request, await self.rendering.rendered(request))
+        except BodyGone as error:
+            return Instead.FAILED, f"body_gone: {error}"
         except TemplateError as error:
-            return None, (Instead.FAILED, f"template_failed: {error}")
+            return Instead.FAILED, f"template_failed: {error}"
 
     async def _joined(self, won: Won, status: EmailStatus, mail: Mail) -> EmailRequest | None:
         """What is called for: with every event that ended in this email's favour. None: it was given back."""
@@ -157,9 +145,9 @@ class Sending:
 
         async def may_start() -> bool:
             nonlocal start
-            start = await self.gate.passed(lambda: won.id in self._recalled or not self._stands(won))
+            start = await self.gate.passed(lambda: self._at_gate.get(won.id, False) or not self._stands(won))
             if start is not None:
-                self._at_gate.discard(won.id)  # from here on it is too late to give it back
+                self._at_gate.pop(won.id, None)  # from here on it is too late to give it back
             started()
             failpoint("C6", won.id)
             return start is not None
@@ -241,10 +229,8 @@ class Sending:
             return None, False
         status = self.table.get_status(email_id)
         used = status.retries_used if status is not None else 0
-        if used >= len(self.settings.retry_delays):
-            return None, True
-        seconds = back_off_seconds(used + 1, delays=self.settings.retry_delays, jitter=self._dice.random())
-        return moment(now + seconds), True
+        wait = back_off_seconds(used, delays=self.settings.retry_delays, jitter=self._dice.random())
+        return None if wait is None else moment(now + wait), True
 
     async def probe(self) -> None:
         """Ask the provider whether the trouble is over, in a turn of its own and without exposing an email."""

@@ -52,16 +52,10 @@ class Clearance:
 
     def reasons(self) -> list[str]:
         """All that keeps this worker from sending, for people."""
-        found = []
-        if self.trouble.reason is not None:
-            found.append(f"nothing is sent: {self.trouble.reason} ({self.trouble.detail or 'no reason given'})")
-        if self.topics_watch.difference is not None:
-            found.append(f"nothing is sent: {self.topics_watch.difference}")
+        trouble = self.trouble.reason and f"{self.trouble.reason} ({self.trouble.detail or 'no reason given'})"
+        all_that_may = (trouble, self.topics_watch.difference, self.clock.why_wrong(), self.barrier.why_closed())
+        found = [f"nothing is sent: {why}" for why in all_that_may if why is not None]
         found += self.app.lost_logs.values()
-        if (why := self.clock.why_wrong()) is not None:
-            found.append(f"nothing is sent: {why}")
-        if (why := self.barrier.why_closed()) is not None:
-            found.append(f"nothing is sent: {why}")
         if (age := self.publisher.oldest_seconds()) > UNACKNOWLEDGED_SECONDS:
             found.append(f"Kafka has acknowledged nothing for {age:.0f} s")
         if (count := self.table.unwritten()) > 0:

@@ -5,18 +5,16 @@
 3. the mail is made of exactly those whose ending the log holds, and called for.
 
 Killed after 1, the others still wait and make a digest of their own. Killed after 2, the endings name the email in whose
-mail they stand, and whoever calls for it again renders the same events. So no event is told twice, and none is lost.
+mail they stand, and who calls for it again renders the same events. So no event is told twice, and none is lost.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mailstream.clock import Clock
-from mailstream.domain import codec
 from mailstream.domain.attempt import Instead
-from mailstream.domain.errors import MailstreamError, TemplateError
+from mailstream.domain.errors import TemplateError
 from mailstream.domain.request import EmailRequest
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.kafka.bodies import Bodies
@@ -28,10 +26,6 @@ from streams.statuses.claim_log import ClaimLog, Won
 from streams.statuses.table import StatusTable
 
 MOST_EVENTS = 100  #: in one mail; the others make the next one
-
-
-class BodyGone(MailstreamError):
-    """The log does not hold the request of an event any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +107,5 @@ class Digests:
             return await self.rendering.rendered(request)
         events = []
         for one in sorted(several, key=lambda one: one.order):
-            events.append(request.data if one is status else await self._data(one))
+            events.append((request if one is status else await self.bodies.request(one)).data)
         return await self.rendering.digest(request, events)
-
-    async def _data(self, status: EmailStatus) -> dict[str, Any]:
-        assert status.request is not None
-        value = await self.bodies.get(status.request)
-        if value is None:
-            raise BodyGone("the log does not hold an event of this digest any more")
-        body = codec.decode_requested(value)
-        assert isinstance(body, EmailRequest)
-        return body.data

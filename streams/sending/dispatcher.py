@@ -56,7 +56,7 @@ class Dispatch:
     _timer: asyncio.TimerHandle | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.queue.listen(self.wake)
+        self.queue.listener = self.wake
 
     # -- what others say ----------------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ class Dispatch:
             self._timer.cancel()
 
     async def drain(self, *, calls_too: bool) -> None:
-        """Wait until nothing is in work; at a revoke that is no stop, until nobody lines up for a call."""
+        """Wait until nothing is in work; at a revoke without a stop, until no email lines up for a call."""
         while self._work and (calls_too or self._lined_up):
             await asyncio.wait(self._work, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
 
@@ -99,7 +99,7 @@ class Dispatch:
             self._timer = self._loop.call_later(seconds, self.wake)
 
     def _begin_what_may(self) -> float | None:
-        """Begin all that may begin now. Returns seconds until the next look; None: somebody will wake it."""
+        """Begin all that may begin now. Returns seconds until the next look; None: another part wakes it."""
         if self.clearance.why_no_claim() or self._is_in_trouble():
             return LOOK_SECONDS
         now = self.clock.now()

@@ -1,6 +1,6 @@
 """The last gate: keeps the starts of calls in line and a gap apart, and asks once more whether a call may start at all.
 
-It is passed when the connection is ready, so nothing that can block stands between it and the first byte (K6).
+It is passed when the connection is ready, so nothing that can block stands between it and the first byte.
 """
 
 import asyncio

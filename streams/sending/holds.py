@@ -26,7 +26,7 @@ from streams.statuses.table import StatusTable
 
 log = structlog.get_logger(__name__)
 
-CALL_SECONDS = 18.0  #: G1: no call takes longer
+CALL_SECONDS = 18.0  #: no call takes longer: the sum of the provider's deadlines
 LOOK_SECONDS = 0.2
 POSTPONE_SECONDS = 10.0
 BARRED_SECONDS = 0.5  #: until an email is looked at again that an unread record names

@@ -19,7 +19,7 @@ LOAD_SECONDS = 60.0
 class Suppressions:
     """All partitions: cc and bcc addresses belong to others than the email's own. Make it inside the loop.
 
-    ``failed`` is told once when the topic can be followed no more: what is suppressed from then on is unknown.
+    ``failed`` is told once when the topic can no longer be followed: what is suppressed from then on is unknown.
     """
 
     def __init__(self, kafka: Kafka, failed: Callable[[Exception], None]) -> None:

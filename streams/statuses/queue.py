@@ -22,11 +22,7 @@ class Queue:
         self._table, self._clock = table, clock
         self._barred: Counter[str] = Counter()  #: how many reasons there are for each
         self._resends: set[str] = set()  #: of these, the HELD ones that go once more when the last reason is gone
-        self._listeners: list[Callable[[], None]] = []
-
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called whenever an email has come to wait."""
-        self._listeners.append(listener)
+        self.listener: Callable[[], None] = lambda: None  #: called whenever an email has come to wait
 
     def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
         """Keep the schedule in step with a status."""
@@ -41,10 +37,7 @@ class Queue:
 
     def resend(self, status: EmailStatus, partition: int) -> None:
         """Let a HELD email go once more, marked, as soon as it may be claimed."""
-        if status.id in self._barred:
-            self._resends.add(status.id)
-        else:
-            self._add(status, partition)
+        self.wait_again(status.id, partition, resend_of=status.attempt)
 
     def bar(self, email_id: str) -> None:
         """Claim this email for no call until ``unbar`` was called as often."""
@@ -96,5 +89,4 @@ class Queue:
 
     def _add(self, status: EmailStatus, partition: int) -> None:
         self.schedule.add(waiting(status, partition), self._clock.now())
-        for listener in self._listeners:
-            listener()
+        self.listener()

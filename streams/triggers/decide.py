@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from mailstream.domain.request import Address, Cap, Control, ControlKind, Digest
 from mailstream.domain.topics import MAX_REQUEST_BYTES
 from mailstream.domain.validation import mistakes_in
 from mailstream.templates.catalog import Rendered
+from streams.core.trigger_result import TriggerResult
 from streams.triggers import event as trigger_event
 from streams.triggers.event import BadEvent, DomainEvent, Received
 from streams.triggers.expression import Expression, Unanswered, is_true
@@ -30,17 +30,6 @@ MAX_RECIPIENTS = 1000
 Render = Callable[[str, dict[str, Any], str | None], Awaitable[Rendered]]
 
 _deterministic = msgspec.json.Encoder(order="deterministic")
-
-
-class Result(StrEnum):
-    """What became of a domain event, for the count."""
-
-    ASKED = "asked"  #: at least one mail was asked for or cancelled, and nothing failed
-    PASSED_OVER = "passed_over"  #: rules read its type, and none applied
-    UNCONCERNED = "unconcerned"  #: no rule reads its type, or the record only deletes
-    TOO_OLD = "too_old"  #: older than MAX_EVENT_AGE: its mail may have been sent and forgotten
-    FAILED = "failed"  #: a rule gave no mail, or less than it should: a dead letter
-    UNREADABLE = "unreadable"  #: no domain event: a dead letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +55,7 @@ class Decision:
 class Ruling:
     """What the rules make of one record."""
 
-    result: Result
+    result: TriggerResult
     event: DomainEvent | None = None
     decisions: tuple[Decision, ...] = ()
     failures: tuple[Failure, ...] = ()  #: of the record, or of all its decisions: one dead letter
@@ -91,29 +80,29 @@ def is_foreign(received: Received, rules: Rules) -> bool:
 
 def unreadable(detail: str) -> Ruling:
     """The ruling over a record that is no domain event."""
-    return Ruling(Result.UNREADABLE, failures=(Failure(Reason.BAD_EVENT, detail),))
+    return Ruling(TriggerResult.UNREADABLE, failures=(Failure(Reason.BAD_EVENT, detail),))
 
 
 async def decide(received: Received, rules: Rules, render: Render, *, now: datetime, max_age: timedelta) -> Ruling:
     """What the rules make of one record. Never raises, for any record; awaits only ``render``."""
     if is_foreign(received, rules):
-        return Ruling(Result.UNCONCERNED)
+        return Ruling(TriggerResult.UNCONCERNED)
     try:
         event = trigger_event.read(received, rules.form(received.name))
     except (BadEvent, Unanswered) as error:
         return unreadable(str(error))
     matching: Sequence[Rule] = () if event is None else rules.matching(event.topic, event.type)
     if event is None or not matching:
-        return Ruling(Result.UNCONCERNED)
+        return Ruling(TriggerResult.UNCONCERNED)
     if now - event.oldest_at > max_age:
         # a late cancel is still right: what it withdraws may be waiting for months
         matching = [rule for rule in matching if isinstance(rule, CancelRule)]
         if not matching:
-            return Ruling(Result.TOO_OLD, event)
+            return Ruling(TriggerResult.TOO_OLD, event)
     decisions = tuple([await _decision(rule, event, rules, render, now) for rule in matching])
     failures = tuple(failure for decision in decisions for failure in decision.failures)
     is_asked = any(decision.requests or decision.controls for decision in decisions)
-    result = Result.FAILED if failures else Result.ASKED if is_asked else Result.PASSED_OVER
+    result = TriggerResult.FAILED if failures else TriggerResult.ASKED if is_asked else TriggerResult.PASSED_OVER
     return Ruling(result, event, decisions, failures)
 
 

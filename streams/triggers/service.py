@@ -26,8 +26,8 @@ from mailstream.kafka.producer import Publisher
 from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
 from mailstream.templates.render_process import RenderProcess
-from streams.metrics import DEAD_LETTERS
-from streams.triggers import decide, metrics
+from streams.metrics import DEAD_LETTERS, DOMAIN_EVENTS, RULES_UNUSABLE, UNREADABLE
+from streams.triggers import decide
 from streams.triggers import files as trigger_files
 from streams.triggers import records as trigger_records
 from streams.triggers.decide import Ruling
@@ -86,6 +86,7 @@ class Triggers(Service):  # type: ignore[misc]
             settle=self._settle,
             start_of=self._start_of,
             failed=self._failed,
+            gauge=UNREADABLE,
         )
 
     async def on_stop(self) -> None:
@@ -129,7 +130,7 @@ class Triggers(Service):  # type: ignore[misc]
 
     def _note_rules(self, mistake: str | None) -> None:
         self.rules_mistake = mistake
-        metrics.RULES_UNUSABLE.set(0 if mistake is None else 1)
+        RULES_UNUSABLE.set(0 if mistake is None else 1)
 
     # -- events -------------------------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class Triggers(Service):  # type: ignore[misc]
 
     async def _outgoing(self, received: Received) -> list[Outgoing]:
         ruling = await self._decided(received)
-        metrics.EVENTS.labels(ruling.result.value).inc()
+        DOMAIN_EVENTS.labels(ruling.result.value).inc()
         if ruling.failures:
             reason = ruling.failures[0].reason.value
             DEAD_LETTERS.labels(reason).inc()

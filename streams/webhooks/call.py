@@ -1,4 +1,4 @@
-"""The HTTP call to an endpoint that somebody else named: it reaches the public internet and nothing else (S9).
+"""The HTTP call to an endpoint that others named: it reaches the public internet and nothing else.
 
 The address is checked for each connection that is opened, after the name was looked up: a name that changes its mind
 between a check and a call changes nothing. No redirect is followed, no proxy variable read, no answer kept.
@@ -46,7 +46,7 @@ class Caller:
         self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT, trust_env=False)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int | None:
-        """The HTTP status; None when there was no answer, for whatever reason."""
+        """The HTTP status; None: there was no answer."""
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 return answer.status

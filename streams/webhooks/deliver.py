@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 from confluent_kafka import Message
-from prometheus_client import Counter
+from standardwebhooks import Webhook
 
 from mailstream.clock import Clock, moment
 from mailstream.domain import codec, topics
@@ -14,15 +14,13 @@ from mailstream.domain.start import Start
 from mailstream.domain.topics import GROUP_WEBHOOKS, Naming
 from mailstream.kafka.consumer_group import Ending, GroupReader
 from mailstream.settings import Settings
+from streams.metrics import UNREADABLE
 from streams.webhooks import notice as notices
 from streams.webhooks.call import Caller
-from streams.webhooks.endpoints import Endpoint, Signer
+from streams.webhooks.endpoints import Endpoint
 from streams.webhooks.notice import Answer, Notice
 
 log = structlog.get_logger(__name__)
-
-#: A rise of ``given_up``: an endpoint was away for a day, or refuses what it is told.
-NOTICES = Counter("mailstream_webhook_notices", "Notices to endpoints, by what became of them", ["endpoint", "result"])
 
 IN_FLIGHT = 16  #: calls to one endpoint at once, for different emails
 REMEMBERED = 100_000  #: notices whose repeat is dropped here; after a restart the receiver drops it by its id
@@ -36,13 +34,13 @@ class Delivery:
         self,
         settings: Settings,
         endpoint: Endpoint,
-        signer: Signer,
+        keys: Sequence[Webhook],
         caller: Caller,
         clock: Clock,
         failed: Callable[[BaseException], None],
     ) -> None:
         self.is_gone = False  #: it answered 410: it is told nothing until the next start
-        self._endpoint, self._signer, self._caller, self._clock = endpoint, signer, caller, clock
+        self._endpoint, self._keys, self._caller, self._clock = endpoint, keys, caller, clock
         self._told: OrderedDict[str, None] = OrderedDict()
         self._places = asyncio.Semaphore(IN_FLIGHT)
         self._is_ending = False
@@ -55,6 +53,7 @@ class Delivery:
             settle=self.settle,
             start_of=lambda _: Start.LATEST,  # a new endpoint is not told the past
             failed=failed,
+            gauge=UNREADABLE,
         )
 
     async def close(self) -> None:
@@ -90,22 +89,24 @@ class Delivery:
         while True:
             if self._is_ending:
                 raise Ending
-            headers = notices.headers_of(notice, self._signer, moment(self._clock.now()))
+            headers = notices.headers_of(notice, self._keys, moment(self._clock.now()))
             code = await self._caller.post(self._endpoint.url, notice.body, headers)
             answer, tries = notices.meaning_of(code), tries + 1
             if answer is Answer.TAKEN:
-                return self._settled(notice, "taken")
+                break
             if answer is Answer.GONE:
                 self.is_gone = True
                 log.error("the endpoint wants no more notices", endpoint=self._endpoint.name)
-                return self._settled(notice, "gone")
+                break
             seconds = notices.wait_seconds(answer, tries, self._clock.monotonic() - begun)
             if seconds is None:
                 log.error("notice given up", endpoint=self._endpoint.name, notice=notice.id, code=code, tries=tries)
-                return self._settled(notice, "given_up")
+                break
             log.warning("notice not taken", endpoint=self._endpoint.name, notice=notice.id, code=code, tries=tries)
-            NOTICES.labels(self._endpoint.name, "again").inc()
             await self._wait(seconds)
+        self._told[notice.id] = None
+        if len(self._told) > REMEMBERED:
+            self._told.popitem(last=False)
 
     async def _wait(self, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
@@ -113,9 +114,3 @@ class Delivery:
             if self._is_ending:
                 raise Ending
             await self._clock.sleep(min(left, LOOK_SECONDS))
-
-    def _settled(self, notice: Notice, result: str) -> None:
-        NOTICES.labels(self._endpoint.name, result).inc()
-        self._told[notice.id] = None
-        if len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)

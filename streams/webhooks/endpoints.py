@@ -1,5 +1,6 @@
 """Who is told of which status changes: the endpoints of ``MAILSTREAM_WEBHOOKS_FILE``."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -33,15 +34,8 @@ class _File(BaseModel):
     endpoints: list[Endpoint] = Field(min_length=1)
 
 
-class Signer:
-    """Signs for one endpoint, with every secret that it may know."""
-
-    def __init__(self, secrets: list[str]) -> None:
-        self.keys = [Webhook(secret) for secret in secrets]
-
-
-def load(settings: Settings) -> list[tuple[Endpoint, Signer]]:
-    """The endpoints and how each is signed for. Raises WrongEndpoints with one line per mistake."""
+def load(settings: Settings) -> list[tuple[Endpoint, list[Webhook]]]:
+    """The endpoints and what signs for each: one key for every secret. Raises WrongEndpoints with one line per mistake."""
     if settings.webhooks_file is None:
         raise WrongEndpoints("MAILSTREAM_WEBHOOKS_FILE names no file with endpoints")
     path = Path(settings.webhooks_file)
@@ -50,26 +44,21 @@ def load(settings: Settings) -> list[tuple[Endpoint, Signer]]:
     except OSError as error:
         raise WrongEndpoints(f"{path}: cannot be read ({type(error).__name__})") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise WrongEndpoints(f"{path}: no YAML") from None
+        raise WrongEndpoints(f"{path}: is not valid YAML") from None
     except ValidationError as error:
         raise WrongEndpoints("\n".join(_line(path, mistake) for mistake in error.errors(include_input=False))) from None
-    mistakes = [
-        f"{endpoint.name}: {mistake}"
-        for endpoint in checked.endpoints
-        for mistake in [_mistake_in(endpoint.url, is_dev=settings.dev)]
-        if mistake
-    ]
-    names = [endpoint.name for endpoint in checked.endpoints]
-    mistakes += [f"{name}: two endpoints have this name" for name in sorted({n for n in names if names.count(n) > 1})]
-    signers = []
+    found, mistakes, names = [], [], Counter(endpoint.name for endpoint in checked.endpoints)
     for endpoint in checked.endpoints:
+        if mistake := _mistake_in(endpoint.url, is_dev=settings.dev):
+            mistakes.append(f"{endpoint.name}: {mistake}")
         try:
-            signers.append(Signer([_secret(settings, name) for name in endpoint.secrets]))
+            found.append((endpoint, [_key(settings, name) for name in endpoint.secrets]))
         except WrongEndpoints as error:
             mistakes.append(f"{endpoint.name}: {error}")
+    mistakes += [f"{name}: two endpoints have this name" for name, count in names.items() if count > 1]
     if mistakes:
         raise WrongEndpoints("\n".join(mistakes))
-    return list(zip(checked.endpoints, signers, strict=True))
+    return found
 
 
 def _mistake_in(url: str, *, is_dev: bool) -> str | None:
@@ -85,19 +74,19 @@ def _mistake_in(url: str, *, is_dev: bool) -> str | None:
     return None
 
 
-def _secret(settings: Settings, name: str) -> str:
+def _key(settings: Settings, name: str) -> Webhook:
     if settings.secrets_dir is None:
         raise WrongEndpoints("secrets are files in MAILSTREAM_SECRETS_DIR, which is not set")
     if "/" in name or name.startswith("."):
         raise WrongEndpoints("a secret is named by its file, without a folder")
     try:
         secret = (Path(settings.secrets_dir) / name).read_text(encoding="utf-8").strip()
-        Webhook(secret)
-    except Exception:  # whatever is wrong with it, its text is a secret
-        raise WrongEndpoints(f"the secret {name} is missing, or is no whsec_… of Standard Webhooks") from None
+        key = Webhook(secret)
+    except Exception:  # of any kind: its text may be the secret
+        raise WrongEndpoints(f"the secret {name} is missing, or is not a whsec_… of Standard Webhooks") from None
     if len(secret) < 32:
         raise WrongEndpoints(f"the secret {name} is shorter than 24 bytes")
-    return secret
+    return key
 
 
 def _line(path: Path, mistake: Any) -> str:

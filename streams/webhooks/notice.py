@@ -1,13 +1,15 @@
 """What an endpoint is told, and what its answer means. No I/O."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+from standardwebhooks import Webhook
 
 from mailstream.domain.status import EmailStatus
-from streams.webhooks.endpoints import Endpoint, Signer
+from streams.webhooks.endpoints import Endpoint
 
 #: Seconds before each further try; the last one repeats. The endpoint's later notices wait meanwhile: order counts.
 DELAYS = (1.0, 5.0, 30.0, 120.0, 300.0)
@@ -55,14 +57,14 @@ def notice_of(status: EmailStatus, endpoint: Endpoint) -> Notice | None:
     return Notice(f"msg_{status.id}_{status.rank}", msgspec.json.encode(body))
 
 
-def headers_of(notice: Notice, signer: Signer, now: datetime) -> dict[str, str]:
+def headers_of(notice: Notice, keys: Sequence[Webhook], now: datetime) -> dict[str, str]:
     """The headers of Standard Webhooks, signed by every secret of the endpoint. ``now`` is in UTC."""
     body = notice.body.decode()
     return {
         "content-type": "application/json",
         "webhook-id": notice.id,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": " ".join(key.sign(notice.id, now, body) for key in signer.keys),
+        "webhook-signature": " ".join(key.sign(notice.id, now, body) for key in keys),
     }
 
 

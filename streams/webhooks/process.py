@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 import structlog
+from standardwebhooks import Webhook
 
 from mailstream import logs
 from mailstream.clock import SystemClock
@@ -27,7 +28,7 @@ def run(settings: Settings | None = None) -> int:
     return asyncio.run(_run(settings, found))
 
 
-async def _run(settings: Settings, found: list[tuple[endpoints.Endpoint, endpoints.Signer]]) -> int:
+async def _run(settings: Settings, found: list[tuple[endpoints.Endpoint, list[Webhook]]]) -> int:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
 
@@ -38,7 +39,7 @@ async def _run(settings: Settings, found: list[tuple[endpoints.Endpoint, endpoin
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, 0)
     caller, clock = Caller(is_dev=settings.dev), SystemClock()
-    deliveries = [Delivery(settings, endpoint, signer, caller, clock, lambda _: end(1)) for endpoint, signer in found]
+    deliveries = [Delivery(settings, endpoint, keys, caller, clock, lambda _: end(1)) for endpoint, keys in found]
     log.info("telling endpoints", endpoints=[endpoint.name for endpoint, _ in found])
     code = await ended
     await asyncio.gather(*(delivery.close() for delivery in deliveries))

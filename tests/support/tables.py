@@ -8,13 +8,14 @@ from unittest.mock import Mock
 import faust
 
 from mailstream.settings import Settings
+from streams.faust_guards.settings import STORE
 from streams.statuses.table import StatusTable
 from tests.support.builders import PARTITIONS
 
 
 def an_empty_table(settings: Settings, *, failed: Any) -> StatusTable:
     """A table without a writer; its app tells ``failed`` when the disk does not do its part."""
-    app = faust.App("test", autodiscover=False, store="statuses://")
+    app = faust.App("test", autodiscover=False, store=f"{STORE}://")
     app.mailstream_settings, app.fail, app.has_failed = settings, failed, False
     return StatusTable(app, name="status", partitions=settings.partitions)
 

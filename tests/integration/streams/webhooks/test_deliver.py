@@ -19,7 +19,7 @@ from mailstream.kafka.config import connection
 from mailstream.settings import Settings
 from streams.webhooks.call import Caller
 from streams.webhooks.deliver import Delivery
-from streams.webhooks.endpoints import Endpoint, Signer
+from streams.webhooks.endpoints import Endpoint
 from tests.support import golden
 from tests.support.eventually import eventually
 from tests.support.system import as_environment
@@ -103,7 +103,7 @@ def statuses(settings: Settings) -> Statuses:
 async def telling(statuses: Statuses, crm: Crm) -> AsyncIterator[Delivery]:
     endpoint = Endpoint(name="crm", url=crm.url, secrets=["crm"], tenant="shop")
     caller, failures = Caller(is_dev=True), []
-    delivery = Delivery(statuses.settings, endpoint, Signer([SECRET]), caller, HurriedClock(), failures.append)
+    delivery = Delivery(statuses.settings, endpoint, [Webhook(SECRET)], caller, HurriedClock(), failures.append)
     await statuses.until_begun("mailstream-webhooks-crm")
     yield delivery
     await delivery.close()

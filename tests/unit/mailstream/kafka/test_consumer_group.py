@@ -13,6 +13,7 @@ from mailstream.clock import SystemClock
 from mailstream.domain.start import Start
 from mailstream.kafka import consumer_group
 from mailstream.kafka.consumer_group import BATCH, Ending, GroupReader
+from streams.metrics import UNREADABLE
 from tests.support.eventually import eventually
 from tests.support.system import some_settings
 
@@ -109,6 +110,7 @@ class Scene:
             settle=self._settle,
             start_of=lambda _: start,
             failed=self.failures.append,
+            gauge=UNREADABLE,
         )
 
     async def _settle(self, records: Sequence[Message]) -> None:

@@ -313,7 +313,7 @@ async def test_a_digest_that_waits_for_its_gate_is_not_given_back_for_a_cancel(w
 async def test_a_digest_whose_event_is_gone_from_the_log_fails_and_tells_no_half(worker: MemoryWorker) -> None:
     worker.provider.next_answers.append(NeverLeft("refused"))
     first = happens(worker, 1)
-    happens(worker, 2)
+    second = happens(worker, 2)
     await passed(WINDOW + 5)
     copy = codec.decode_requested(worker.log.records(REQUESTED.name, HOME)[0].value() or b"")
     worker.append(REQUESTED, copy, headers=[(codec.CARRIED_HEADER, b"0/0")])  # of the second there is none
@@ -328,4 +328,4 @@ async def test_a_digest_whose_event_is_gone_from_the_log_fails_and_tells_no_half
         shown = heir.shown(first)
         assert shown is not None
         assert shown.status is Status.FAILED
-        assert "an event of this digest" in (shown.timeline[-1].detail or "")
+        assert f"body_gone: the log does not hold the request of {second}" in (shown.timeline[-1].detail or "")

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from mailstream.domain import email_id
 from mailstream.domain.dead_letter import Reason
 from mailstream.domain.request import Address, ControlKind, Lane, OnAmbiguous
+from streams.core.trigger_result import TriggerResult
 from streams.triggers import decide
-from streams.triggers.decide import Decision, Result
+from streams.triggers.decide import Decision
 from streams.triggers.event import Received
 from streams.triggers.rules import Rules
 from tests.support.domain_events import (
@@ -168,13 +169,13 @@ def test_an_event_that_no_rule_reads_is_left_alone_even_if_only_its_owner_can_re
     headers = {"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/shop", "ce_type": "order.packed"}
 
     for record in (received(cloud_event(type="order.packed")), received(b"\x00\xff", headers=headers), received(None)):
-        assert judged(record) == decide.Ruling(Result.UNCONCERNED)
+        assert judged(record) == decide.Ruling(TriggerResult.UNCONCERNED)
 
 
 def test_an_event_older_than_the_limit_sends_nothing() -> None:
-    assert judged(received(cloud_event(time="2026-11-17T10:00:01Z"))).result is Result.ASKED
-    assert judged(received(cloud_event(time="2026-11-17T09:59:59Z"))).result is Result.TOO_OLD
-    assert judged(received(cloud_event(), recorded_at=NOW - timedelta(days=8))).result is Result.TOO_OLD
+    assert judged(received(cloud_event(time="2026-11-17T10:00:01Z"))).result is TriggerResult.ASKED
+    assert judged(received(cloud_event(time="2026-11-17T09:59:59Z"))).result is TriggerResult.TOO_OLD
+    assert judged(received(cloud_event(), recorded_at=NOW - timedelta(days=8))).result is TriggerResult.TOO_OLD
 
 
 CANCELLED = {"name": "stop", "topic": "shop.orders", "type": "order.cancelled", "to": "data.customer",
@@ -238,7 +239,7 @@ def test_plain_json_without_a_type_goes_to_the_rules_for_any_type() -> None:
 def test_no_record_can_stop_the_rules(value: bytes | None, headers: dict[str, bytes]) -> None:
     record = Received("shop.orders", 0, 0, 0, None, value, headers, "shop.orders")
 
-    assert _judge(record).result in (Result.UNREADABLE, Result.UNCONCERNED)
+    assert _judge(record).result in (TriggerResult.UNREADABLE, TriggerResult.UNCONCERNED)
 
 
 anything = st.recursive(
@@ -258,7 +259,7 @@ def test_whatever_an_event_holds_a_rule_gives_mails_or_failures(data: dict[str, 
             assert why_not is None
             assert requests or failures
         case _:  # a float that is no JSON
-            assert ruling.result is Result.UNREADABLE, ruling
+            assert ruling.result is TriggerResult.UNREADABLE, ruling
             assert [failure.reason for failure in ruling.failures] == [Reason.BAD_EVENT]
 
 

@@ -5,8 +5,8 @@ from mailstream.domain import codec, topics
 from mailstream.domain.email_id import partition_in
 from mailstream.domain.recipient import partition_of, recipient_hash
 from mailstream.domain.request import EmailRequest
+from streams.core.trigger_result import TriggerResult
 from streams.triggers import records
-from streams.triggers.decide import Result
 from streams.triggers.event import Received
 from streams.triggers.records import Outgoing
 from tests.support.domain_events import NOW, cloud_event, judged, received, rules_with, shipped
@@ -68,22 +68,22 @@ def test_a_mail_that_is_larger_than_a_record_may_be_is_a_dead_letter() -> None:
 @pytest.mark.parametrize(
     ("record", "result"),
     [
-        (received(cloud_event(type="other")), Result.UNCONCERNED),
-        (received(cloud_event(time="2020-01-01T00:00:00Z")), Result.TOO_OLD),
-        (received(b"nope"), Result.UNREADABLE),
-        (received(cloud_event(shipped(email="nobody"))), Result.FAILED),
-        (received(cloud_event()), Result.ASKED),
+        (received(cloud_event(type="other")), TriggerResult.UNCONCERNED),
+        (received(cloud_event(time="2020-01-01T00:00:00Z")), TriggerResult.TOO_OLD),
+        (received(b"nope"), TriggerResult.UNREADABLE),
+        (received(cloud_event(shipped(email="nobody"))), TriggerResult.FAILED),
+        (received(cloud_event()), TriggerResult.ASKED),
     ],
 )
-def test_every_event_is_counted_as_what_became_of_it(record: Received, result: Result) -> None:
+def test_every_event_is_counted_as_what_became_of_it(record: Received, result: TriggerResult) -> None:
     assert judged(record, rules_with()).result is result
-    assert len(outgoing(record)) == (0 if result in (Result.UNCONCERNED, Result.TOO_OLD) else 1)
+    assert len(outgoing(record)) == (0 if result in (TriggerResult.UNCONCERNED, TriggerResult.TOO_OLD) else 1)
 
 
 def test_a_rule_that_does_not_apply_passes_the_event_over() -> None:
     record = received(cloud_event())
 
-    assert judged(record, rules_with(when="data.nothing")).result is Result.PASSED_OVER
+    assert judged(record, rules_with(when="data.nothing")).result is TriggerResult.PASSED_OVER
     assert outgoing(record, when="data.nothing") == []
 
 

@@ -26,13 +26,13 @@ def settings(tmp_path: Path, text: str = GOOD, *, secret: str = SECRET, dev: boo
 
 
 def test_an_endpoint_is_told_of_final_statuses_unless_it_names_others(tmp_path: Path) -> None:
-    ((plain, signer),) = endpoints.load(settings(tmp_path))
+    ((plain, keys),) = endpoints.load(settings(tmp_path))
     ((picky, _),) = endpoints.load(settings(tmp_path, GOOD + "    statuses: [QUEUED, SENT]\n"))
 
     assert Status.SENT in plain.statuses
     assert Status.QUEUED not in plain.statuses
     assert picky.statuses == {Status.QUEUED, Status.SENT}
-    assert len(signer.keys) == 1
+    assert len(keys) == 1
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_an_endpoint_is_told_of_final_statuses_unless_it_names_others(tmp_path: 
         ("name: crm", "name: CRM!", "webhooks.yaml: endpoints.0.name"),
         ("tenant: shop", "tenant: shop\n    statuses: [LOST]", "webhooks.yaml: endpoints.0.statuses"),
         ("tenant: shop", "tenant: shop\n    retries: 3", "endpoints.0.retries: Extra inputs"),
-        (GOOD, "[", "no YAML"),
+        (GOOD, "[", "not valid YAML"),
         (GOOD, "", "the file"),
         (GOOD, GOOD + GOOD.split("endpoints:")[1], "crm: two endpoints have this name"),
     ],
