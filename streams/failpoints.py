@@ -1,4 +1,4 @@
-"""Named places at which a test kills or stops this very process for a named email (guarantees §6).
+"""Named places at which a test kills or stops this very process for a named email.
 
 Off, a failpoint is one comparison. Only the tests' own entry point arms one, with ``arm``.
 """

@@ -14,7 +14,6 @@ from mailstream.domain.topics import MAX_REQUEST_BYTES
 from mailstream.settings import Settings
 from mailstream.templates.catalog import Templates
 from mailstream.templates.render_process import RenderProcess
-from streams.core import intake
 from streams.core.intake import Asked
 
 
@@ -54,7 +53,7 @@ class Rendering:
             if request.digest is not None:
                 await self.digest(request, [request.data])
         except TemplateError as error:
-            return intake.with_fault(asked, Reason.TEMPLATE_FAILED, str(error))
+            return replace(asked, fault=(Reason.TEMPLATE_FAILED, str(error)))
         if request is asked.request:
             return asked
         body = codec.encode(request if request.digest is not None else structs.replace(request, data={}))

@@ -119,13 +119,13 @@ class Wiring(Service):  # type: ignore[misc]
             kafka, publisher=publisher, table=table, projection=projection, bodies=bodies, rendering=rendering,
             controls=controls, groups=groups, clock=clock, spawn=self.add_future,
         )  # fmt: skip
-        self.feedback = Feedback(table, projection, health, clock)
+        self.feedback = Feedback(table, projection)
         self.renderer = rendering.process
         self.triggers = None if rules is None else Triggers(settings, publisher, rules, self.renderer, clock, app.fail)
         self.upkeep = Upkeep(settings, table, bodies, publisher, groups, clock, request_retention=request_retention)
         self.assignment = Assignment(
             app=app, kafka=kafka, ends=ends, publisher=publisher, table=table, projection=projection,
-            logs=LogFollower(kafka, ends, table, projection, app.fail), checkpoints=Checkpoints(kafka),
+            logs=LogFollower(kafka, ends, projection, app.fail), checkpoints=Checkpoints(kafka),
             barrier=self.barrier, topics_watch=self.topics_watch, pace=pace, dispatch=self.dispatch, clearance=clearance,
             residents=(projection, claim_log, self.barrier, queue, self.holds, groups, table),
         )  # fmt: skip

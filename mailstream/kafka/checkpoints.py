@@ -1,4 +1,4 @@
-"""Per partition, how much of ``email.attempts`` need never be read again (K7, amendment 15).
+"""Per partition, how much of ``email.attempts`` need never be read again.
 
 Kept as committed offsets of a group without members. The metadata say who wrote the checkpoint, and where
 ``email.status`` ended then: foreign records behind that place may hide a higher status that compaction removed.
@@ -64,13 +64,10 @@ class Checkpoints:
     async def write(self, checkpoints: dict[int, Checkpoint]) -> None:
         """Commit checkpoints, in one try. A failure only means that more is read again, so it is swallowed."""
         with suppress(NotCaughtUp):
-            await self._commit(checkpoints, seconds=0)
+            await self.write_surely(checkpoints, seconds=0)
 
-    async def write_surely(self, checkpoints: dict[int, Checkpoint]) -> None:
+    async def write_surely(self, checkpoints: dict[int, Checkpoint], *, seconds: float = SECONDS) -> None:
         """Commit checkpoints. Raises NotCaughtUp when they may not be there."""
-        await self._commit(checkpoints, seconds=SECONDS)
-
-    async def _commit(self, checkpoints: dict[int, Checkpoint], *, seconds: float) -> None:
         offsets = []
         for partition, made in checkpoints.items():
             metadata = json.dumps({"writer": made.writer, "status_end": made.status_end})

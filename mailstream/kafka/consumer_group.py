@@ -63,7 +63,7 @@ class GroupReader:
         settle: Callable[[Sequence[Message]], Coroutine[Any, Any, None]],
         start_of: Callable[[str], Start | datetime],
         failed: Callable[[BaseException], None],
-        gauge: Gauge,
+        gauge: Gauge | None = None,
     ) -> None:
         """``topics`` are full names, asked before each poll. ``settle`` may raise Ending once ``close`` has been called.
 
@@ -164,10 +164,14 @@ class GroupReader:
     def _note_unreadable(self, topic: str, error: KafkaError) -> None:
         if topic not in self.unreadable:
             log.error("a topic cannot be read; the others go on", topic=topic, error=error.name())
-            self._gauge.labels(topic).set(1)
+            self._show(topic, 1)
         self.unreadable[topic] = error.name()
 
     def _note_readable(self, topic: str) -> None:
         if self.unreadable.pop(topic, None):
             log.info("topic can be read again", topic=topic)
-            self._gauge.labels(topic).set(0)
+            self._show(topic, 0)
+
+    def _show(self, topic: str, value: int) -> None:
+        if self._gauge is not None:
+            self._gauge.labels(topic).set(value)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 
 from mailstream.domain.errors import NotPublished
@@ -34,6 +35,9 @@ SETTINGS: Mapping[str, Any] = {
 #: From so many unacknowledged records on they go in batches, until there are none.
 MANY = 16
 BATCH_SECONDS = 0.005
+AGAIN_SECONDS = 1.0  #: between two tries to append what has to be recorded
+
+log = structlog.get_logger(__name__)
 
 Headers = Sequence[tuple[str, bytes]]
 #: An error of ours comes without a message.
@@ -286,6 +290,20 @@ def _told_by(error: Exception) -> str:
     if isinstance(error, KafkaException):
         return f"the client has given up ({error.args[0].name()}: {error.args[0].str()})"
     return f"the thread that hears Kafka's reports has ended ({type(error).__name__}): a bug"
+
+
+async def publish_surely(
+    publisher: Publisher, topic: str, value: bytes | None, *, key: bytes | None, partition: int, headers: Headers
+) -> Position:
+    """Append one record, however long that takes: it may stand in the log twice. Raises NotPublished at the close only."""
+    while True:
+        try:
+            return await publisher.publish(topic, value, key=key, partition=partition, headers=headers)
+        except NotPublished as error:
+            if publisher.is_closing:
+                raise
+            log.warning("not acknowledged, appended again", topic=topic, partition=partition, error=str(error))
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 def _end(done: "asyncio.Future[Position]", error: KafkaError | NotPublished | None, message: Message | None) -> None:

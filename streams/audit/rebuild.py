@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from confluent_kafka import KafkaException
 from msgspec import structs
 
-from mailstream.clock import Clock, moment
+from mailstream.clock import Clock
 from mailstream.domain import codec, senders, topics
 from mailstream.domain.dead_letter import Reason, dead_letter_in
 from mailstream.domain.email_id import partition_in
@@ -30,7 +30,7 @@ from streams.audit.replay import checkpoints_in, passed_by_workers, spans_of
 from streams.core import births, fold, intake
 from streams.core.caps_and_digests import Groups
 from streams.core.faults import Fault
-from streams.core.intake import Asked, Carried, Known, New, Rejected, Rules, Ruling
+from streams.core.intake import Asked, Carried, Decision, New, Rejected, Rules, Ruling
 from streams.triggers.records import Outgoing
 
 WRITER = "audit-rebuild"
@@ -79,15 +79,14 @@ class Partition:
         refused = self._refused.get(record.offset)
         if refused is not None and refused[0] is Reason.ID_CONFLICT:
             return  # it was a repeat, and its email began with another record
-        ruling: Ruling | New | Known | Carried = intake.read(record, self.rules, asked_at)
+        ruling: Ruling | Decision = intake.read(record, self.rules, asked_at)
         is_unread = refused is None and self.unread_from is not None and record.offset >= self.unread_from
         if isinstance(ruling, Asked):
             is_unread |= refused is None and self.unread_from is None and ruling.fault is not None
             ruling = intake.settle(replace(ruling, fault=refused), self.statuses.get(ruling.id))
         match ruling:
             case New(asked):
-                due_at = self._groups.due(asked.request, moment(intake.first_record(record)[1] / 1000))
-                born = births.born(asked, due_at=due_at, on_ambiguous=self.on_ambiguous, writer=WRITER)
+                born = births.born(asked, self._groups, on_ambiguous=self.on_ambiguous, writer=WRITER)
                 self._groups.changed(None, born, self.number)
                 self._be_born(born, is_unread=is_unread)
             case Carried(asked):

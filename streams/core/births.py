@@ -1,28 +1,28 @@
 """The first status of an email, from the record that asks for it (pure): what accept shows, and what a rebuild shows again."""
 
-from datetime import datetime
-
 from mailstream.clock import moment
 from mailstream.domain.record import Record
 from mailstream.domain.request import OnAmbiguous
 from mailstream.domain.status import Coordinates, EmailStatus
 from streams.core import fold, intake
+from streams.core.caps_and_digests import Groups
 from streams.core.intake import Asked, Rejected
 
 
-def born(asked: Asked, *, due_at: datetime | None, on_ambiguous: OnAmbiguous, writer: str) -> EmailStatus:
-    """The email waits. ``due_at``: when its digest closes, if it is for one; ``on_ambiguous``: if the request names none."""
+def born(asked: Asked, groups: Groups, *, on_ambiguous: OnAmbiguous, writer: str) -> EmailStatus:
+    """The email waits, if it is for a digest until that closes. ``on_ambiguous``: if the request names none."""
     record = asked.received
     order, at_ms = intake.first_record(record)
+    at = moment(at_ms / 1000)
     status = fold.queued(
         asked.request,
         email_id=asked.id,
         recipient=f"{asked.recipient:08x}",
         place=Coordinates(record.partition, order),
-        at=moment(at_ms / 1000),
+        at=at,
         on_ambiguous=on_ambiguous,
         writer=writer,
-        due_at=due_at,
+        due_at=groups.due(asked.request, at),
     )
     # the first record of a carried email is gone, and with it the body there
     return with_copy(status, record) if asked.is_carried else status

@@ -55,7 +55,7 @@ class Groups:
         self._places[status.id] = cap, digest, into, partition
 
     def forget(self, email_id: str) -> None:
-        """The email is known no more."""
+        """The email is not known any longer."""
         cap, digest, into, _ = self._places.pop(email_id, (None, None, None, 0))
         _drop(self._called, cap, email_id)
         _drop(self._waiting, digest, email_id)

@@ -1,4 +1,4 @@
-"""Who won a claim, and may the next attempt be claimed (guarantees §2, amendments 3 and 13).
+"""Who won a claim, and may the next attempt be claimed.
 
 Everything here is decided by the order of one partition of ``email.attempts``: the same records in the same order
 give every reader the same answer. A status keeps number and nonce of the newest attempt, so a late record can be
@@ -28,7 +28,7 @@ class Verdict(StrEnum):
     DOUBT_SETTLED = "DOUBT_SETTLED"  #: the winner's word about an attempt in doubt that another one followed
     KNOWN = "KNOWN"  #: read before; the status has it already
     FORMER = "FORMER"  #: a claim of a former life of the id, whose status was forgotten before it was asked for again
-    VOID = "VOID"  #: from somebody who has no say: ignored
+    VOID = "VOID"  #: from a writer who has no say: ignored
 
 
 #: Endings of a doubt, without a word on whether anything was sent, or an operator's. Where proof came first they lose:
@@ -51,7 +51,7 @@ def doubts(status: EmailStatus) -> tuple[Doubt, ...]:
 
 
 def may_claim(status: EmailStatus, *, instead: Instead | None = None, possible_duplicate: bool = False) -> bool:
-    """Whether the next attempt may be claimed at this point of the log (K4, K8, K9).
+    """Whether the next attempt may be claimed at this point of the log.
 
     Behind an open attempt only two things may follow: one marked resend, and an ending that does not say "not sent".
     """
@@ -85,7 +85,7 @@ def _judge_claim(status: EmailStatus, claim: ClaimRecord) -> Verdict:
         winners = {status.nonce, *(doubt.nonce for doubt in doubts(status))}
         return Verdict.KNOWN if claim.nonce in winners else Verdict.LOST
     if claim.attempt > status.attempt + 1:
-        return Verdict.LOST  # nobody who read the log can have written it
+        return Verdict.LOST  # a worker that read the log cannot have written it
     is_allowed = may_claim(status, instead=claim.instead, possible_duplicate=claim.possible_duplicate)
     return Verdict.WON if is_allowed else Verdict.LOST
 

@@ -1,6 +1,6 @@
 """What keeps a record of ``email.requested`` from being taken: a reason and a sentence, which repeats no value.
 
-Whatever goes into a status or a dead letter is bounded here: one that its topic refuses would stop its partition.
+What goes into a status or a dead letter is bounded here: one that its topic refuses would stop its partition.
 """
 
 from collections.abc import Collection, Mapping, Sequence

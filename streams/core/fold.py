@@ -35,7 +35,7 @@ from mailstream.domain.status import queued as queued  # the first status: the A
 from mailstream.domain.validation import NAME_IN_STATUS
 from streams.core.claims import ENDS_DOUBT, Verdict, doubts, is_open, judge
 
-#: What the provider's events about the recipient mean (sendgrid.md §3). Every other event is a fact that proves acceptance.
+#: What the provider's events about the recipient mean. Every other event is a fact that proves acceptance.
 EVENT_STATUS = {
     "processed": Status.SENT,
     "deferred": Status.DEFERRED,
@@ -89,7 +89,7 @@ def rejected(
 
 
 def carried(status: EmailStatus, place: Coordinates, at: datetime) -> EmailStatus:
-    """The same email with a younger copy of its request, appended ``at`` (design §4)."""
+    """The same email with a younger copy of its request, appended ``at``."""
     if status.request is not None and status.request.offset >= place.offset:
         return status
     return structs.replace(status, request=place, request_at=at)
@@ -175,7 +175,7 @@ def _claimed_status(claim: ClaimRecord, *, is_in_doubt: bool) -> Status:
             return Status.SENT
         case Instead.UNCONFIRMED:
             return Status.UNCONFIRMED
-        case ending:  # behind a doubt nothing may say "not sent" (amendment 3)
+        case ending:  # behind a doubt nothing may say "not sent"
             return Status.UNCONFIRMED if is_in_doubt else Status(ending.value)
 
 
@@ -209,7 +209,7 @@ def _answered(status: EmailStatus, outcome: OutcomeRecord) -> EmailStatus:
 def _settled(status: EmailStatus, record: OutcomeRecord | ReleasedRecord) -> EmailStatus:
     """The late word about an attempt that another one followed."""
     others = tuple(doubt for doubt in doubts(status) if doubt.attempt != record.attempt)
-    if isinstance(record, ReleasedRecord):  # an UNCONFIRMED email must not come back to life (amendment 13)
+    if isinstance(record, ReleasedRecord):  # an UNCONFIRMED email must not come back to life
         return _moved(status, Fact(at=record.at, what="late_release", attempt=record.attempt), **_in_doubt(others))
     if record.result is Outcome.ACCEPTED:
         provider = Provider(record.message_id, record.code, record.reason)
@@ -246,7 +246,7 @@ def _moved(status: EmailStatus, fact: Fact, **changes: Any) -> EmailStatus:
 def noted_control(
     status: EmailStatus, *, control: int, what: str, why: str | None, by: str, at: datetime
 ) -> EmailStatus:
-    """A control record that was decided without a claim: refused, or an order to resend (amendment 9)."""
+    """A control record that was decided without a claim: refused, or an order to resend."""
     fact = Fact(at=at, what=what, detail=why, by=_cut(by, NAME_IN_STATUS) or None, control=control)
     return with_fact(status, fact, control=max(status.control, control))
 

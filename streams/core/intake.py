@@ -1,9 +1,9 @@
-"""A record of ``email.requested``: new, known, astray, a control, or not to be taken (design §4, amendments 1–5, 22).
+"""A record of ``email.requested``: new, known, astray, a control, or not to be taken.
 
 ``read`` looks at the record alone; ``settle`` adds what is known of its id. Neither raises.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC
 from typing import NamedTuple
 
@@ -267,8 +267,12 @@ class Carried:
     asked: Asked
 
 
+#: A record with what is known of its id.
+Decision = New | Known | Carried | Controlled | Unfold | Astray | Rejected | Ignored
+
+
 def settle(asked: Asked, known: EmailStatus | None) -> New | Known | Carried | Rejected:
-    """What the record means beside what is known of its id. A bad repeat never harms a good mail (amendment 5)."""
+    """What the record means beside what is known of its id. A bad repeat never harms a good mail."""
     if known is None:
         if asked.fault is not None:
             return rejected(asked.received, asked.fault, asked.id, asked.request.tenant, asked.request)
@@ -303,11 +307,6 @@ def first_record(received: Record) -> tuple[int, int]:
 def _at_most(highest: int, digits: bytes) -> int:
     """The number in a header, which any producer may have written; ``highest`` where it holds none that can be."""
     return min(highest, int(digits)) if digits.isdigit() and len(digits) < 20 else highest
-
-
-def with_fault(asked: Asked, reason: Reason, detail: str) -> Asked:
-    """The same, found out to be impossible (a template that does not render)."""
-    return replace(asked, fault=(reason, detail))
 
 
 def rejected(

@@ -1,7 +1,7 @@
 """The finished head of a partition, never past a hole.
 
 Faust 0.15.3 commits past events that are still in flight, and its recovery may drop events that it has fetched
-(faust.md §4 and §6). Committing only the contiguous head makes the first harmless; checking that offsets are dense
+(docs/faust.md). Committing only the contiguous head makes the first harmless; checking that offsets are dense
 makes the second visible.
 """
 
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from mailstream.domain.errors import OffsetGap
 
-Place = TypeVar("Place")  #: whatever names a partition of a topic
+Place = TypeVar("Place")  #: what names a partition of a topic
 
 
 @dataclass(slots=True)

@@ -30,27 +30,21 @@ class WebhookHealth:
         self._sent: dict[int, _Watched] = {}  #: by slice of time
         self._slices: dict[str, int] = {}  #: by email id
 
-    def sent(self, email_id: str, at: float, *, has_event: bool = False) -> None:
-        """An email was accepted by the provider at ``at``."""
-        slice_ = int(at / SLICE_SECONDS)
-        if slice_ in self._sent or email_id in self._slices:
+    def accepted(self, status: EmailStatus, now: float) -> None:
+        """The newest status of an email that the provider took: by and by an event about it is on its timeline."""
+        if status.test:  # the sandbox sends no events
             return
-        self._sent[slice_], self._slices[email_id] = _Watched(email_id, at, has_event), slice_
+        has_event = any(fact.key for fact in status.timeline)
+        if (watched := self._slices.get(status.id)) is not None:
+            self._sent[watched].has_event |= has_event
+            return
+        at = next((fact.at.timestamp() for fact in status.timeline if fact.status in ACCEPTED), 0.0)
+        slice_ = int(at / SLICE_SECONDS)
+        if at < now - OLDEST or slice_ in self._sent:
+            return
+        self._sent[slice_], self._slices[status.id] = _Watched(status.id, at, has_event), slice_
         if len(self._sent) > SAMPLE:
             self._drop([next(iter(self._sent))])  # about the oldest: they come in the order of time but for a start
-
-    def loaded(self, status: EmailStatus, now: float) -> None:
-        """The status of an email of a partition that has just come: an email that was SENT lately is watched again."""
-        if status.status not in ACCEPTED or status.test or status.updated_at.timestamp() < now - OLDEST:
-            return
-        at = next((fact.at.timestamp() for fact in status.timeline if fact.status in ACCEPTED), None)
-        if at is not None:
-            self.sent(status.id, at, has_event=any(fact.key for fact in status.timeline))
-
-    def heard(self, email_id: str) -> None:
-        """An event about the email came."""
-        if (slice_ := self._slices.get(email_id)) is not None:
-            self._sent[slice_].has_event = True
 
     def lose(self, is_lost: Callable[[str], bool]) -> None:
         """Forget emails whose events another worker hears now: their silence here says nothing."""

@@ -1,6 +1,5 @@
 """Settle every record of ``email.requested``: at line rate, never paced, and nothing in a record can stop it."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,18 +9,16 @@ import structlog
 from aiokafka import ConsumerRecord
 from msgspec import structs
 
-from mailstream.clock import Clock, moment
+from mailstream.clock import Clock
 from mailstream.domain import codec, senders
-from mailstream.domain.dead_letter import Reason
 from mailstream.domain.email_id import partition_in
-from mailstream.domain.errors import NotPublished
 from mailstream.domain.record import Record
-from mailstream.domain.request import OnAmbiguous
-from mailstream.domain.status import Coordinates, EmailStatus
+from mailstream.domain.request import Control, OnAmbiguous
+from mailstream.domain.status import Coordinates
 from mailstream.domain.topics import REJECTED, REQUESTED, Naming
 from mailstream.kafka.bodies import Bodies
 from mailstream.kafka.kafka import Kafka
-from mailstream.kafka.producer import Position, Publisher
+from mailstream.kafka.producer import Publisher, publish_surely
 from streams.core import births, intake
 from streams.core.caps_and_digests import Groups
 from streams.core.intake import (
@@ -29,6 +26,7 @@ from streams.core.intake import (
     Astray,
     Carried,
     Controlled,
+    Decision,
     Ignored,
     Known,
     New,
@@ -48,7 +46,6 @@ from streams.statuses.table import StatusTable
 
 log = structlog.get_logger(__name__)
 
-AGAIN_SECONDS = 1.0
 Done = Callable[[], None]
 
 
@@ -90,7 +87,8 @@ class Accept:
         self._naming = Naming(settings.topic_prefix)
         self._partitions = settings.partitions
         self._on_ambiguous = OnAmbiguous(settings.on_ambiguous)
-        self._publisher, self._table, self._projection = publisher, table, projection
+        self._append = partial(publish_surely, publisher)  # what cannot be recorded is not acked
+        self._table, self._projection = table, projection
         self._bodies, self._rendering, self._controls = bodies, rendering, controls
         self._groups, self._clock, self._spawn = groups, clock, spawn
         #: Emails of batches that have no status yet, and the first control record that names each.
@@ -107,23 +105,19 @@ class Accept:
         self._lines.drop()
 
     def _begin(self, ruling: Ruling, record: Record, done: Done) -> Rest | None:
-        if not isinstance(ruling, Asked):
-            self._settle(ruling, record, done)
-        elif self._must_render(ruling):
+        if isinstance(ruling, Asked) and self._must_render(ruling):
             return self._rendered(ruling, done)
-        else:
-            self._settle(self._settle_asked(ruling), record, done)
+        self._settle(ruling, record, done)
         return None
 
     def _must_render(self, asked: Asked) -> bool:
         return asked.fault is None and self._rendering.is_needed(asked.request) and not self._table.get_status(asked.id)
 
     async def _rendered(self, asked: Asked, done: Done) -> Callable[[], None]:
-        rendered = await self._rendering.of(asked)
-        return lambda: self._settle(self._settle_asked(rendered), asked.received, done)
+        return partial(self._settle, await self._rendering.of(asked), asked.received, done)
 
-    def _settle(self, ruling: Ruling | New | Known | Carried, record: Record, done: Done) -> None:
-        match ruling:
+    def _settle(self, ruling: Ruling, record: Record, done: Done) -> None:
+        match decided := self._decided(ruling):
             case New(asked):
                 self._queue(asked, done)
             case Known(email_id):
@@ -134,38 +128,32 @@ class Accept:
             case Ignored():
                 done()
             case Rejected():
-                self._spawn(self._reject(ruling, done))
+                self._spawn(self._reject(decided, done))
             case Astray(partition, key, value):
                 self._spawn(self._move(partition, key, value, record, done))
             case Controlled(_, control):
                 if control.batch is not None and self._table.get_status(control.id) is None:
                     self._named.setdefault(control.id, record.offset)
-                self._spawn(self._control(ruling, control.id, done))
+                self._spawn(self._control(decided, done))
             case Unfold():
-                self._spawn(self._unfold(ruling, done))
+                self._spawn(self._unfold(decided, done))
 
-    def _settle_asked(self, asked: Asked) -> New | Known | Carried | Rejected:
-        failpoint("C0", asked.id)
-        return intake.settle(asked, self._table.get_status(asked.id))
+    def _decided(self, ruling: Ruling) -> Decision:
+        if isinstance(ruling, Asked):
+            failpoint("C0", ruling.id)
+            return intake.settle(ruling, self._table.get_status(ruling.id))
+        return ruling
 
-    def _first_status(self, asked: Asked) -> EmailStatus:
+    def _queue(self, asked: Asked, done: Done) -> None:
         record = asked.received
-        due_at = self._groups.due(asked.request, moment(intake.first_record(record)[1] / 1000))
-        status = births.born(asked, due_at=due_at, on_ambiguous=self._on_ambiguous, writer=self._projection.writer)
+        status = births.born(asked, self._groups, on_ambiguous=self._on_ambiguous, writer=self._projection.writer)
         if (named_at := self._named.get(asked.id)) is not None and named_at < status.order:
             # which of its own records is taken first depends on who reads; what its claims name must not
             status = structs.replace(status, order=named_at)
-        if record.partition in self._table.owned():
-            self._groups.changed(
-                None, status, record.partition
-            )  # at once: the next record may belong to the same window
-        return status
-
-    def _queue(self, asked: Asked, done: Done) -> None:
-        record, status = asked.received, self._first_status(asked)
-        place = Coordinates(record.partition, record.offset)
+        if record.partition in self._table.owned():  # at once: the next record may belong to the same window
+            self._groups.changed(None, status, record.partition)
         assert record.value is not None
-        self._bodies.keep(place, record.value)
+        self._bodies.keep(Coordinates(record.partition, record.offset), record.value)
         self._projection.be_born(status, record.partition, partial(self._queued, record.timestamp_ms, asked.id, done))
         failpoint("C1", asked.id)
 
@@ -187,77 +175,59 @@ class Accept:
         partition = letter.record.partition
         log.warning("dead letter", reason=letter.reason, topic=letter.record.topic, partition=partition,
                     offset=letter.record.offset, detail=letter.detail)  # fmt: skip
-        await self._append_surely(self._naming.of(REJECTED), letter.value(), letter.key(), partition, letter.headers())
+        await self._append(self._naming.of(REJECTED), letter.value(), key=letter.key(), partition=partition,
+                           headers=letter.headers())  # fmt: skip
         if email_id is None:
             done()
-        elif self._may_show_rejected(email_id, partition):
+        elif partition_in(email_id, self._partitions) == partition and self._table.get_status(email_id) is None:
             self._projection.put(births.refused(rejected, email_id, self._projection.writer), partition, done)
         else:
             self._table.when_durable(email_id, done)
 
-    def _may_show_rejected(self, email_id: str, partition: int) -> bool:
-        return partition_in(email_id, self._partitions) == partition and self._table.get_status(email_id) is None
-
     async def _move(self, partition: int, key: bytes, value: bytes, record: Record, done: Done) -> None:
         headers = [(name, content) for name, content in record.headers.items() if name != codec.REKEYED_HEADER]
         headers.append((codec.REKEYED_HEADER, f"{record.partition}/{record.offset}".encode()))
-        await self._append_surely(self._naming.of(REQUESTED), value, key, partition, headers)
+        await self._append(self._naming.of(REQUESTED), value, key=key, partition=partition, headers=headers)
         done()
 
-    async def _control(self, ruling: Controlled, email_id: str, done: Done) -> None:
+    async def _control(self, ruling: Controlled, done: Done) -> None:
         record, control = ruling.received, ruling.control
+        first = partial(self._take_from_batch, control, record.partition)
         try:
-            if self._table.get_status(email_id) is None and control.batch is not None:
-                first = partial(self._take_from_batch, ruling, done)
-                await self._controls.decide(control, record.partition, record.offset, done, first=first)
-            elif await self._has_email(ruling, done):
-                await self._controls.decide(control, record.partition, record.offset, done)
+            fault = await self._controls.decide(control, record.partition, record.offset, done, first=first)
+            if fault is not None:
+                await self._reject(intake.rejected(record, fault), done)
         finally:
-            if self._named.get(email_id) == record.offset:
-                del self._named[email_id]
+            if self._named.get(control.id) == record.offset:
+                del self._named[control.id]
 
-    async def _has_email(self, ruling: Controlled, done: Done) -> bool:
-        """Whether the control record is about an email that it may speak of; else it is a dead letter."""
-        status, tenant = self._table.get_status(ruling.control.id), ruling.control.tenant
-        if status is None:
-            fault = Reason.UNKNOWN_ID, "no email with this id was asked for"
-        elif tenant is not None and tenant != status.tenant:
-            fault = Reason.ID_CONFLICT, "the email belongs to another tenant"
-        else:
-            return True
-        await self._reject(intake.rejected(ruling.received, fault), done)
-        return False
-
-    async def _take_from_batch(self, ruling: Controlled, done: Done) -> bool:
-        """Take the email of a control record out of a batch that is not unfolded; False: the record is a dead letter.
+    async def _take_from_batch(self, control: Control, partition: int) -> None:
+        """Take the email of a control record out of the batch that it names, if that is not unfolded.
 
         The item gets a record of its own, as when the batch is unfolded. What comes by later is known.
         """
-        control, partition = ruling.control, ruling.received.partition
-        assert control.batch is not None
+        if control.batch is None or self._table.get_status(control.id) is not None:
+            return
         found = await self._batches.find(control.batch, control.id)
-        if found is not None and self._table.get_status(control.id) is None:
-            batch, item = found
-            headers = batch.headers()
-            topic = self._naming.of(REQUESTED)
-            place = await self._append_surely(topic, item.value, item.key, item.partition, headers)
-            if partition not in self._table.owned():
-                return False  # the next owner reads the control record again
+        if found is None or self._table.get_status(control.id) is not None:
+            return
+        batch, item = found
+        topic, headers = self._naming.of(REQUESTED), batch.headers()
+        place = await self._append(topic, item.value, key=item.key, partition=item.partition, headers=headers)
+        if partition in self._table.owned():  # else the next owner reads the control record again
             now_ms = int(self._clock.now() * 1000)
-            record = Record(topic, partition, place.offset, now_ms, item.key, item.value, dict(headers))
-            await self._take_now(record)
-        return await self._has_email(ruling, done)
+            await self._take_now(Record(topic, partition, place.offset, now_ms, item.key, item.value, dict(headers)))
 
     async def _take_now(self, record: Record) -> None:
         """Take the record of an email before it is read in its turn, which then finds it known."""
-        asked = intake.read(record, self._rules, self._clock.now())
-        if isinstance(asked, Asked) and self._must_render(asked):
-            asked = await self._rendering.of(asked)
-        match self._settle_asked(asked) if isinstance(asked, Asked) else asked:
-            case New(new):
-                self._queue(new, _nothing)
-            case Rejected() as rejected:
-                await self._reject(rejected, _nothing)
+        ruling = intake.read(record, self._rules, self._clock.now())
+        if isinstance(ruling, Asked) and self._must_render(ruling):
+            ruling = await self._rendering.of(ruling)
+        match decided := self._decided(ruling):
+            case New(asked):
+                self._queue(asked, _nothing)
+            case Rejected():
+                await self._reject(decided, _nothing)
             case _:
                 pass
 
@@ -265,23 +235,10 @@ class Accept:
         """Publish a strict batch's items one by one; read again after a crash, they are known by their ids."""
         topic, headers, begun = self._naming.of(REQUESTED), ruling.headers(), time.monotonic()
         for item in ruling.items:
-            await self._append_surely(topic, item.value, item.key, item.partition, headers)
+            await self._append(topic, item.value, key=item.key, partition=item.partition, headers=headers)
         reason = ruling.fault and ruling.fault[0]
         log.info("batch unfolded", items=len(ruling.items), seconds=round(time.monotonic() - begun, 3), refused=reason)
         done()
-
-    async def _append_surely(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, headers: Any
-    ) -> Position:
-        """Append, however long that takes: what cannot be recorded is not acked (guarantees §7, row 23)."""
-        while True:
-            try:
-                return await self._publisher.publish(topic, value, key=key, partition=partition, headers=headers)
-            except NotPublished as error:
-                if self._publisher.is_closing:
-                    raise
-                log.warning("not acknowledged, appended again", topic=topic, error=str(error))
-                await asyncio.sleep(AGAIN_SECONDS)
 
 
 def _nothing() -> None:

@@ -47,18 +47,18 @@ class Batches:
         while True:
             try:
                 message = await asyncio.to_thread(self._read, place)
+                break
             except NoKafka as error:
                 log.warning("a batch cannot be read, it is tried again", error=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
-                continue
-            if message is None:
-                return None
-            match intake.read(record_of(message), self._rules, self._clock.now()):
-                case Unfold() as batch:
-                    return batch
-                case Astray(partition, key, value):
-                    return Unfold(place, (Item(codec.named_in(value).id, partition, key, value),))
+        if message is None:
             return None
+        match intake.read(record_of(message), self._rules, self._clock.now()):
+            case Unfold() as batch:
+                return batch
+            case Astray(partition, key, value):
+                return Unfold(place, (Item(codec.named_in(value).id, partition, key, value),))
+        return None
 
     def _read(self, place: Coordinates) -> Message | None:
         """The record, if it is there. Raises NoKafka. Runs on a thread."""

@@ -1,14 +1,12 @@
-"""Facts from the provider's webhook become statuses (sendgrid.md §3)."""
+"""Facts from the provider's webhook become statuses."""
 
 import structlog
 
-from mailstream.clock import Clock
 from mailstream.domain import codec
 from mailstream.domain.email_id import partition_in
 from mailstream.domain.record import Record
 from mailstream.domain.status import Status
 from streams.core import fold
-from streams.core.webhook_health import WebhookHealth
 from streams.intake.accept import Done
 from streams.metrics import DUPLICATES_PROVEN, EVENT_KINDS, EVENTS, LATE_EVIDENCE
 from streams.statuses.projection import Projection
@@ -20,8 +18,8 @@ log = structlog.get_logger(__name__)
 class Feedback:
     """Takes records of ``email.events``; ``done`` is called when the consequence is durable."""
 
-    def __init__(self, table: StatusTable, projection: Projection, health: WebhookHealth, clock: Clock) -> None:
-        self._table, self._projection, self._health, self._clock = table, projection, health, clock
+    def __init__(self, table: StatusTable, projection: Projection) -> None:
+        self._table, self._projection = table, projection
 
     def settle(self, record: Record, done: Done) -> None:
         """Apply one event. Never raises for anything that the record holds: orphans and nonsense are counted."""
@@ -41,11 +39,9 @@ class Feedback:
             log.error("the provider names two messages for one email", email=status.id)
         after = fold.happened(status, event)
         if after is status:
-            self._health.heard(status.id)
             self._table.when_durable(status.id, done)
             return
         if status.status in (Status.FAILED, Status.UNCONFIRMED) and after.status is not status.status:
             LATE_EVIDENCE.inc()
         # the email's own partition: a record that a foreign producer put into another one says nothing about where it is
         self._projection.put(after, partition_in(status.id, self._table.partition_count), done)
-        self._health.heard(status.id)  # behind it: the event itself may be what shows that the email was SENT

@@ -23,29 +23,25 @@ class RecipientLines:
         """Run a step in its turn. ``recipient`` is None for a step that is about no single one."""
         if self._behind and recipient is not None and (behind := self._behind.get(recipient)) is not None:
             behind.append(step)
-        else:
-            self._run(recipient, step, deque())
+        elif (rest := step()) is not None:
+            assert recipient is not None
+            behind = self._behind[recipient] = deque()
+            self._spawn(self._run(recipient, rest, behind))
 
     def drop(self) -> None:
         """Forget all that is unfinished: partitions are revoked, and what is not acked is read again."""
         self._behind.clear()
 
-    def _run(self, recipient: int | None, step: Step, behind: deque[Step]) -> None:
-        while (rest := step()) is None and behind:
-            step = behind.popleft()
-        if rest is not None:
-            assert recipient is not None
-            self._behind[recipient] = behind
-            self._spawn(self._finish(recipient, rest, behind))
-
-    async def _finish(self, recipient: int, rest: Rest, behind: deque[Step]) -> None:
-        finish = await rest
-        if self._behind.get(recipient) is not behind:
-            return  # dropped meanwhile
+    async def _run(self, recipient: int, rest: Rest | None, behind: deque[Step]) -> None:
+        while rest is not None:
+            finish = await rest
+            if self._behind.get(recipient) is not behind:
+                return  # dropped meanwhile
+            finish()
+            rest = None
+            while behind and rest is None:
+                rest = behind.popleft()()
         del self._behind[recipient]
-        finish()
-        if behind:
-            self._run(recipient, behind.popleft(), behind)
 
 
 def recipient_of(ruling: Ruling) -> int | None:

@@ -1,6 +1,6 @@
 """What happens at a rebalance, all of it: partitions are assigned, loaded, drained, revoked, and closed at the end.
 
-Whatever lives with partitions has the same verbs, and is called from here: ``gained`` and ``lost``.
+All that lives with partitions has the same verbs, and is called from here: ``gained`` and ``lost``.
 
 The order of a load: all of ``email.status``, merged by rank; then ``email.attempts`` from the checkpoint to its end; then
 what stands unread is looked through (``barrier.py``); then the agents start and emails may be claimed. Both logs are
@@ -66,7 +66,6 @@ class Assignment:
     dispatch: Dispatch
     clearance: Clearance
     residents: Sequence[Resident]  #: in the order in which they let go
-    _owned: frozenset[int] = field(init=False, default=frozenset())  #: followed, or about to be
     _generation: int = field(init=False, default=0)  #: of the group, at the last assignment
     _had_some: bool = field(init=False, default=False)  #: whether it owned partitions in that generation
     _change: asyncio.Future[None] | None = field(init=False, default=None)  #: the newest
@@ -103,7 +102,8 @@ class Assignment:
 
     async def _change_to(self, assigned: frozenset[int]) -> None:
         begun = time.monotonic()
-        gained, lost, kept = assigned - self._owned, self._owned - assigned, assigned & self._owned
+        owned = frozenset(self.table.owned())
+        gained, lost, kept = assigned - owned, owned - assigned, assigned & owned
         if lost:
             await self._revoked(lost)
         if gained:
@@ -121,11 +121,10 @@ class Assignment:
     # -- load ---------------------------------------------------------------------------------------------
 
     async def _load(self, gained: frozenset[int]) -> None:
-        self._owned |= gained
         self.projection.gained(gained)
+        self.table.gained(gained)
         found = await self.checkpoints.read(set(gained))
         marks = {partition: found.get(partition) for partition in gained}
-        self.table.gained(gained)
         await self.logs.follow_statuses(marks)
         failpoint("C13", "")
         attempts = self.kafka.name_of(topics.ATTEMPTS)
@@ -139,7 +138,6 @@ class Assignment:
                 for partition, mark in marks.items()
             }
         )
-        self.logs.write_over(gained)
         await self.projection.whole(gained)
         await self.write_checkpoints()
 
@@ -205,14 +203,13 @@ class Assignment:
 
     async def _revoked(self, lost: frozenset[int]) -> None:
         await self.logs.leave(lost)
-        self._owned -= lost
         for resident in self.residents:
             resident.lost(lost)
 
     async def write_checkpoints(self) -> None:
         """Say how far everything is settled, so that the next owner reads less."""
         made = {}
-        for partition in self._owned - self.projection.loading:
+        for partition in self.table.owned() - self.projection.loading.keys():
             if (offset := self.projection.checkpoint(partition)) is not None:
                 made[partition] = Checkpoint(offset, self.projection.writer, self.logs.status_end(partition))
         await self.checkpoints.write(made)

@@ -14,8 +14,7 @@ from mailstream.kafka.checkpoints import Checkpoint
 from mailstream.kafka.kafka import Kafka
 from mailstream.kafka.offsets import LogEnds
 from mailstream.kafka.tail import End
-from streams.statuses.projection import Foreign, Projection
-from streams.statuses.table import StatusTable
+from streams.statuses.projection import Projection
 
 STUCK_SECONDS = 60.0  #: without progress in a load before it fails and the process ends
 #: After a batch of so many records, what the tail waits for more of them: a few large batches cost less than many small.
@@ -24,11 +23,10 @@ MANY, BUSY_SECONDS = 16, 0.003
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    """One ownership of a partition: how far its logs were taken, and while it is loaded, which statuses are in doubt."""
+    """One ownership of a partition: how far its logs were taken, and which of its statuses are in doubt."""
 
-    mark: Checkpoint | None
+    mark: Checkpoint | None  #: until it is known where the fold of ``email.attempts`` begins
     ends: dict[str, int] = field(default_factory=dict)  #: of each topic, behind what was taken
-    lowered: set[str] = field(default_factory=set)  #: emails whose last record is not their highest
     suspects: set[str] = field(default_factory=set)  #: emails whose last record is foreign and behind the checkpoint
 
 
@@ -39,12 +37,11 @@ class LogFollower:
         self,
         kafka: Kafka,
         ends: LogEnds,
-        table: StatusTable,
         projection: Projection,
         failed: Callable[[Exception], None],
     ) -> None:
         self._attempts, self._status = kafka.name_of(topics.ATTEMPTS), kafka.name_of(topics.STATUS)
-        self._ends, self._table, self._projection = ends, table, projection
+        self._ends, self._projection = ends, projection
         self._followed: dict[int, _Followed] = {}
         self._has_moved = asyncio.Event()
         self._newest = 0  #: entries in the newest batch
@@ -65,6 +62,8 @@ class LogFollower:
         """Fold ``email.attempts`` from these offsets on, and go on with what comes. Raises NotCaughtUp."""
         for partition, start in starts.items():
             self._projection.begin(partition, start)
+            self._followed[partition].mark = None
+            self._followed[partition].suspects.clear()
         await self._tail.follow((self._attempts, p, start) for p, start in starts.items())
         await self._catch_up(self._attempts, starts)
 
@@ -74,19 +73,10 @@ class LogFollower:
         await self._catch_up(self._attempts, partitions)
 
     async def leave(self, partitions: Set[int]) -> None:
-        """Follow these no more."""
+        """Stop following these."""
         await self._tail.leave((topic, p) for p in partitions for topic in (self._attempts, self._status))
         for partition in partitions:
             self._followed.pop(partition, None)
-
-    def write_over(self, partitions: Iterable[int]) -> None:
-        """All is known of these partitions now: write over each record that lowers an email."""
-        for partition in partitions:
-            followed = self._followed[partition]
-            for email_id in followed.lowered:
-                self._table.rewrite(email_id, partition)
-            followed.lowered.clear()
-            followed.suspects.clear()
 
     def is_suspect(self, partition: int) -> bool:
         """Whether foreign records behind the checkpoint may hide a higher status."""
@@ -115,32 +105,23 @@ class LogFollower:
                 topic, partition, offset = entry.topic() or "", entry.partition() or 0, entry.offset() or 0
             if (followed := self._followed.get(partition)) is None:
                 continue  # it was on its way when the partition was lost
-            if isinstance(entry, End):
-                followed.ends[topic] = offset
-                continue
-            if topic == self._attempts:
-                self._projection.attempt(partition, offset, entry.value())
-            else:
-                self._take_status(followed, partition, offset, entry.key(), entry.value())
-            followed.ends[topic] = offset + 1
+            if not isinstance(entry, End):
+                if topic == self._attempts:
+                    self._projection.attempt(partition, offset, entry.value())
+                else:
+                    self._take_status(followed, entry)
+                offset += 1
+            followed.ends[topic] = offset
         self._has_moved.set()
 
-    def _take_status(
-        self, followed: _Followed, partition: int, offset: int, key: bytes | None, value: bytes | None
-    ) -> None:
-        verdict = self._projection.foreign(partition, offset, key, value)
-        if verdict is Foreign.NONE or key is None:
+    def _take_status(self, followed: _Followed, record: Message) -> None:
+        partition, offset, key, value = record.partition() or 0, record.offset() or 0, record.key(), record.value()
+        if key is None:
             return
-        email_id = key.decode("utf-8", "replace")
-        if partition not in self._projection.loading:
-            if verdict is Foreign.LOWERS:
-                self._table.rewrite(email_id, partition)
-            return
-        # while loading a higher record may still follow: written over only when all is known
-        (followed.lowered.add if verdict is Foreign.LOWERS else followed.lowered.discard)(email_id)
-        if (mark := followed.mark) is not None and offset >= mark.status_end:
-            is_of_mark = (value or b"").startswith(b'{"writer":' + msgspec.json.encode(mark.writer))
-            (followed.suspects.discard if is_of_mark else followed.suspects.add)(email_id)
+        self._projection.status(partition, offset, key, value)
+        if value is not None and (mark := followed.mark) is not None and offset >= mark.status_end:
+            is_of_mark = value.startswith(b'{"writer":' + msgspec.json.encode(mark.writer))
+            (followed.suspects.discard if is_of_mark else followed.suspects.add)(key.decode("utf-8", "replace"))
 
     async def _catch_up(self, topic: str, partitions: Iterable[int]) -> None:
         partitions = set(partitions)

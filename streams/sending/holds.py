@@ -15,7 +15,7 @@ from mailstream.domain.attempt import Instead
 from mailstream.domain.email_id import partition_in
 from mailstream.domain.errors import NotPublished
 from mailstream.domain.request import OnAmbiguous
-from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.status import ACCEPTED, EmailStatus, Status
 from mailstream.settings import Settings
 from streams.core.webhook_health import WebhookHealth
 from streams.metrics import HELD
@@ -55,10 +55,8 @@ class Holds:
 
     def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
         """Watch an email that is PROCESSING elsewhere, or HELD, and whether an event comes about one that is SENT."""
-        if before is None:
-            self.health.loaded(after, self.clock.now())
-        elif after.status is Status.SENT is not before.status and not after.test:  # the sandbox sends no events
-            self.health.sent(after.id, self.clock.now())
+        if after.status in ACCEPTED:
+            self.health.accepted(after, self.clock.now())
         if after.status is Status.HELD:
             self._held[after.id] = partition
             since = after.held_at or after.updated_at

@@ -6,25 +6,19 @@ Claims go out and come back in batches, so they cost latency (about a millisecon
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Coroutine, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
-
-import structlog
 
 from mailstream.clock import Clock, moment
 from mailstream.domain import codec
 from mailstream.domain.attempt import AttemptRecord, ClaimRecord, HeldRecord, Instead, OutcomeRecord, ReleasedRecord
 from mailstream.domain.errors import NotPublished, PartitionLost
 from mailstream.domain.status import EmailStatus
-from mailstream.kafka.producer import Publisher
+from mailstream.kafka.producer import Publisher, publish_surely
 from streams.failpoints import failpoint, failpoint_soon
-
-log = structlog.get_logger(__name__)
-
-REPEAT_SECONDS = 1.0  #: between two tries to append an outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +36,13 @@ class ClaimLog:
 
     def __init__(self, publisher: Publisher, topic: str, clock: Clock, *, worker: str, boot: str) -> None:
         self._publisher, self._topic, self._clock = publisher, topic, clock
-        self._worker, self._boot = worker, boot
+        self.worker = worker  #: worker id and boot: how records of this process are signed
+        self._boot = boot
         self._count = itertools.count(1)
         self._releases: set[asyncio.Task[None]] = set()
         #: Who waits for the verdict on a claim that was not read back, by nonce, and in which partition.
         self._verdicts: dict[str, tuple[int, asyncio.Future[bool]]] = {}
-        self._alive: set[str] = set()  #: nonces of claims that somebody in this process acts on
+        self._alive: set[str] = set()  #: nonces of claims that this process acts on
         self._seconds: deque[float] = deque(maxlen=100)  #: how long the newest claims took
 
     def slow_seconds(self) -> float:
@@ -55,7 +50,7 @@ class ClaimLog:
         return sorted(self._seconds)[len(self._seconds) * 99 // 100] if self._seconds else 0.0
 
     def is_alive(self, nonce: str | None) -> bool:
-        """Whether somebody in this process acts on the claim with this nonce, and will say what came of it."""
+        """Whether this process acts on the claim with this nonce, and will say what came of it."""
         return nonce in self._alive
 
     async def claim(
@@ -73,15 +68,15 @@ class ClaimLog:
     ) -> Won | None:
         """Claim the next attempt of an email. None: another claim came first, or the log allows none.
 
-        Raises NotPublished: nobody may call; should the claim be in the log all the same and win, it is released.
+        Raises NotPublished: there may be no call; should the claim be in the log all the same and win, it is released.
         """
-        nonce = f"{self._boot}-{next(self._count)}"  # the boot part is random: a restart repeats none (K1)
+        nonce = f"{self._boot}-{next(self._count)}"  # the boot part is random: a restart repeats none
         won = Won(status.id, status.attempt + 1, nonce, partition)
         record = ClaimRecord(
             id=status.id,
             attempt=won.attempt,
             nonce=nonce,
-            worker=self._worker,
+            worker=self.worker,
             at=moment(self._clock.now()),
             order=status.order,
             instead=instead,
@@ -92,31 +87,22 @@ class ClaimLog:
             control=control,
             into=into,
         )
-        verdict = self._expect(nonce, partition)
+        verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._verdicts[nonce] = partition, verdict
         self._alive.add(nonce)
         begun = self._clock.monotonic()
         try:
             failpoint_soon("C3", won.id)
-            await self._append(record, partition)  # acknowledged first: what replicas lack may yet vanish
+            await self._append(record, partition, surely=False)  # acknowledged first: what replicas lack may yet vanish
             failpoint("C4", won.id)
             has_won = await verdict
-        except PartitionLost:
-            if instead is None:  # it may have won where we do not read any more: certainly not called, so say so (K5)
-                self._spawn(self.release(won, "the partition was lost before the call"))
-            raise
-        except NotPublished:
+        except (NotPublished, PartitionLost):
             verdict.add_done_callback(partial(self._give_back_if_won, won, is_ending=instead is not None))
             raise
         self._seconds.append(self._clock.monotonic() - begun)
-        if not has_won or instead is not None:  # an ending needs nobody to act on it
+        if not has_won or instead is not None:  # an ending needs no further act
             self._alive.discard(nonce)
         return won if has_won else None
-
-    def _expect(self, nonce: str, partition: int) -> "asyncio.Future[bool]":
-        """A future for the verdict on a claim: has it won? Raises PartitionLost when nobody will read it back here."""
-        verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._verdicts[nonce] = partition, verdict
-        return verdict
 
     def read_back(self, nonce: str, *, has_won: bool) -> None:
         """The log has brought the claim with this nonce; told by the projection of every claim, ours or not."""
@@ -133,78 +119,44 @@ class ClaimLog:
                     verdict.set_exception(PartitionLost("the partition was lost before the claim was read back"))
 
     def _give_back_if_won(self, won: Won, done: "asyncio.Future[bool]", *, is_ending: bool) -> None:
-        """Release a claim that was given up, once it comes back as winner; an ending simply holds.
+        """Release a claim that was given up, if it comes back as winner; an ending simply holds.
 
         Also when its partition goes before it was read back: it may have won where we do not read any more, and then
         only this process can tell the next owner that it was not called.
         """
         if done.cancelled():
             return
-        is_unread = isinstance(done.exception(), PartitionLost)
+        is_unread = done.exception() is not None
         if not is_ending and (is_unread or done.result()):
-            self._spawn(self.release(won, "given up before the call"))
+            why = "the partition was lost before the call" if is_unread else "given up before the call"
+            release = asyncio.ensure_future(self.release(won, why))
+            self._releases.add(release)
+            release.add_done_callback(self._releases.discard)
         else:
             self._alive.discard(won.nonce)
 
-    def _spawn(self, release: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(release)
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
-
     async def release(self, won: Won, reason: str) -> None:
-        """Append RELEASED: claimed, certainly not called (K5)."""
-        await self._append_surely(
-            ReleasedRecord(
-                id=won.id,
-                attempt=won.attempt,
-                nonce=won.nonce,
-                worker=self._worker,
-                at=moment(self._clock.now()),
-                reason=reason,
-            ),
-            won.partition,
-        )
+        """Append RELEASED: claimed, certainly not called."""
+        await self._append(ReleasedRecord(**self._about(won, reason)), won.partition)
         self._alive.discard(won.nonce)
 
     async def outcome(self, record: OutcomeRecord, partition: int) -> None:
         """Append what the call proved, and return when the broker has it, however long that takes."""
         failpoint_soon("C9", record.id)
-        await self._append_surely(record, partition)
+        await self._append(record, partition)
         self._alive.discard(record.nonce)
 
     async def hold(self, status: EmailStatus, partition: int, reason: str) -> None:
         """Append that the newest attempt's outcome cannot be known."""
-        assert status.nonce is not None
-        record = HeldRecord(
-            id=status.id,
-            attempt=status.attempt,
-            nonce=status.nonce,
-            worker=self._worker,
-            at=moment(self._clock.now()),
-            reason=reason,
-        )
-        await self._append_surely(record, partition)
+        await self._append(HeldRecord(**self._about(status, reason)), partition)
 
-    @property
-    def worker(self) -> str:
-        """Worker id and boot: how records of this process are signed."""
-        return self._worker
+    def _about(self, claim: Won | EmailStatus, reason: str) -> dict[str, Any]:
+        """What a word about a claim says of it and of its writer."""
+        at = moment(self._clock.now())
+        return {"id": claim.id, "attempt": claim.attempt, "nonce": claim.nonce, "worker": self.worker, "at": at,
+                "reason": reason}  # fmt: skip
 
-    async def _append(self, record: AttemptRecord, partition: int) -> None:
-        await self._publisher.publish(
-            self._topic,
-            codec.encode(record),
-            key=record.id.encode(),
-            partition=partition,
-            headers=codec.headers_of(record),
-        )
-
-    async def _append_surely(self, record: AttemptRecord, partition: int) -> None:
-        while True:
-            try:
-                return await self._append(record, partition)
-            except NotPublished as error:  # the same record again: a repeat in the log means nothing new
-                if self._publisher.is_closing:
-                    raise
-                log.warning("not acknowledged, appended again", email=record.id, error=str(error))
-                await asyncio.sleep(REPEAT_SECONDS)
+    async def _append(self, record: AttemptRecord, partition: int, *, surely: bool = True) -> None:
+        publish = partial(publish_surely, self._publisher) if surely else self._publisher.publish
+        key, headers = record.id.encode(), codec.headers_of(record)
+        await publish(self._topic, codec.encode(record), key=key, partition=partition, headers=headers)

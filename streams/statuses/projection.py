@@ -1,13 +1,12 @@
 """What the log says becomes what the table shows: the one place where statuses are made in the worker.
 
 Records of the owned partitions of ``email.attempts`` come here in log order, ours and those of others alike. Each is
-folded; the status after it is written; then whoever waits for it is told. So a status never says more than what
+folded; the status after it is written; then its waiters are told. So a status never says more than what
 stands in the log, and a late record of a paused former owner is just one more record.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence, Set
-from enum import Enum
 from functools import partial
 from typing import Protocol
 
@@ -16,7 +15,7 @@ import structlog
 from msgspec import structs
 
 from mailstream.domain import codec
-from mailstream.domain.attempt import AttemptRecord, ClaimRecord
+from mailstream.domain.attempt import ClaimRecord
 from mailstream.domain.email_id import partition_in
 from mailstream.domain.status import EmailStatus, Status, order_of_merge
 from streams.core import fold
@@ -32,19 +31,11 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 500  #: statuses of new partitions that are told between two turns of the loop
 
 
-class Foreign(Enum):
-    """What a record of ``email.status`` is to the owner of its partition."""
-
-    NONE = "none"  #: written by this process, or a tombstone
-    STANDS = "stands"  #: as high as what is known, or higher
-    LOWERS = "lowers"  #: lower than what is known, or unreadable
-
-
 class Follower(Protocol):
     """Keeps something that follows from the statuses of the owned partitions."""
 
     def changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
-        """A status is now ``after``, whoever made it so; ``before`` is None when it was not known here."""
+        """A status is now ``after``, by this worker or another; ``before`` is None when it was not known here."""
 
 
 class Projection:
@@ -52,7 +43,8 @@ class Projection:
 
     def __init__(self, table: StatusTable, writer: str, claim_log: ClaimLog, followers: Sequence[Follower]) -> None:
         self.writer = writer
-        self.loading: set[int] = set()  #: partitions that are not whole yet
+        #: Partitions that are not whole yet, each with the emails of which a record may have lowered what is known.
+        self.loading: dict[int, set[str]] = {}
         self._own_prefix = b'{"writer":' + msgspec.json.encode(writer)
         self._table, self._claim_log, self._followers = table, claim_log, followers
         self._settled: Acks[int] = Acks()  #: which records of ``email.attempts`` need never be read again
@@ -77,9 +69,6 @@ class Projection:
                       partition=partition, offset=offset)  # fmt: skip
             self._settled.done(slot)
             return
-        self._fold(record, partition, slot)
-
-    def _fold(self, record: AttemptRecord, partition: int, slot: Slot[int]) -> None:
         before = self._table.get_status(record.id)
         if before is None:  # older than the statuses that are kept
             self._settled.done(slot)
@@ -89,8 +78,12 @@ class Projection:
         VERDICTS[verdict].inc()
         if after is before:
             self._settled.done(slot)
+        elif isinstance(record, ClaimRecord) and after.status is Status.PROCESSING:
+            self._open[record.id] = slot  # read again after a crash: only the log knows whose it is
+            self.put(after, partition)
         else:
-            self._write(before, after, record, partition, slot)
+            self.put(after, partition, partial(self._settled.done, slot))
+            failpoint("C11", record.id)
         if isinstance(record, ClaimRecord):
             # known and still PROCESSING under our nonce: its status was read before the claim itself
             is_known_winner = verdict is Verdict.KNOWN and (after.status, after.nonce) == (
@@ -99,35 +92,15 @@ class Projection:
             )
             self._claim_log.read_back(record.nonce, has_won=verdict is Verdict.WON or is_known_winner)
 
-    def _write(
-        self, before: EmailStatus, after: EmailStatus, record: AttemptRecord, partition: int, slot: Slot[int]
-    ) -> None:
-        after = structs.replace(after, writer=self.writer)
-        if after.status is Status.PROCESSING:
-            self._open[record.id] = slot  # read again after a crash: only the log knows whose it is
-            self._table.put(after, partition)
-        else:
-            claim = self._open.pop(record.id, None)
-            self._table.put(after, partition, partial(self._close, slot, claim))
-            failpoint("C11", record.id)
-        self._changed(before, after, partition)
-        if after.status is not before.status:
-            EMAILS_IN[after.status].inc()
-
-    def _close(self, slot: Slot[int], claim: Slot[int] | None) -> None:
-        self._settled.done(slot)
-        if claim is not None:
-            self._settled.done(claim)
-
     def _changed(self, before: EmailStatus | None, after: EmailStatus, partition: int) -> None:
         if partition not in self.loading:
             for follower in self._followers:
                 follower.changed(before, after, partition)
 
-    # -- other sources ------------------------------------------------------------------------------------
+    # -- statuses -----------------------------------------------------------------------------------------
 
     def put(self, after: EmailStatus, partition: int, then: Callable[[], None] | None = None) -> None:
-        """A change that does not come from ``email.attempts``: an event, a refused control, a carried copy.
+        """Write a change: what an attempt means, an event, a refused control, a carried copy.
 
         Does nothing, and never calls ``then``, when the partition is not ours any more: its new owner decides.
         """
@@ -144,7 +117,7 @@ class Projection:
     def be_born(self, status: EmailStatus, partition: int, then: Callable[[], None]) -> None:
         """A new email. It is announced, and can be claimed, only when its first status is durable.
 
-        Else a claim could be in the log of an email that nobody knows of after a crash, and be overlooked.
+        Else a claim could be in the log of an email that is unknown after a crash, and be overlooked.
         """
         if partition not in self._table.owned():
             return
@@ -168,46 +141,55 @@ class Projection:
         if then is not None:
             then()
 
-    def foreign(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> "Foreign":
-        """Take a record of ``email.status`` that this worker tails.
+    def status(self, partition: int, offset: int, key: bytes, value: bytes | None) -> None:
+        """Take the next record of a partition of ``email.status``.
 
-        One that raises an email (of the former owner, just before it lost the partition) is adopted. One that lowers
-        it must be written over by the caller (K7). While a partition is loaded all records count, our own of an
-        earlier ownership too, and of two equal ones the later.
+        One that raises an email (of the former owner, just before it lost the partition) is adopted. One that lowers it
+        is written over, as compaction would leave nothing else. While a partition is loaded all records count, our own
+        of an earlier ownership too, and of two equal ones the later; what lowers is written over when all is known.
         """
-        if key is None:
-            return Foreign.NONE
-        is_loading = partition in self.loading
+        lowered = self.loading.get(partition)
         if value is None:
-            if is_loading:
+            if lowered is not None:
                 self._table.drop(key)
-            return Foreign.NONE
-        if not is_loading and value.startswith(self._own_prefix):
-            return Foreign.NONE
+            return
+        if lowered is None and value.startswith(self._own_prefix):
+            return
+        if not self._stands(partition, offset, value):
+            email_id = key.decode("utf-8", "replace")
+            if lowered is None:
+                self._table.rewrite(email_id, partition)
+            else:
+                lowered.add(email_id)
+
+    def _stands(self, partition: int, offset: int, value: bytes) -> bool:
+        """Whether the record is as high as what is known, or higher; then it is adopted."""
         try:
             other = codec.decode_status(value)
         except codec.Undecodable:
             log.error("a record of email.status cannot be read", partition=partition, offset=offset)
-            return Foreign.LOWERS
+            return False
         known = self._table.get_status(other.id)
         if known is not None and order_of_merge(other) < order_of_merge(known):
-            return Foreign.LOWERS
-        if known is None or is_loading or order_of_merge(other) > order_of_merge(known):
+            return False
+        if known is None or partition in self.loading or order_of_merge(other) > order_of_merge(known):
             self._table.remember(other, value)
             if other.status is not Status.PROCESSING and (claim := self._open.pop(other.id, None)) is not None:
                 self._settled.done(claim)
             self._changed(known, other, partition)
-        return Foreign.STANDS
+        return True
 
     # -- partitions ---------------------------------------------------------------------------------------
 
     def gained(self, partitions: Set[int]) -> None:
         """These are loaded from now on, until they are ``whole``."""
-        self.loading |= partitions
+        self.loading |= {partition: set() for partition in partitions}
 
     async def whole(self, partitions: Set[int]) -> None:
-        """All is known of these partitions now: tell the followers."""
-        self.loading -= partitions
+        """All is known of these partitions now: write over each record that lowers an email, and tell the followers."""
+        for partition in partitions:
+            for email_id in self.loading.pop(partition, set()):
+                self._table.rewrite(email_id, partition)
         for count, status in enumerate(self._table.statuses(partitions)):
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -219,12 +201,12 @@ class Projection:
 
     def checkpoint(self, partition: int) -> int | None:
         """The offset of ``email.attempts`` below which nothing needs to be read again; None when nothing was read."""
-        return self._settled.committable().get(partition)
+        return self._settled.head(partition)
 
     def lost(self, partitions: Set[int]) -> None:
         """Forget partitions that belong to others now."""
-        self.loading -= partitions
         for partition in partitions:
+            self.loading.pop(partition, None)
             self._settled.forget_one(partition)
         for email_id, slot in list(self._open.items()):
             if slot.place in partitions:

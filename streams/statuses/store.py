@@ -212,7 +212,7 @@ def _opened(folder: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise _no_scratch(folder, error) from error
     finally:
-        if path is not None:  # open, it lives on without a name: whatever ends the process gives the space back
+        if path is not None:  # open, it lives on without a name: any end of the process gives the space back
             with suppress(OSError):
                 Path(path).unlink()
     return base

@@ -15,10 +15,9 @@ import structlog
 from faust.types import TP
 
 from mailstream.domain import codec
-from mailstream.domain.email_id import partition_in
 from mailstream.domain.errors import NotPublished
 from mailstream.domain.status import EmailStatus
-from mailstream.kafka.producer import Position, Publisher
+from mailstream.kafka.producer import Publisher
 from streams.statuses.store import StatusStore
 
 log = structlog.get_logger(__name__)
@@ -27,17 +26,10 @@ REPEAT_SECONDS = 1.0  #: between two tries to write a status that the broker did
 
 
 @dataclass(slots=True, eq=False)
-class _Owned:
-    """One ownership of a partition, from its gain to its loss; when it comes back, that is another one."""
-
-    next_offset: int = 0  #: of ``email.status``: the first that is not in memory
-
-
-@dataclass(slots=True, eq=False)
 class _Unwritten:
-    """The newest status of an email that the broker has not acknowledged."""
+    """The newest status of an email that the broker has not acknowledged. It goes with its partition."""
 
-    owned: _Owned | None  #: the ownership in which it was written
+    partition: int
     value: bytes
     then: list[Callable[[], None]] = field(default_factory=list)  #: called when it, or a newer one, is acknowledged
     is_refused: bool = False
@@ -59,7 +51,7 @@ class StatusTable(faust.Table):  # type: ignore[misc]
     def set_up(self, publisher: Publisher, topic: str, partitions: int) -> None:
         """Give it its writer; Faust makes tables before there is a loop."""
         self._publisher, self._topic, self.partition_count = publisher, topic, partitions
-        self._owned: dict[int, _Owned] = {}
+        self._owned: dict[int, int] = {}  #: partition → the first offset of ``email.status`` that is not in memory
         self._unwritten: dict[str, _Unwritten] = {}  #: by email id
         self._refused = 0  #: of these, how many the broker has refused
 
@@ -87,9 +79,9 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             return leader is not None and not leader.final
         return not status.final
 
-    def owned(self) -> frozenset[int]:
-        """The partitions whose statuses are in memory."""
-        return frozenset(self._owned)
+    def owned(self) -> Set[int]:
+        """The partitions whose statuses are in memory, at any time."""
+        return self._owned.keys()
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -120,23 +112,23 @@ class StatusTable(faust.Table):  # type: ignore[misc]
 
     def drop(self, key: bytes) -> None:
         """Forget what a tombstone in the log forgets."""
-        email_id = key.decode("utf-8", "replace")
-        self._forget(email_id)
+        self._forget(key.decode("utf-8", "replace"))
 
     def rewrite(self, email_id: str, partition: int) -> None:
-        """Write the known status again, over a foreign one that lowers it (K7)."""
+        """Write the known status again, over a foreign one that lowers it."""
         if (value := self.data.value_of(email_id)) is not None:
             self._write(email_id, value, partition, None)
 
     def forget(self, email_id: str, partition: int) -> bool:
         """Write a tombstone: the email was final for STATUS_RETENTION. False: not now, as a write of it is under way.
 
-        Whoever waits for that write, the ack of a record, would never be told.
+        The ack of a record may wait for that write, and would never be told.
         """
         if email_id in self._unwritten:
             return False
         self._forget(email_id)
-        self._publisher.send(self._topic, None, key=email_id.encode(), partition=partition).add_done_callback(_seen)
+        # one that is not written now is written at the next purge
+        self._publisher.post(self._topic, None, lambda _: None, key=email_id.encode(), partition=partition)
         return True
 
     def unwritten(self) -> int:
@@ -144,23 +136,24 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         return self._refused
 
     def _write(self, email_id: str, value: bytes, partition: int, then: Callable[[], None] | None) -> None:
-        owned = self._owned.get(partition)
         unwritten = self._unwritten.get(email_id)
-        if unwritten is None or unwritten.owned is not owned:
-            unwritten = self._unwritten[email_id] = _Unwritten(owned, value)
+        if unwritten is None or unwritten.partition != partition:
+            unwritten = self._unwritten[email_id] = _Unwritten(partition, value)
         unwritten.value = value
         if then is not None:
             unwritten.then.append(then)
-        self._post(email_id, partition, unwritten)
+        self._post(email_id, unwritten)
 
-    def _post(self, email_id: str, partition: int, unwritten: _Unwritten) -> None:
+    def _post(self, email_id: str, unwritten: _Unwritten) -> None:
         value = unwritten.value
 
         def written(error: NotPublished | None) -> None:
             if self._unwritten.get(email_id) is not unwritten or unwritten.value is not value:
                 return  # lost with its partition, or a newer one is under way, which says this one too
             if error is None:
-                self._is_written(email_id, unwritten)
+                self._forget_unwritten(email_id)
+                for then in unwritten.then:
+                    then()
                 return
             if not unwritten.is_refused:
                 unwritten.is_refused = True
@@ -169,23 +162,17 @@ class StatusTable(faust.Table):  # type: ignore[misc]
             asyncio.get_running_loop().call_later(REPEAT_SECONDS, again)
 
         def again() -> None:
-            # not "ours again": while a partition is loaded what is known may be lower than what the log holds
+            # gone if its partition went, also when that came back: while it is loaded what is known may be lower
             if self._unwritten.get(email_id) is not unwritten or unwritten.value is not value:
                 return
-            is_ours = unwritten.owned is not None and self._owned.get(partition) is unwritten.owned
-            if not is_ours or (newest := self.data.value_of(email_id)) is None:
+            if (newest := self.data.value_of(email_id)) is None:
                 self._forget_unwritten(email_id)
                 return
             unwritten.value = newest
-            self._post(email_id, partition, unwritten)
+            self._post(email_id, unwritten)
 
-        headers = codec.headers_of(EmailStatus)
-        self._publisher.post(self._topic, value, written, key=email_id.encode(), partition=partition, headers=headers)
-
-    def _is_written(self, email_id: str, unwritten: _Unwritten) -> None:
-        self._forget_unwritten(email_id)
-        for then in unwritten.then:
-            then()
+        key, headers = email_id.encode(), codec.headers_of(EmailStatus)
+        self._publisher.post(self._topic, value, written, key=key, partition=unwritten.partition, headers=headers)
 
     def _forget_unwritten(self, email_id: str) -> None:
         if (unwritten := self._unwritten.pop(email_id, None)) is not None and unwritten.is_refused:
@@ -200,25 +187,24 @@ class StatusTable(faust.Table):  # type: ignore[misc]
     def gained(self, partitions: Set[int]) -> None:
         """These partitions are being loaded."""
         for partition in partitions:
-            self._owned.setdefault(partition, _Owned())
+            self._owned.setdefault(partition, 0)
 
     def applied(self, partition: int, next_offset: int) -> None:
         """All records of the partition below this offset are in memory."""
-        if (owned := self._owned.get(partition)) is not None:
-            owned.next_offset = max(owned.next_offset, next_offset)
+        if partition in self._owned:
+            self._owned[partition] = max(self._owned[partition], next_offset)
 
     def lost(self, partitions: Set[int]) -> None:
         """Drop what belongs to others now."""
         for partition in partitions:
             self._owned.pop(partition, None)
-        for email_id in [id_ for id_ in self._unwritten if partition_in(id_, self.partition_count) in partitions]:
+        for email_id in [id_ for id_, unwritten in self._unwritten.items() if unwritten.partition in partitions]:
             self._forget_unwritten(email_id)
         self.data.lose(partitions)
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Tell Faust's recovery what is in memory, so that it reads only what follows."""
-        owned = self._owned.get(tp[1])
-        return None if owned is None else owned.next_offset - 1
+        return self._owned[tp[1]] - 1 if tp[1] in self._owned else None
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
@@ -226,9 +212,3 @@ class StatusTable(faust.Table):  # type: ignore[misc]
         """Load what came, drop what went; agents start after it."""
         for load in self.app.on_load:
             await load(assigned, generation_id)
-
-
-def _seen(done: "asyncio.Future[Position]") -> None:
-    """Mark a failure as seen: a tombstone that is not written now is written at the next purge."""
-    if not done.cancelled():
-        done.exception()

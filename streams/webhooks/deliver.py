@@ -14,7 +14,6 @@ from mailstream.domain.start import Start
 from mailstream.domain.topics import GROUP_WEBHOOKS, Naming
 from mailstream.kafka.consumer_group import Ending, GroupReader
 from mailstream.settings import Settings
-from streams.metrics import UNREADABLE
 from streams.webhooks import notice as notices
 from streams.webhooks.call import Caller
 from streams.webhooks.endpoints import Endpoint
@@ -53,7 +52,6 @@ class Delivery:
             settle=self.settle,
             start_of=lambda _: Start.LATEST,  # a new endpoint is not told the past
             failed=failed,
-            gauge=UNREADABLE,
         )
 
     async def close(self) -> None:

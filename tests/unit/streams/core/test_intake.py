@@ -463,7 +463,7 @@ def test_a_record_means_what_it_says_beside_what_is_known(
 
 
 def test_a_template_that_does_not_render_is_a_fault_of_a_new_email() -> None:
-    found = intake.with_fault(asked(a_record()), Reason.TEMPLATE_FAILED, "welcome: data has no name")
+    found = replace(asked(a_record()), fault=(Reason.TEMPLATE_FAILED, "welcome: data has no name"))
 
     assert reason_of(intake.settle(found, None)) is Reason.TEMPLATE_FAILED
 

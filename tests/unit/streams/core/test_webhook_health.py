@@ -15,18 +15,25 @@ NOW = 1_795_000_000.0
 HOUR = 3600.0
 
 
-def watching(sent: int, heard: int, *, seconds_ago: float = 600.0) -> WebhookHealth:
+def sent(number: int, *, at: float = NOW - 600.0, has_event: bool = False, **members: Any) -> EmailStatus:
+    """An email that was accepted at this time, and whether an event about it has come."""
+    fact = Fact(at=moment(at), status=Status.SENT, attempt=1)
+    facts = (fact, Fact(at=moment(at), what="open", key="k")) if has_event else (fact,)
+    return structs.replace(a_status(Status.SENT, 1), **{"id": f"e{number}", "timeline": facts} | members)
+
+
+def watching(count: int, heard: int, *, seconds_ago: float = 600.0) -> WebhookHealth:
     """So many emails sent ten minutes ago, a second apart, and so many of them with an event."""
     health = WebhookHealth()
-    for n in range(sent):
-        health.sent(f"e{n}", NOW - seconds_ago + n)
+    for n in range(count):
+        health.accepted(sent(n, at=NOW - seconds_ago + n), NOW - seconds_ago + n)
     for n in range(heard):
-        health.heard(f"e{n}")
+        health.accepted(sent(n, at=NOW - seconds_ago + n, has_event=True), NOW)
     return health
 
 
 @pytest.mark.parametrize(
-    ("sent", "heard", "is_healthy"),
+    ("count", "heard", "is_healthy"),
     [
         pytest.param(0, 0, True, id="nothing was sent"),
         pytest.param(FEW - 1, 0, True, id="too few to prove anything"),
@@ -36,8 +43,8 @@ def watching(sent: int, heard: int, *, seconds_ago: float = 600.0) -> WebhookHea
         pytest.param(100, 100, True, id="all"),
     ],
 )
-def test_nearly_all_emails_must_have_an_event(sent: int, heard: int, is_healthy: bool) -> None:
-    assert watching(sent, heard).is_healthy(NOW) is is_healthy
+def test_nearly_all_emails_must_have_an_event(count: int, heard: int, is_healthy: bool) -> None:
+    assert watching(count, heard).is_healthy(NOW) is is_healthy
 
 
 def test_an_email_that_was_just_sent_owes_no_event_yet() -> None:
@@ -52,9 +59,19 @@ def test_an_email_of_long_ago_owes_none_any_more() -> None:
 def test_an_event_about_an_email_that_is_not_watched_changes_nothing() -> None:
     health = watching(FEW, 0)
 
-    health.heard("another")
+    health.accepted(sent(FEW, at=NOW - 2 * HOUR, has_event=True), NOW)
+    health.accepted(sent(FEW + 1, has_event=True), NOW)  # another one is watched for its moment
 
     assert not health.is_healthy(NOW)
+
+
+def test_an_event_that_proves_by_itself_that_an_email_was_sent_counts_as_its_event() -> None:
+    health = WebhookHealth()
+    for n in range(FEW):
+        proof = Fact(at=moment(NOW - 600 + n), status=Status.SENT, key="processed")
+        health.accepted(sent(n, timeline=(proof,)), NOW)
+
+    assert health.is_healthy(NOW)
 
 
 def test_emails_whose_partition_went_owe_their_events_to_another_worker() -> None:
@@ -70,7 +87,7 @@ def test_an_email_is_watched_from_its_first_acceptance() -> None:
     health = watching(FEW, FEW)
 
     for n in range(FEW):
-        health.sent(f"e{n}", NOW)
+        health.accepted(sent(n, at=NOW), NOW)
 
     assert health.is_healthy(NOW)
 
@@ -81,9 +98,7 @@ def test_webhooks_that_died_are_noticed_however_long_nobody_asked(per_second: fl
     health, begin = WebhookHealth(), NOW - 5 * HOUR
     for n in range(int(5 * HOUR * per_second)):
         at = begin + n / per_second
-        health.sent(f"e{n}", at)
-        if at < NOW - HOUR:  # then they died
-            health.heard(f"e{n}")
+        health.accepted(sent(n, at=at, has_event=at < NOW - HOUR), at)  # then they died
 
     assert not health.is_healthy(NOW)
 
@@ -91,7 +106,7 @@ def test_webhooks_that_died_are_noticed_however_long_nobody_asked(per_second: fl
 def test_the_sample_is_bounded() -> None:
     health = WebhookHealth()
     for n in range(3 * SAMPLE):
-        health.sent(f"e{n}", NOW + n / 10)
+        health.accepted(sent(n, at=NOW + n / 10), NOW + n / 10)
 
     assert len(health._sent) <= SAMPLE + 1
 
@@ -99,20 +114,12 @@ def test_the_sample_is_bounded() -> None:
 def test_a_clock_that_is_set_back_does_not_end_the_watch() -> None:
     health = watching(100, 100)
     for n in range(100):
-        health.sent(f"later{n}", NOW - HOUR + n)
+        health.accepted(sent(1000 + n, at=NOW - HOUR + n), NOW - HOUR + n)
 
     assert not health.is_healthy(NOW - HOUR + 600)
 
 
 # -- after a restart -----------------------------------------------------------------------------------------------
-
-
-def an_email_sent(number: int, *, has_event: bool, seconds_ago: float = 600.0, **members: Any) -> EmailStatus:
-    at = moment(NOW - seconds_ago + number)
-    sent = Fact(at=at, status=Status.SENT, attempt=1)
-    facts = (sent, Fact(at=at, what="open", key="k")) if has_event else (sent,)
-    changes = {"id": f"e{number}", "updated_at": at, "timeline": facts} | members
-    return structs.replace(a_status(Status.SENT, 1), **changes)
 
 
 @pytest.mark.parametrize(("heard", "is_healthy"), [(0, False), (98, False), (99, True)])
@@ -122,7 +129,7 @@ def test_a_worker_that_starts_knows_from_its_statuses_whether_events_arrive(hear
     random.Random(7).shuffle(order)
 
     for n in order:
-        health.loaded(an_email_sent(n, has_event=n < heard), NOW)
+        health.accepted(sent(n, at=NOW - 600 + n, has_event=n < heard), NOW)
 
     assert health.is_healthy(NOW) is is_healthy
 
@@ -130,9 +137,8 @@ def test_a_worker_that_starts_knows_from_its_statuses_whether_events_arrive(hear
 def test_what_owes_no_event_is_not_watched_after_a_start_either() -> None:
     health = WebhookHealth()
     for n in range(100):
-        health.loaded(an_email_sent(n, has_event=False, seconds_ago=OLDEST + 200), NOW)
-        health.loaded(an_email_sent(n, has_event=False, test=True, id=f"sandbox{n}"), NOW)
-        health.loaded(an_email_sent(n, has_event=False, status=Status.FAILED, id=f"failed{n}"), NOW)
+        health.accepted(sent(n, at=NOW - OLDEST - 200 + n), NOW)
+        health.accepted(sent(n, at=NOW - 600 + n, test=True, id=f"sandbox{n}"), NOW)
 
     assert health.is_healthy(NOW)
 
@@ -140,7 +146,7 @@ def test_what_owes_no_event_is_not_watched_after_a_start_either() -> None:
 def test_an_event_that_stood_unread_at_the_start_is_heard() -> None:
     health = WebhookHealth()
     for n in range(FEW):
-        health.loaded(an_email_sent(n, has_event=False), NOW)
-        health.heard(f"e{n}")
+        health.accepted(sent(n, at=NOW - 600 + n), NOW)
+        health.accepted(sent(n, at=NOW - 600 + n, has_event=True), NOW)
 
     assert health.is_healthy(NOW)

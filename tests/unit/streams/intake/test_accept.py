@@ -309,6 +309,20 @@ async def test_such_a_cancel_is_decided_before_the_emails_own_record_is_read_in_
     assert worker.provider.calls == []
 
 
+async def test_a_control_behind_one_that_still_looks_for_its_email_waits_for_that_one(worker: MemoryWorker) -> None:
+    email = an_id_for(ADA, "item")
+    worker.log.treat(REQUESTED.name, Writes.WAITING)
+    batch = worker.append(REQUESTED, Batch(items=(a_request(id=email),), id="b"), partition=ELSEWHERE)
+    worker.control(email, batch=Coordinates(ELSEWHERE, batch.offset() or 0))
+    worker.control(email)
+    await passed()
+    worker.log.treat(REQUESTED.name, Writes.TAKEN)
+    await passed()
+
+    assert worker.status(email) is Status.CANCELLED
+    assert worker.dead_letters() == []
+
+
 async def test_a_control_that_names_a_batch_without_this_email_is_a_dead_letter(worker: MemoryWorker) -> None:
     batch = worker.append(REQUESTED, Batch(items=(a_request(BOB),), id="b"), partition=ELSEWHERE)
     worker.control(an_id_for(ADA, "item"), batch=Coordinates(ELSEWHERE, batch.offset() or 0))

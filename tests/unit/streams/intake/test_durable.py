@@ -7,13 +7,11 @@ import asyncio
 import time
 from dataclasses import replace
 
-from mailstream.clock import SystemClock
 from mailstream.domain.record import Record
 from mailstream.domain.request import Control, ControlKind, EmailRequest
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.domain.topics import REJECTED
 from streams.core.offset_tracker import Acks
-from streams.core.webhook_health import WebhookHealth
 from streams.intake.feedback import Feedback
 from tests.support.builders import HOME, ID, a_control, a_record, a_request, a_status, an_event
 from tests.support.desk import STATUS, Desk, accept_at, turns
@@ -28,7 +26,7 @@ class Worker:
         self.desk, self.acks = Desk(), Acks[int]()
         self.tasks: list[asyncio.Future[None]] = []
         self.accept = accept_at(self.desk, self.tasks)
-        self.feedback = Feedback(self.desk.table, self.desk.projection, WebhookHealth(), SystemClock())
+        self.feedback = Feedback(self.desk.table, self.desk.projection)
 
     async def read(self, record: EmailRequest | Control | bytes, **members: object) -> None:
         received = replace(a_record(record, offset=OFFSET, **members), timestamp_ms=int(time.time() * 1000))  # type: ignore[arg-type]

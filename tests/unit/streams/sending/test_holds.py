@@ -1,4 +1,4 @@
-"""When an unknown outcome is called HELD, and how a HELD email ends when no evidence comes (guarantees §3)."""
+"""When an unknown outcome is called HELD, and how a HELD email ends when no evidence comes."""
 
 from typing import Any
 from unittest.mock import AsyncMock, Mock
@@ -8,7 +8,7 @@ from msgspec import structs
 
 from mailstream.domain.attempt import Instead
 from mailstream.domain.request import OnAmbiguous
-from mailstream.domain.status import EmailStatus, Status
+from mailstream.domain.status import ACCEPTED, EmailStatus, Status
 from streams.sending.holds import CALL_SECONDS, LONGEST_HOLD_SECONDS, Holds
 from tests.support.builders import HOME, NOW, a_status
 from tests.support.system import some_settings
@@ -34,7 +34,7 @@ class Watch:
         clock = Mock(now=lambda: NOW.timestamp() + self._seconds, monotonic=lambda: self._seconds)
         settings = some_settings("nobody:1", hold_timeout=TIMEOUT, sendgrid_webhook_keys=("key",))
         table: Any = Mock(get_status=Mock(return_value=status), owned=Mock(return_value={HOME}))
-        health = Mock(is_healthy=Mock(return_value=is_healthy))
+        self.health = health = Mock(is_healthy=Mock(return_value=is_healthy))
         self._holds = Holds(
             settings=settings, table=table, claim_log=self.claim_log, clock=clock, health=health,
             queue=Mock(resend=self.resend, is_barred=lambda _: is_barred),
@@ -54,6 +54,12 @@ def processing() -> EmailStatus:
 
 def held(**members: Any) -> EmailStatus:
     return structs.replace(a_status(Status.HELD, 1), held_at=NOW, **members)
+
+
+async def test_an_email_that_was_accepted_owes_an_event_and_no_other_does() -> None:
+    for status in Status:
+        watch = Watch(a_status(status, 1))
+        assert watch.health.accepted.called is (status in ACCEPTED)
 
 
 async def test_a_call_of_a_worker_that_is_gone_is_held_when_no_call_can_last_that_long() -> None:

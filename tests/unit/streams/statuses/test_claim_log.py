@@ -1,4 +1,4 @@
-"""Who may claim, and who is told that it has won: claim log, projection and table together (K1, K2, K5)."""
+"""Who may claim, and who is told that it has won: claim log, projection and table together."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from mailstream.domain.attempt import ClaimRecord, Instead, ReleasedRecord
 from mailstream.domain.errors import NotPublished, PartitionLost
 from mailstream.domain.status import Status
-from tests.support.builders import HOME, a_claim, a_status
+from tests.support.builders import HOME, a_claim, a_hold, a_release, a_status, an_outcome
 from tests.support.desk import ATTEMPTS, STATUS, Desk, turns
 
 
@@ -117,3 +117,21 @@ async def test_a_claim_that_was_given_up_is_released_when_its_partition_goes_bef
 
     released = [record for record in desk.records() if isinstance(record, ReleasedRecord)]
     assert [record.nonce for record in released] == [desk.records()[0].nonce]
+
+
+async def test_a_late_word_about_an_attempt_in_doubt_does_not_hold_up_the_checkpoint(desk: Desk) -> None:
+    """Found here: it took the place of the open claim, which then was never settled."""
+    desk.knows(a_status(Status.QUEUED))
+    desk.read_back(a_claim(1, "first"))
+    desk.read_back(a_hold(1, "first"))
+    desk.read_back(a_claim(2, "second", possible_duplicate=True))
+    desk.read_back(a_release(1, "first"))
+    desk.acknowledge(STATUS)
+    await turns()
+    assert desk.projection.checkpoint(HOME) == 2, "not past the claim of a call that may be under way"
+
+    desk.read_back(an_outcome(attempt=2, nonce="second"))
+    desk.acknowledge(STATUS)
+    await turns()
+
+    assert desk.projection.checkpoint(HOME) == 5
