@@ -1,4 +1,4 @@
-"""The topics as an AsyncAPI 3 document: who writes what, under which key, in which shape (contract §4)."""
+"""The topics as an AsyncAPI 3 document: who writes what, under which key, in which shape."""
 
 from typing import Any, NamedTuple
 

@@ -33,7 +33,7 @@ class SystemClock:
 
 
 def boot_time() -> float:
-    """Seconds since boot, time asleep included: a paused machine sees here how long it was away (guard G3)."""
+    """Seconds since boot, time asleep included: a paused machine sees here how long it was away."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

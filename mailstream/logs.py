@@ -10,7 +10,7 @@ from mailstream.settings import Settings
 
 
 class RateLimit(logging.Filter):
-    """Let a logger say the same thing once in ``seconds``: aiokafka repeats itself 100 times a second in an outage."""
+    """Let aiokafka say the same thing once in ``seconds``: in an outage it repeats itself 100 times a second."""
 
     def __init__(self, seconds: float = 10.0) -> None:
         super().__init__()
@@ -18,6 +18,8 @@ class RateLimit(logging.Filter):
         self._said: dict[tuple[str, object], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
         now, what = time.monotonic(), (record.name, record.msg)
         if now - self._said.get(what, -self._seconds) < self._seconds:
             return False
@@ -57,12 +59,9 @@ def set_up(settings: Settings, *, level: str | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel((level or settings.log_level).upper())
-    for noisy in ("aiokafka", "aiokafka.conn", "aiokafka.client", "aiokafka.cluster", "aiokafka.consumer.fetcher",
-                  "aiokafka.consumer.group_coordinator", "aiokafka.producer.sender"):  # fmt: skip
-        logging.getLogger(noisy).addFilter(RateLimit())
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
-    for chatty in ("mode", "faust"):
+    for chatty in ("aiokafka", "mode", "faust"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    handler.addFilter(RateLimit())
     handler.addFilter(_is_no_step_of_life)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,4 +1,4 @@
-"""Every setting with its unit and reason: the only reader of the environment (contract §2).
+"""Every setting with its unit and reason: the only reader of the environment.
 
 One model for all sides: API, worker and commands agree on names, topics and the gap by reading the same thing.
 """
@@ -64,9 +64,7 @@ class Settings(BaseSettings):
     )
     on_ambiguous: Literal["hold", "resend"] = Field("hold", description="what happens when an outcome stays unknown")
     hold_timeout: float = Field(900, ge=1, le=90_000, description="seconds that HELD waits for evidence")
-    max_event_age: float = Field(
-        604_800, ge=1, description="seconds; an older event or direct request sends nothing (amendment 4)"
-    )
+    max_event_age: float = Field(604_800, ge=1, description="seconds; an older event or direct request sends nothing")
     status_retention: float = Field(
         2_592_000, ge=60, description="seconds that a final status is kept; then the owner writes a tombstone"
     )
@@ -140,7 +138,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Files before variables: a mounted secret wins over one that leaked into an environment (security.md S12)."""
+        """Files before variables: a mounted secret wins over one that leaked into an environment."""
         return init_settings, file_secret_settings, env_settings, dotenv_settings
 
 

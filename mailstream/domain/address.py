@@ -1,4 +1,4 @@
-"""Is this an address that mail may go to, and one that is what it looks like (security.md S10, S17)."""
+"""Is this an address that mail may go to, and one that is what it looks like."""
 
 import unicodedata
 

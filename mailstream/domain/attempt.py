@@ -1,4 +1,4 @@
-"""What we did towards the provider: the records of ``email.attempts``, whose log order decides (guarantees §2)."""
+"""What we did towards the provider: the records of ``email.attempts``, whose log order decides."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 class Outcome(StrEnum):
-    """What one answer of the provider proves (guarantees §4)."""
+    """What one answer of the provider proves."""
 
     ACCEPTED = "ACCEPTED"  #: the provider has the email; never call again
     NOT_ACCEPTED = "NOT_ACCEPTED"  #: proof that it has not; the next attempt may be claimed
@@ -17,7 +17,7 @@ class Outcome(StrEnum):
 
 
 class Instead(StrEnum):
-    """Endings and changes that are claimed like a call, so that no call can follow (K8, amendment 13)."""
+    """Endings and changes that are claimed like a call, so that no call can follow."""
 
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
@@ -42,7 +42,7 @@ class ClaimRecord(_AttemptRecord, frozen=True, omit_defaults=True, kw_only=True,
     order: int | None = None  #: as in the email's status: an id that was forgotten may be asked for again
     instead: Instead | None = None
     not_before: datetime | None = None  #: RESCHEDULED: the new time
-    possible_duplicate: bool = False  #: an earlier attempt is in doubt (K9)
+    possible_duplicate: bool = False  #: an earlier attempt is in doubt
     into: str | None = None  #: SUPPRESSED: the email whose mail tells this one's event too (a digest)
     by: str | None = None  #: who asked for the ending
     reason: str | None = None
@@ -64,13 +64,13 @@ class OutcomeRecord(_AttemptRecord, frozen=True, omit_defaults=True, kw_only=Tru
 
 
 class ReleasedRecord(_AttemptRecord, frozen=True, omit_defaults=True, kw_only=True, tag="RELEASED"):
-    """Claimed, certainly not called. Only the winner's counts (K5)."""
+    """Claimed, certainly not called. Only the winner's counts."""
 
     reason: str | None = None
 
 
 class HeldRecord(_AttemptRecord, frozen=True, omit_defaults=True, kw_only=True, tag="HELD"):
-    """The attempt's outcome cannot be known: its owner is gone, or its answer was lost (amendment 13)."""
+    """The attempt's outcome cannot be known: its owner is gone, or its answer was lost."""
 
     reason: str | None = None
 

@@ -37,7 +37,7 @@ class Backlog:
         self._partitions[email.lane][email.partition] += 1
 
     def remove(self, email: Waiting) -> None:
-        """Count it no more: the same email as it was added."""
+        """Stop counting it: the same email as it was added."""
         if email.due <= self._woken:
             self._ready[email.lane].discard(email.created)
         else:

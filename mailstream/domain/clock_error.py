@@ -1,7 +1,7 @@
-"""How far this machine's wall clock is off the brokers', as far as that is proven (guarantees §7, row 28).
+"""How far this machine's wall clock is off the brokers', as far as that is proven.
 
 The topics are stamped by the brokers, so each acknowledgement says what time it was there between two moments of our
-monotonic clock. From then on the monotonic clock tells the brokers' time, whatever the wall clock does.
+monotonic clock. From then on the monotonic clock tells the brokers' time, even when the wall clock steps.
 """
 
 #: Beyond this, in seconds, nothing is sent: expiry, due times and turns would be judged by a wrong clock.
@@ -20,7 +20,7 @@ class ClockError:
         """Whether anything is known at all."""
         return self._least is not None
 
-    def measured(self, brokers: float, *, sent: float, acknowledged: float) -> None:
+    def measured(self, brokers: float, sent: float, acknowledged: float) -> None:
         """A record sent and acknowledged at these monotonic times was stamped ``brokers``, in seconds since 1970.
 
         A slow acknowledgement proves less, and the newest one counts: the brokers' clock may be set right as well.

@@ -16,7 +16,7 @@ class Reason(StrEnum):
     BAD_ADDRESS = "BAD_ADDRESS"  #: no mail can go to the recipient
     BAD_ID = "BAD_ID"  #: the id is malformed, or not of this recipient
     UNKNOWN_KIND = "UNKNOWN_KIND"  #: a control record of a kind, or a record of a version, that we do not know
-    UNKNOWN_ID = "UNKNOWN_ID"  #: a control record about an email that nobody asked for
+    UNKNOWN_ID = "UNKNOWN_ID"  #: a control record about an email that was never asked for
     ID_CONFLICT = "ID_CONFLICT"  #: a known id with other content or of another tenant
     TOO_LARGE = "TOO_LARGE"  #: more than a request may have
     SENDER_NOT_ALLOWED = "SENDER_NOT_ALLOWED"  #: the from address is not ours to use

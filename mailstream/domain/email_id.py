@@ -1,4 +1,4 @@
-"""Make and read an email id: ``em_<recipient hash, 8 hex>_<unique part>`` (design §3).
+"""Make and read an email id: ``em_<recipient hash, 8 hex>_<unique part>``.
 
 The partition of any email follows from its id, in the API and in the worker, without a look-up.
 """
@@ -15,7 +15,7 @@ _FORM = re.compile(r"em_([0-9a-f]{8})_([0-9A-Za-z-]{1,64})")
 
 
 def new(canonical_recipient: str) -> str:
-    """An id that nothing repeats. Only for API and CLI, before the record is written (amendment 2)."""
+    """An id that nothing repeats. Only for API and CLI, before the record is written."""
     return f"em_{recipient_hash(canonical_recipient):08x}_{uuid_utils.uuid7().hex}"
 
 
@@ -26,7 +26,7 @@ def derived(tenant: str, source: str, idempotency_key: str, canonical_recipient:
 
 
 def of_place(topic: str, partition: int, offset: int, canonical_recipient: str) -> str:
-    """The id of a record that names none, from where it was first read: reading it again gives it again (amendment 2)."""
+    """The id of a record that names none, from where it was first read: reading it again gives it again."""
     unique = _digest(topic, str(partition), str(offset))
     return f"em_{recipient_hash(canonical_recipient):08x}_{unique}"
 

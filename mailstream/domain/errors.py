@@ -1,28 +1,4 @@
-"""The errors that mailstream raises towards people.
-
-MailstreamError
-├── BadAddress           an address that no mail can go to
-├── BadEmailId           text that is no email id
-├── WrongSettings        a setting that cannot be used
-├── NoScratch            the file of a worker's statuses cannot be written or read
-├── NoKafka              no broker answers, or none can be started
-├── PortTaken            something else listens where a part wants to
-├── NoApi                no API answers to a command
-├── Refused              the API refused what a command asked
-├── NotStarted           a part of the local system ended, or was not ready in time
-├── TopicsDiffer         topics on the broker are not what emails were made for
-├── NotPublished         no acknowledgement: the record may be in the log all the same
-│   └── PartitionLost    the partition went to another worker meanwhile
-├── NotCaughtUp          a view of the log is loading or cut off
-├── TemplateError        a mail template that does not exist, cannot be used, or does not fit its data
-├── WrongRules           trigger rules that cannot be used
-├── WrongEndpoints       endpoints of outgoing webhooks that cannot be used
-├── RegistryAway         the schema registry does not answer: the event waits
-├── StatusesLost         records of email.status are gone: they are made anew before a worker starts
-├── WorkersRun           a command that needs all workers stopped found some
-├── OffsetGap            records of a partition were skipped; the process must end and read them again
-└── LogLost              records that a worker needs were deleted before it read them
-"""
+"""The errors that mailstream raises towards people."""
 
 
 class MailstreamError(Exception):
@@ -34,7 +10,7 @@ class BadAddress(MailstreamError, ValueError):
 
 
 class BadEmailId(MailstreamError, ValueError):
-    """Text that is no email id."""
+    """Text that is not an email id."""
 
 
 class WrongSettings(MailstreamError):
@@ -42,7 +18,7 @@ class WrongSettings(MailstreamError):
 
 
 class NoScratch(MailstreamError):
-    """The file of a worker's statuses cannot be written or read: the process ends, Kafka has all that was in it."""
+    """The file of a worker's statuses cannot be written or read: the process ends. Kafka has all that was in it."""
 
 
 class NoKafka(MailstreamError):
@@ -74,7 +50,7 @@ class NotPublished(MailstreamError):
 
 
 class PartitionLost(NotPublished):
-    """The partition went to another worker before a claim was read back: nobody here may call."""
+    """The partition went to another worker before a claim was read back: this worker may not call."""
 
 
 class NotCaughtUp(MailstreamError):

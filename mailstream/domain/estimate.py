@@ -1,4 +1,4 @@
-"""How many emails go before one that waits, and when its turn should come (amendment 27).
+"""How many emails go before one that waits, and when its turn should come.
 
 The worker shares its starts among the lanes by weight: while all wait, of 21 starts 16 are critical, 4 normal, 1 bulk.
 An email with k others of its lane in front of it starts when its lane has had k + 1 starts; by then another lane has

@@ -17,5 +17,5 @@ class ProviderEvent(Struct, frozen=True, omit_defaults=True, kw_only=True):
     attempt: int | None = None
     nonce: str | None = None
     is_recipient: bool = True  #: False: about a cc or bcc address, a fact and never a status
-    dedupe: str = ""  #: hash of what makes the fact one fact, whatever its id (sendgrid.md §3)
+    dedupe: str = ""  #: hash of what makes the fact one fact, even under another id
     detail: dict[str, Any] = field(default_factory=dict)

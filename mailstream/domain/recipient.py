@@ -1,4 +1,4 @@
-"""An address in its canonical form, its hash and its partition (design §3).
+"""An address in its canonical form, its hash and its partition.
 
 The canonical form is only for keys, ids, pacing and dedupe: mail goes to the address as it was written.
 """
@@ -30,8 +30,8 @@ def is_plain(address: str) -> bool:
 def canonical(address: str) -> str:
     """NFC, the whole address lower-cased, the domain as IDNA A-label.
 
-    Raises BadAddress when there is no local part, no domain, or the domain has no A-label. It is no full
-    check of the address: ``mailstream.domain.address.check`` is.
+    Raises BadAddress when there is no local part, no domain, or the domain has no A-label. It does not check
+    the whole address: ``mailstream.domain.address.check`` does.
     """
     if address.isascii() and is_plain(address):
         return address.lower()
@@ -42,8 +42,16 @@ def canonical(address: str) -> str:
         try:
             domain = idna.encode(domain, uts46=True).decode()
         except idna.IDNAError:
-            raise BadAddress("the domain of the address is no valid internet name") from None
+            raise BadAddress("the domain of the address is not a valid internet name") from None
     return unicodedata.normalize("NFC", f"{local}@{domain}".lower())
+
+
+def canonical_or_none(address: str) -> str | None:
+    """The same; None where that raises."""
+    try:
+        return canonical(address)
+    except BadAddress:
+        return None
 
 
 @lru_cache(maxsize=_LATELY)

@@ -1,4 +1,4 @@
-"""What callers ask for: the records of ``email.requested`` (contract §3 and §4)."""
+"""What callers ask for: the records of ``email.requested``."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +16,7 @@ class Lane(StrEnum):
 
 
 class OnAmbiguous(StrEnum):
-    """What happens to an email whose outcome stays unknown (guarantees §1, point 4)."""
+    """What happens to an email whose outcome stays unknown."""
 
     HOLD = "hold"  #: ends UNCONFIRMED, is never sent again by itself
     RESEND = "resend"  #: is sent once more, marked possible_duplicate
@@ -104,7 +104,7 @@ class EmailRequest(Struct, frozen=True, omit_defaults=True, kw_only=True, rename
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     on_ambiguous: OnAmbiguous | None = None  #: None: the ON_AMBIGUOUS setting
-    test: bool = False  #: goes to the provider's sandbox, reaches nobody
+    test: bool = False  #: goes to the provider's sandbox and is not delivered
     unsubscribe: bool = False  #: one-click unsubscribe headers (RFC 8058)
     cap: Cap | None = None
     digest: Digest | None = None

@@ -1,7 +1,7 @@
-"""Where an email stands: the record of ``email.status``, the rank table, and the only merge (guarantees §3).
+"""Where an email stands: the record of ``email.status``, the rank table, and the only merge.
 
 A rank is one integer, ``band · 10^12 + attempt · 10 + step``; the higher wins, so any order of the same facts
-gives one status. In band 2 the attempt counts 0 (amendment 6).
+gives one status. In band 2 the attempt counts 0.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from mailstream.domain.request import Coordinates as Coordinates
 from mailstream.domain.request import EmailRequest, InBatch, Lane, OnAmbiguous
 
 BAND = 10**12
-#: A timeline keeps its first 10 and last 40 entries, and a count of what was between them (amendment 11).
+#: A timeline keeps its first 10 and last 40 entries, and a count of what was between them.
 TIMELINE_HEAD, TIMELINE_TAIL = 10, 40
 
 
@@ -86,7 +86,7 @@ class Fact(Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
     attempt: int = 0
     by: str | None = None
-    control: int | None = None  #: offset of the control record that this decides (amendment 9)
+    control: int | None = None  #: offset of the control record that this decides
     key: str | None = None  #: the dedupe key of a provider event
 
 
@@ -99,7 +99,7 @@ class Provider(Struct, frozen=True, omit_defaults=True):
 
 
 class Doubt(Struct, frozen=True):
-    """An attempt whose outcome is unknown and that another one followed (K9)."""
+    """An attempt whose outcome is unknown and that another one followed."""
 
     attempt: int
     nonce: str
@@ -195,7 +195,7 @@ def queued(
 
 
 def group_of(request: EmailRequest, key: str) -> str:
-    """The group that a key means for a request's tenant and recipient: 32 hex digits that tell nobody the address.
+    """The group that a key means for a request's tenant and recipient: 32 hex digits that do not reveal the address.
 
     Not the recipient hash, which strangers may share: a digest would show one what happened to the other.
     """
@@ -204,12 +204,12 @@ def group_of(request: EmailRequest, key: str) -> str:
 
 
 def order_of_merge(status: EmailStatus) -> tuple[int, int, int]:
-    """What decides between two records of one email: rank, then request offset, then decided control (amendment 10)."""
+    """What decides between two records of one email: rank, then request offset, then decided control."""
     return status.rank, status.request.offset if status.request else -1, status.control
 
 
 def merge(known: EmailStatus | None, other: EmailStatus) -> EmailStatus:
-    """The one of two records of the same email that stands: never the lower one, whatever came last."""
+    """The one of two records of the same email that stands: never the lower one, even if it came last."""
     if known is None or order_of_merge(other) >= order_of_merge(known):
         return other
     return known
@@ -242,7 +242,7 @@ def _shortened(timeline: tuple[Fact, ...], dropped: int) -> tuple[tuple[Fact, ..
 
 
 def masked(address: str) -> str:
-    """An address that its owner recognises and nobody else can use: ``a***@e***.com``."""
+    """An address that only its owner recognises: ``a***@e***.com``."""
     local, _, domain = address.rpartition("@")
     name, _, top = domain.rpartition(".")
     return f"{local[:1]}***@{name[:1]}***.{top}"

@@ -1,4 +1,4 @@
-"""An address that gets no mail, why and since when: the records of ``email.suppressions`` (amendment 26)."""
+"""An address that gets no mail, why and since when: the records of ``email.suppressions``."""
 
 import hashlib
 from datetime import datetime

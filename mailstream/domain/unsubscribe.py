@@ -1,6 +1,6 @@
 """One-click unsubscribe (RFC 8058): the headers of a mail, and the token in them that says whose mail it was.
 
-A token is signed, so that nobody can unsubscribe others, and holds all that is needed: it works for as long as the key
+A token is signed, so that no one can unsubscribe others, and holds all that is needed: it works for as long as the key
 is kept, long after the email is forgotten.
 """
 

@@ -1,4 +1,4 @@
-"""What no mail can carry: every mistake of a request, all at once, each with its place (security.md S10, S17).
+"""What no mail can carry: every mistake of a request, all at once, each with its place.
 
 Pure and cheap on a plain mail: the worker asks once for each direct request, the API once for each body.
 Who may send as whom, and what an API key may do, is not decided here.
@@ -15,15 +15,15 @@ import msgspec
 
 from mailstream.domain import address
 from mailstream.domain.errors import BadAddress
-from mailstream.domain.recipient import canonical
+from mailstream.domain.recipient import canonical, canonical_or_none
 from mailstream.domain.request import Address, Attachment, Control, ControlKind, Digest, EmailRequest
 from mailstream.domain.topics import MAX_REQUEST_BYTES
 
-#: Refused and never stripped (S10): C0, DEL, C1, line and paragraph separators, bidi controls, lone surrogates.
+#: Refused and never stripped: C0, DEL, C1, line and paragraph separators, bidi controls, lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
-#: SendGrid sets these itself, and refuses them from callers in any case (sendgrid.md §1).
+#: SendGrid sets these itself, and refuses them from callers in any case.
 FORBIDDEN_HEADERS = frozenset(
     [
         "x-sg-id",
@@ -40,7 +40,7 @@ FORBIDDEN_HEADERS = frozenset(
         "bcc",
     ]
 )
-#: One header line of RFC 5322, and SendGrid's limits (sendgrid.md §1).
+#: One header line of RFC 5322, and SendGrid's limits.
 SUBJECT_BYTES, RECIPIENTS, TAGS, TAG_CHARACTERS = 998, 1000, 10, 255
 #: SendGrid's custom_args stay below 10,000 bytes in all; 256 are kept for ours (ms_id, ms_attempt, ms_nonce).
 METADATA_BYTES = 10_000 - 256
@@ -140,7 +140,7 @@ def mistakes_of_control(control: Control, *, now: datetime) -> list[Mistake]:
 
 
 def fingerprint_of(request: EmailRequest) -> str:
-    """sha256 of what was asked, in hex: equal for the same wish whoever numbers it, and whenever it is asked."""
+    """sha256 of what was asked, in hex: equal for the same wish, whatever its id and its time."""
     asked = msgspec.structs.replace(
         request, id=None, requested_at=None, idempotency_key=None, fingerprint=None, batch=None
     )
@@ -178,68 +178,57 @@ def _of_line(pointer: str, text: str, characters: int) -> Iterator[Mistake]:
         yield Mistake(pointer, "control_character", "control characters, line breaks and bidi controls are refused")
 
 
-def _of_mailbox(pointer: str, mailbox: Address, *, is_recipient: bool = False) -> list[Mistake]:
-    found: list[Mistake] = []
+def _of_mailbox(pointer: str, mailbox: Address, *, is_recipient: bool = False) -> Iterator[Mistake]:
     try:
         address.check(mailbox.email)
         canonical(mailbox.email)
     except BadAddress as error:
-        found.append(Mistake(f"{pointer}/email", "bad_address", str(error)))
+        yield Mistake(f"{pointer}/email", "bad_address", str(error))
     if mailbox.name:
-        found += _of_line(f"{pointer}/name", mailbox.name, NAME_CHARACTERS)
+        yield from _of_line(f"{pointer}/name", mailbox.name, NAME_CHARACTERS)
         if is_recipient and (";" in mailbox.name or "," in mailbox.name):
-            found.append(Mistake(f"{pointer}/name", "bad_name", "SendGrid takes no ; and no , in a recipient's name"))
-    return found
+            yield Mistake(f"{pointer}/name", "bad_name", "SendGrid takes no ; and no , in a recipient's name")
 
 
 def _of_copies(request: EmailRequest) -> Iterator[Mistake]:
     """Mistakes in cc and bcc; each address may stand once in the whole mail."""
     if 1 + len(request.cc) + len(request.bcc) > RECIPIENTS:
         yield Mistake("/cc", "too_many", f"to, cc and bcc together may have {RECIPIENTS} addresses")
-    seen = {_canonical_or_raw(request.to.email)}
+    seen = {canonical_or_none(request.to.email) or request.to.email}
     for member, copies in (("cc", request.cc), ("bcc", request.bcc)):
         for index, mailbox in enumerate(copies):
             yield from _of_mailbox(f"/{member}/{index}", mailbox, is_recipient=True)
-            key = _canonical_or_raw(mailbox.email)
+            key = canonical_or_none(mailbox.email) or mailbox.email
             if key in seen:
                 yield Mistake(f"/{member}/{index}/email", "repeated", "this address stands in the mail already")
             seen.add(key)
 
 
-def _canonical_or_raw(text: str) -> str:
-    try:
-        return canonical(text)
-    except BadAddress:
-        return text
-
-
-def _of_content(request: EmailRequest) -> list[Mistake]:
+def _of_content(request: EmailRequest) -> Iterator[Mistake]:
     """Subject with text or html, a template of ours, or one of the provider's.
 
-    A template beside text or html is no mistake: whoever rendered it left its name in the record.
+    A template beside text or html is no mistake: its name stays in the record of a mail that was rendered.
     """
-    found: list[Mistake] = []
     if request.subject is not None:
-        found += _of_line("/subject", request.subject, MAX_REQUEST_BYTES)
+        yield from _of_line("/subject", request.subject, MAX_REQUEST_BYTES)
         if len(request.subject) * 4 > SUBJECT_BYTES and len(request.subject.encode(errors="replace")) > SUBJECT_BYTES:
-            found.append(Mistake("/subject", "too_long", f"a subject may have {SUBJECT_BYTES} bytes in UTF-8"))
+            yield Mistake("/subject", "too_long", f"a subject may have {SUBJECT_BYTES} bytes in UTF-8")
     for member in ("text", "html"):
         if getattr(request, member) == "":
-            found.append(Mistake(f"/{member}", "empty", "this must not be empty; leave it out instead"))
+            yield Mistake(f"/{member}", "empty", "this must not be empty; leave it out instead")
     if request.template is not None:
-        found += _of_line("/template", request.template, 255)
+        yield from _of_line("/template", request.template, 255)
         if request.provider_template is not None:
-            found.append(Mistake("/provider_template", "conflict", "name one template, ours or the provider's"))
+            yield Mistake("/provider_template", "conflict", "name one template, ours or the provider's")
     elif request.provider_template is not None:
-        found += _of_line("/provider_template", request.provider_template, 255)
+        yield from _of_line("/provider_template", request.provider_template, 255)
     else:
         if request.subject is None:
-            found.append(Mistake("/subject", "missing", "a mail needs a subject, or a template"))
+            yield Mistake("/subject", "missing", "a mail needs a subject, or a template")
         if request.text is None and request.html is None:
-            found.append(Mistake("/text", "missing", "a mail needs text or html, or a template"))
+            yield Mistake("/text", "missing", "a mail needs text or html, or a template")
         if request.data and request.digest is None:
-            found.append(Mistake("/data", "conflict", "data is for a template, and none is named"))
-    return found
+            yield Mistake("/data", "conflict", "data is for a template, and none is named")
 
 
 def _of_number(pointer: str, number: int, most: int) -> Iterator[Mistake]:
@@ -281,7 +270,7 @@ def _of_attachments(attachments: tuple[Attachment, ...]) -> Iterator[Mistake]:
         try:
             binascii.a2b_base64(attachment.content.encode(), strict_mode=True)
         except ValueError:
-            yield Mistake(f"{pointer}/content", "not_base64", "this is no base64 (RFC 4648, section 4)")
+            yield Mistake(f"{pointer}/content", "not_base64", "this is not base64 (RFC 4648, section 4)")
         if attachment.type is not None and not _MEDIA_TYPE.fullmatch(attachment.type):
             yield Mistake(f"{pointer}/type", "bad_media_type", "a media type looks like application/pdf, no parameters")
         if attachment.disposition not in (None, "attachment", "inline"):
@@ -309,12 +298,10 @@ def _of_metadata(metadata: dict[str, str]) -> Iterator[Mistake]:
 
 
 def _of_times(send_at: datetime | None, expires_at: datetime | None, now: datetime) -> Iterator[Mistake]:
-    naive = False
-    for member, at in (("send_at", send_at), ("expires_at", expires_at)):
-        if at is not None and at.tzinfo is None:
-            naive = True
+    moments = {"send_at": send_at, "expires_at": expires_at}
+    if naive := [member for member, at in moments.items() if at is not None and at.tzinfo is None]:
+        for member in naive:
             yield Mistake(f"/{member}", "no_time_zone", "a time needs its offset from UTC, as in 2026-12-01T09:00:00Z")
-    if naive:
         return
     if send_at is not None and send_at - now > FARTHEST:
         yield Mistake("/send_at", "too_far", "this is more than a year ahead")

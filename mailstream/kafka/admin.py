@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,8 @@ def inspect(admin: AdminClient, settings: Settings, wanted: Iterable[Topic] = to
             findings.append(Finding(topic, name, None, is_missing=True))
             continue
         found = {key: entry.value for key, entry in configs[name].items()}
-        findings.append(Finding(topic, name, _difference(topic, len(there[name].partitions), found, settings)))
+        differences = _differences(topic, len(there[name].partitions), found, settings)
+        findings.append(Finding(topic, name, next(differences, None)))
     return findings
 
 
@@ -71,55 +72,48 @@ def _answers(admin: AdminClient, names: Iterable[str]) -> tuple[dict[str, Any], 
     return there, {resource.name: answer.result(SECONDS) for resource, answer in asked.items()}
 
 
-def _difference(topic: Topic, partitions: int, found: dict[str, str], settings: Settings) -> str | None:
+def _differences(topic: Topic, partitions: int, found: dict[str, str], settings: Settings) -> Iterator[str]:
+    """What differs and what to do, for people. Also a limit that deletes records too early, refuses ours, or loses them."""
     if partitions != settings.partitions:
-        return (
+        yield (
             f"has {partitions} partitions; email ids were made for {settings.partitions}. Set MAILSTREAM_PARTITIONS="
             f"{partitions} if that was always the count; else recreate the topic with {settings.partitions}"
         )
     policy = ",".join(sorted(found["cleanup.policy"].split(",")))
     if policy != topic.cleanup_policy:
-        return (
-            f"has cleanup.policy={policy}; with anything but {topic.cleanup_policy} "
-            + ("statuses vanish" if topic.cleanup_policy == "compact" else "records that decide can vanish")
-            + f". Set cleanup.policy={topic.cleanup_policy} on it"
+        lost = "statuses vanish" if topic.cleanup_policy == "compact" else "records that decide can vanish"
+        yield (
+            f"has cleanup.policy={policy}; with anything but {topic.cleanup_policy} {lost}. "
+            f"Set cleanup.policy={topic.cleanup_policy} on it"
         )
     if found.get("message.timestamp.type", "LogAppendTime") != "LogAppendTime":
-        return "takes any producer's clock; ages follow the broker's. Set message.timestamp.type=LogAppendTime on it"
+        yield "takes any producer's clock; ages follow the broker's. Set message.timestamp.type=LogAppendTime on it"
+    wanted = dict(topic.config)
     if topic.cleanup_policy == "delete":
-        least = int(dict(topic.config)["retention.ms"])
-        kept = int(found.get("retention.ms", "-1"))
+        least = int(wanted["retention.ms"])
         if topic is topics.REQUESTED:
             least = int(settings.max_event_age * 1000) // 7  # a day of the default week: carrying needs half of it
-        if 0 <= kept < least:
-            return f"keeps records for {kept} ms, at least {least} are needed. Raise retention.ms on it"
-    return _limit(topic, found, settings)
-
-
-def _limit(topic: Topic, found: dict[str, str], settings: Settings) -> str | None:
-    """A limit of the topic, its own or the brokers' default, that deletes records too early, refuses ours, or loses them."""
-    wanted = dict(topic.config)
-    size = int(found.get("retention.bytes", "-1"))
-    if topic.cleanup_policy == "delete" and size >= 0:
-        return (
-            f"has retention.bytes={size}, so records are deleted however young they are. Set retention.bytes=-1 on it"
-        )
-    least = int(wanted.get("max.message.bytes", MIB))  # many small records go in one batch, which counts as one
-    if (most := int(found.get("max.message.bytes", least))) < least:
-        return f"has max.message.bytes={most}, so records of ours are refused. Set max.message.bytes={least} on it"
-    least = int(wanted.get("min.compaction.lag.ms", 0))
-    if (lag := int(found.get("min.compaction.lag.ms", least))) < least:
-        return (
-            f"has min.compaction.lag.ms={lag}, so a higher status can be removed behind a lower one before it is noticed. "
-            f"Set min.compaction.lag.ms={least} on it"
-        )
-    in_sync = int(found.get("min.insync.replicas", SAFE_IN_SYNC))
-    if settings.replication_factor >= SAFE_REPLICATION and in_sync < SAFE_IN_SYNC:
-        return (
-            f"has min.insync.replicas={in_sync}, so what one broker alone has acknowledged is lost with it. "
-            f"Set min.insync.replicas={SAFE_IN_SYNC} on it"
-        )
-    return None
+        if 0 <= (kept := int(found.get("retention.ms", "-1"))) < least:
+            yield f"keeps records for {kept} ms, at least {least} are needed. Raise retention.ms on it"
+        if (size := int(found.get("retention.bytes", "-1"))) >= 0:
+            yield f"has retention.bytes={size}, so records are deleted however young they are. Set retention.bytes=-1 on it"
+    is_replicated = settings.replication_factor >= SAFE_REPLICATION
+    for name, least, consequence in (
+        # many small records go in one batch, which counts as one
+        ("max.message.bytes", int(wanted.get("max.message.bytes", MIB)), "records of ours are refused"),
+        (
+            "min.compaction.lag.ms",
+            int(wanted.get("min.compaction.lag.ms", 0)),
+            "a higher status can be removed behind a lower one before it is noticed",
+        ),
+        (
+            "min.insync.replicas",
+            SAFE_IN_SYNC if is_replicated else 0,
+            "what one broker alone has acknowledged is lost with it",
+        ),
+    ):
+        if int(found.get(name, least)) < least:
+            yield f"has {name}={found[name]}, so {consequence}. Set {name}={least} on it"
 
 
 def require(admin: AdminClient, settings: Settings, wanted: Iterable[Topic] = topics.ALL) -> None:

@@ -1,7 +1,7 @@
 """A process's clock, held against the brokers': a wall clock that is far off is noticed, told, and not believed.
 
 A step of the wall clock must not end a million emails as EXPIRED, refuse every request as too old or forget what was
-sent. So whoever asks for the time gets the brokers' while ours is wrong; a worker's calls wait until it is right again.
+sent. So ``now`` is the brokers' time while ours is wrong; a worker's calls wait until it is right again.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,7 @@ from mailstream.kafka.producer import Publisher
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
-#: Between two questions to the brokers while the clock is wrong: it, or theirs, may have been set right.
-ASK_SECONDS = 5.0
-#: A record without a value says nothing to anybody; the brokers stamp it all the same.
+#: Every reader ignores a record without a value; the brokers stamp it all the same.
 KEY, PARTITION = b"clock", 0
 
 
@@ -42,7 +40,7 @@ class BrokersClock:
         self._alarm, self._looked = alarm, looked
         self._error = ClockError()
         self._is_told = False
-        publisher.stamped = self._stamped
+        publisher.stamped = self._error.measured
 
     # -- as a clock ---------------------------------------------------------------------------------------
 
@@ -87,21 +85,15 @@ class BrokersClock:
                 await self._clock.sleep(LOOK_SECONDS)
 
     async def run(self) -> None:
-        """Tell people, and ask the brokers again while the clock is wrong, for ever."""
+        """Tell people. While the clock is wrong ask the brokers again: it, or theirs, may have been set right."""
         if not self._error.is_measured:
             await self.measure()
-        asked_at = self._clock.monotonic()
         while True:
             await self._clock.sleep(LOOK_SECONDS)
-            wall, monotonic = self._clock.now(), self._clock.monotonic()
             why = self.why_wrong()
-            self._looked(self._error.seconds(wall, monotonic), why)
+            self._looked(self._error.seconds(self._clock.now(), self._clock.monotonic()), why)
             if (why is not None) != self._is_told:
                 self._is_told = why is not None
                 log.error(self._alarm, reason=why) if why else log.info("the clock is right again")
-            if why is not None and monotonic - asked_at >= ASK_SECONDS:
-                asked_at = monotonic
+            if why is not None:
                 await self.measure()
-
-    def _stamped(self, brokers: float, sent: float, acknowledged: float) -> None:
-        self._error.measured(brokers, sent=sent, acknowledged=acknowledged)

@@ -92,6 +92,6 @@ class LogEnds:
 
 
 def _seen(done: "asyncio.Future[Any]") -> None:
-    """Mark a failure as seen that comes when nobody waits any more."""
+    """Mark a failure as seen that comes when no caller waits for it."""
     if not done.cancelled():
         done.exception()

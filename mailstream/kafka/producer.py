@@ -22,7 +22,7 @@ from mailstream.domain.errors import NotPublished
 from mailstream.kafka.config import connection
 from mailstream.settings import Settings
 
-#: Longer than any request that we take, with its headers, and than a truncated dead letter (amendment 11).
+#: Longer than any request that we take, with its headers, and than a truncated dead letter.
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 SETTINGS: Mapping[str, Any] = {
     "acks": "all",
@@ -36,12 +36,14 @@ SETTINGS: Mapping[str, Any] = {
 MANY = 16
 BATCH_SECONDS = 0.005
 AGAIN_SECONDS = 1.0  #: between two tries to append what has to be recorded
+#: Between two looks whether there is room for one more record. Only a few callers wait for that, each for one record.
+ROOM_SECONDS = 0.005
 
 log = structlog.get_logger(__name__)
 
 Headers = Sequence[tuple[str, bytes]]
-#: An error of ours comes without a message.
-_Told = Callable[[KafkaError | NotPublished | None, Message | None], None]
+#: Called with an error, or with the record as it was acknowledged.
+_Told = Callable[[NotPublished | None, Message | None], None]
 
 
 class Position(NamedTuple):
@@ -76,7 +78,6 @@ class Publisher:
         self._pending: dict[int, float] = {}  #: monotonic time of each unacknowledged record, oldest first
         self._serial = 0
         self._in_flight = in_flight
-        self._room: deque[asyncio.Future[None]] = deque()
         self._is_scheduled = self._is_stopped = self._is_busy = False
         self._batch: list[tuple[Any, ...]] = []  #: taken, and not handed to the client yet
         self._thread_polls = threading.Event()
@@ -112,8 +113,8 @@ class Publisher:
         partition: int,
         headers: Headers = (),
     ) -> None:
-        """The same for whoever does not wait: ``then`` is called on the loop, later, with None or the error."""
-        if (error := self._hand_over(topic, value, key, partition, headers, partial(_tell, then))) is not None:
+        """The same for callers that do not wait: ``then`` is called on the loop, later, with None or the error."""
+        if (error := self._hand_over(topic, value, key, partition, headers, lambda error, _: then(error))) is not None:
             self._loop.call_soon(then, error)
 
     def _hand_over(
@@ -166,14 +167,12 @@ class Publisher:
         return await self.send(topic, value, key=key, partition=partition, headers=headers)
 
     async def room(self) -> None:
-        """Wait, in line, until fewer than ``in_flight`` records are unacknowledged."""
+        """Wait until fewer than ``in_flight`` records are unacknowledged."""
         while len(self._pending) >= self._in_flight:
-            place: asyncio.Future[None] = self._loop.create_future()
-            self._room.append(place)
-            await place
+            await asyncio.sleep(ROOM_SECONDS)
 
     def oldest_seconds(self) -> float:
-        """How long the oldest unacknowledged record has waited; 0 when there is none (guard G2)."""
+        """How long the oldest unacknowledged record has waited; 0 when there is none."""
         for since in self._pending.values():
             return time.monotonic() - since
         return 0.0
@@ -256,34 +255,21 @@ class Publisher:
     def _drain(self) -> None:
         self._is_scheduled = False
         if self._reports and self.stamped is not None:
-            self._read_stamp(self._reports[-1], self.stamped)  # the newest of a batch: they were sent together
+            _, serial, error, message = self._reports[-1]  # the newest of a batch: they were sent together
+            kind, milliseconds = message.timestamp()
+            if error is None and kind == TIMESTAMP_LOG_APPEND_TIME and (sent := self._pending.get(serial)) is not None:
+                self.stamped(milliseconds / 1000, sent, time.monotonic())
         while self._reports:
             told, serial, error, message = self._reports.popleft()
             self._pending.pop(serial, None)
-            self._say(told, error, message)
-        free = self._in_flight - len(self._pending)
-        while self._room and free > 0:  # as many as there are places: waking all measured eight times slower
-            place = self._room.popleft()
-            if not place.done():
-                place.set_result(None)
-                free -= 1
+            self._say(told, None if error is None else NotPublished(str(error)), message)
 
-    def _say(self, told: _Told, error: KafkaError | NotPublished | None, message: Message | None) -> None:
+    def _say(self, told: _Told, error: NotPublished | None, message: Message | None) -> None:
         try:
             told(error, message)
         except Exception as bug:  # of the one who is told: the others are told all the same
             self._loop.call_exception_handler({"message": "who sent a record failed", "exception": bug})
             self._fail(f"what became of a record could not be taken ({type(bug).__name__}): a bug", bug)
-
-    def _read_stamp(
-        self,
-        report: "tuple[_Told, int, KafkaError | None, Message]",
-        stamped: Callable[[float, float, float], None],
-    ) -> None:
-        _, serial, error, message = report
-        kind, milliseconds = message.timestamp()
-        if error is None and kind == TIMESTAMP_LOG_APPEND_TIME and (sent := self._pending.get(serial)) is not None:
-            stamped(milliseconds / 1000, sent, time.monotonic())
 
 
 def _told_by(error: Exception) -> str:
@@ -306,20 +292,10 @@ async def publish_surely(
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-def _end(done: "asyncio.Future[Position]", error: KafkaError | NotPublished | None, message: Message | None) -> None:
+def _end(done: "asyncio.Future[Position]", error: NotPublished | None, message: Message | None) -> None:
     if done.done():  # its caller was cancelled; the record went out all the same
         return
-    if error is not None or message is None:
-        done.set_exception(_refusal(error))
-    else:
+    if error is not None:
+        done.set_exception(error)
+    elif message is not None:
         done.set_result(Position(message.partition() or 0, message.offset() or 0))
-
-
-def _tell(
-    then: Callable[[NotPublished | None], None], error: KafkaError | NotPublished | None, _: Message | None
-) -> None:
-    then(None if error is None else _refusal(error))
-
-
-def _refusal(error: KafkaError | NotPublished | None) -> NotPublished:
-    return error if isinstance(error, NotPublished) else NotPublished(str(error))

@@ -118,7 +118,11 @@ class Reader:
         try:
             while left:
                 if (first := self._consumer.poll(self._seconds)) is None:
-                    raise self._silent(left)
+                    topics = ", ".join(sorted({topic for topic, _ in left}))
+                    raise NoKafka(
+                        f"No broker at {self._bootstrap} has answered for {self._seconds:.0f} s while {topics} was read. "
+                        "Nothing was changed; run the command again."
+                    )
                 # consume() with a time-out would wait for a full batch
                 for message in (first, *self._consumer.consume(BATCH, 0)):
                     place = message.topic() or "", message.partition() or 0
@@ -164,13 +168,6 @@ class Reader:
         """Read no more of this partition."""
         del left[place]
         self._consumer.incremental_unassign([TopicPartition(*place)])
-
-    def _silent(self, left: dict[tuple[str, int], Span]) -> NoKafka:
-        topics = ", ".join(sorted({topic for topic, _ in left}))
-        return NoKafka(
-            f"No broker at {self._bootstrap} has answered for {self._seconds:.0f} s while {topics} was read. "
-            "Nothing was changed; run the command again."
-        )
 
     def committed(self, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], TopicPartition]:
         """How far a group has read in these partitions; only those for which it ever said so. Joins nothing.

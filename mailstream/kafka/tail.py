@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ class Tail:
     ``prepare`` is given each batch on the thread, and ``on_batch`` what it returns: for work that leaves the loop free.
 
     ``failed`` is called on the loop, once, with NotCaughtUp, when nothing more will be delivered: the log cannot be read,
-    or ``on_batch`` or ``prepare`` has raised. What decides by this tail decides no more: end the process.
+    or ``on_batch`` or ``prepare`` has raised. The process must end: it would decide by an old view.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Tail:
         self._on_batch, self._failed = on_batch, failed
         self._batch, self._patience, self._prepare = batch, patience, prepare
         self._config = {**SETTINGS, **extra, **connection(settings)}
-        self._commands: queue.SimpleQueue[tuple[Callable[[Consumer], None], asyncio.Future[None]]] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[tuple[Callable[[Consumer], None], Future[None]]] = queue.SimpleQueue()
         self._ahead = threading.Semaphore(BATCHES_AHEAD)
         self._is_stopped = False
         self._topics: set[str] = set()  #: whose leaders are known
@@ -98,7 +99,7 @@ class Tail:
         await self._do(lambda consumer: self._assign(consumer, parts))
 
     async def leave(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Deliver these no more. A batch that is on its way may still come. Raises NotCaughtUp when the tail has ended."""
+        """Stop delivering these. A batch that is on its way may still come. Raises NotCaughtUp when the tail has ended."""
         parts = [TopicPartition(*partition) for partition in partitions]
         await self._do(lambda consumer: consumer.incremental_unassign(parts))
 
@@ -110,17 +111,18 @@ class Tail:
         self._refuse_commands()
 
     async def _do(self, command: Callable[[Consumer], None]) -> None:
-        done: asyncio.Future[None] = self._loop.create_future()
+        done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # it is done even when its caller is cancelled
         self._commands.put((command, done))
         if self._is_stopped:
             self._refuse_commands()
-        await done
+        await asyncio.wrap_future(done)
 
     def _refuse_commands(self) -> None:
         with suppress(queue.Empty):
             while True:
                 _, done = self._commands.get_nowait()
-                _fail(done, NotCaughtUp("the tail has ended: it follows nothing any more"))
+                done.set_exception(NotCaughtUp("the tail has ended: it follows nothing any more"))
 
     def _assign(self, consumer: Consumer, parts: list[TopicPartition]) -> None:
         for topic in {part.topic for part in parts} - self._topics:
@@ -154,17 +156,13 @@ class Tail:
                 self._on_loop(self._deliver, prepared)
 
     def _obey(self, consumer: Consumer) -> None:
-        while True:
-            try:
+        with suppress(queue.Empty):
+            while True:
                 command, done = self._commands.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                command(consumer)
-            except Exception as error:  # the caller gets it, whatever it is
-                self._on_loop(_fail, done, error)
-            else:
-                self._on_loop(_finish, done)
+                try:
+                    done.set_result(command(consumer))
+                except Exception as error:  # the caller gets it
+                    done.set_exception(error)
 
     def _sorted_out(self, messages: list[Message]) -> list[Message | End]:
         batch: list[Message | End] = []
@@ -213,13 +211,3 @@ class Tail:
 
 class _Unreadable(Exception):
     """Which log, and what the client says of it."""
-
-
-def _finish(done: "asyncio.Future[None]") -> None:
-    if not done.done():
-        done.set_result(None)
-
-
-def _fail(done: "asyncio.Future[None]", error: Exception) -> None:
-    if not done.done():
-        done.set_exception(error)

@@ -3,7 +3,7 @@
 A folder holds ``<name>/<version>/<locale>/`` with ``subject.txt``, ``body.txt`` and ``body.html`` or ``body.mjml``; one
 body is enough. ``sample.json`` is data to preview it with.
 The version is a number; a changed text is a new version beside the old one. ``_shared/`` holds what templates include.
-Callers name a template and give data, they never send source (security.md S11). A printed value that is missing or
+Callers name a template and give data, they never send source. A printed value that is missing or
 null is an error: a mail that says "Dear None" is worse than one that waits for a person.
 """
 
@@ -40,8 +40,7 @@ class Templates:
     def __init__(self, folder: Path | str) -> None:
         """Raises TemplateError with one line per file that cannot be used."""
         self.folder = Path(folder)
-        self._sources = template_folder.read(self.folder)
-        self._places = template_folder.places(self._sources)
+        self._sources, self._places = template_folder.read(self.folder)
         # Jinja, MJML and CSS are 6 MB in memory: only where there are templates
         from mailstream.templates.engine import Engine
 
@@ -107,7 +106,7 @@ class Templates:
         try:
             return msgspec.json.decode(self._sources[file], type=dict[str, Any])
         except msgspec.DecodeError as error:
-            raise TemplateError(f"{file}: no JSON object ({error})") from None
+            raise TemplateError(f"{file}: not a JSON object ({error})") from None
 
     def _mistakes(self) -> Iterator[str]:
         yield from self._engine.mistakes()

@@ -30,7 +30,7 @@ class Engine:
         self._environment.globals.clear()  # no range() and no cycler(): data is all there is
 
     def mistakes(self) -> Iterator[str]:
-        """One line for each file that is no template."""
+        """One line for each file that is not a template."""
         for file in self._sources:
             if file.endswith(SAMPLE):
                 continue

@@ -20,14 +20,21 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 _ALLOWED = frozenset({"https", "mailto", "cid"})  # cid: an image that rides along as attachment
 
 _SILENT = frozenset({"head", "script", "style", "template", "title"})
-_BLOCK = frozenset(
-    {"address", "article", "blockquote", "div", "dl", "dt", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5",
-     "h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section", "table", "tr", "ul"}
+#: What a tag does to the text: a new line, a new line where none is begun, an empty line before it, or the next cell.
+_LINE, _BLOCK, _APART, _CELL = "\n", "\v", "\f", "\t"
+_MARKS = (
+    {"br": _LINE, "td": _CELL, "th": _CELL}
+    | dict.fromkeys(
+        ["address", "article", "div", "dl", "dt", "figure", "footer", "form", "header", "hr", "li", "main", "nav", "pre",
+         "section", "tr"],
+        _BLOCK,
+    )
+    | dict.fromkeys(["blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "ol", "p", "table", "ul"], _APART)
 )  # fmt: skip
-_APART = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote"})
+_BREAKS = re.compile(r"[ \t\xa0]*[\n\v\f][ \t\xa0\n\v\f]*")
+_CELLS = re.compile(r" *\t[ \t]*")
 
-
-#: Nothing is fetched for a mail, neither from the net nor from a disk (security.md S9).
+#: Nothing is fetched for a mail, neither from the net nor from a disk.
 _inliner = css_inline.CSSInliner(load_remote_stylesheets=False, keep_link_tags=True, keep_at_rules=True)
 
 
@@ -36,7 +43,7 @@ def from_mjml(source: str) -> str:
     try:
         return mrml.to_html(source).content
     except Exception:  # its text quotes the document
-        raise TemplateError("this is no MJML document, or it includes a file") from None
+        raise TemplateError("this is not an MJML document, or it includes a file") from None
 
 
 def with_inline_css(source: str) -> str:
@@ -66,30 +73,35 @@ def to_text(source: str) -> str:
     reader = _Reader()
     reader.feed(source)
     reader.close()
-    return reader.text()
+    lines = _BREAKS.sub(_new_lines, re.sub(" +", " ", "".join(reader.parts)))
+    return _CELLS.sub("  ", lines).strip() + "\n"
+
+
+def _new_lines(breaks: re.Match[str]) -> str:
+    """What these breaks come to: never two empty lines after each other."""
+    count = 0
+    for mark in breaks[0]:
+        count = count + 1 if mark == _LINE else max(count, {_BLOCK: 1, _APART: 2}.get(mark, 0))
+    return "\n" * min(count, 2)
 
 
 class _Reader(HTMLParser):
+    """Collects the text, with the marks of what lays it out."""
+
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self._lines: list[str] = [""]
+        self.parts: list[str] = []
         self._silent = 0
-        self._links: list[tuple[str, int, int]] = []  # address, line and column where its text began
+        self._links: list[tuple[str, int]] = []  #: address, and the part where its text begins
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.parts.append(_MARKS.get(tag, ""))
         if tag in _SILENT:
             self._silent += 1
-        elif tag == "br":
-            self._lines.append("")
-        elif tag in _BLOCK:
-            self._break(apart=tag in _APART)
-        if tag == "li":
-            self._lines[-1] = "- "
-        elif tag in ("td", "th") and self._lines[-1].strip():
-            self._lines[-1] += "  "
+        elif tag == "li":
+            self.parts.append("- ")
         elif tag == "a":
-            address = dict(attrs).get("href") or ""
-            self._links.append((address, len(self._lines) - 1, len(self._lines[-1])))
+            self._links.append((dict(attrs).get("href") or "", len(self.parts)))
         elif tag == "img":
             self.handle_data(dict(attrs).get("alt") or "")
 
@@ -97,28 +109,13 @@ class _Reader(HTMLParser):
         if tag in _SILENT:
             self._silent = max(0, self._silent - 1)
         elif tag == "a" and self._links:
-            address, line, column = self._links.pop()
-            said = " ".join([self._lines[line][column:], *self._lines[line + 1 :]]).strip()
+            address, start = self._links.pop()
+            said = " ".join("".join(self.parts[start:]).split())
             if address.startswith(("https:", "mailto:")) and address.removeprefix("mailto:") != said:
-                self._lines[-1] += f" ({address.removeprefix('mailto:')})"
-        elif tag in _BLOCK:
-            self._break(apart=tag in _APART)
+                self.parts.append(f" ({address.removeprefix('mailto:')})")
+        elif (mark := _MARKS.get(tag)) in (_BLOCK, _APART):
+            self.parts.append(mark)
 
     def handle_data(self, data: str) -> None:
-        if self._silent or not data:
-            return
-        words = re.sub(r"[ \t\r\n\f]+", " ", data)
-        self._lines[-1] += words.lstrip() if self._lines[-1].endswith((" ", "- ")) or not self._lines[-1] else words
-
-    def _break(self, *, apart: bool) -> None:
-        if self._lines[-1].strip():
-            self._lines.append("")
-        else:
-            self._lines[-1] = ""
-        if apart and len(self._lines) > 1 and self._lines[-2].strip():
-            self._lines.append("")
-
-    def text(self) -> str:
-        """Lines without trailing blanks, and never two empty ones after each other."""
-        joined = "\n".join(line.strip() for line in self._lines)
-        return re.sub(r"\n{3,}", "\n\n", joined).strip() + "\n"
+        if not self._silent:
+            self.parts.append(re.sub(r"[ \t\r\n\v\f]+", " ", data))

@@ -47,7 +47,7 @@ class RenderProcess:
             ask = msgspec.json.encode((name, data, locale)) + b"\n"
         except (TypeError, ValueError, OverflowError, RecursionError):
             raise TemplateError(
-                f"template {name}: data has something that is no text, number, list or object"
+                f"template {name}: data has something other than text, numbers, lists and objects"
             ) from None
         tries = 0
         while tries < TRIES:  # a process may end for what the mail is not at fault: the system's memory, a stop

@@ -1,7 +1,6 @@
 """A folder of templates on disk: which files there are, and which name, version and locale each belongs to."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from mailstream.domain.errors import TemplateError
@@ -14,18 +13,26 @@ PARTS = (SUBJECT, TEXT, HTML, MJML, SAMPLE)
 SHARED = "_shared"
 MAX_FILE_BYTES = 512 * KIB
 
+#: Name, version and locale to a folder.
+Places = dict[str, dict[int, dict[str, str]]]
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _LOCALE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 
 
-def read(folder: Path) -> dict[str, str]:
-    """Every file under the folder by its path. Raises TemplateError."""
+def read(folder: Path) -> tuple[dict[str, str], Places]:
+    """Every file under the folder by its path, and the folder of each template. Raises TemplateError."""
     if not folder.is_dir():
-        raise TemplateError(f"{folder} is no folder. MAILSTREAM_TEMPLATES_DIR must name the folder of mail templates")
-    sources, mistakes = {}, []
+        raise TemplateError(
+            f"{folder} is not a folder. MAILSTREAM_TEMPLATES_DIR must name the folder of mail templates"
+        )
+    sources: dict[str, str] = {}
+    places: Places = {}
+    mistakes = []
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder).as_posix()
-        if file.is_dir() or any(part.startswith(".") for part in path.split("/")):
+        parts = path.split("/")
+        if file.is_dir() or any(part.startswith(".") for part in parts):
             continue
         if file.stat().st_size > MAX_FILE_BYTES:
             mistakes.append(f"{path}: larger than {MAX_FILE_BYTES:,} bytes")
@@ -33,18 +40,7 @@ def read(folder: Path) -> dict[str, str]:
         try:
             sources[path] = file.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            mistakes.append(f"{path}: is no text in UTF-8")
-    if mistakes:
-        raise TemplateError("\n".join(mistakes))
-    return sources
-
-
-def places(sources: Mapping[str, str]) -> dict[str, dict[int, dict[str, str]]]:
-    """Name, version, locale to folder. Raises TemplateError for a file that stands where none is looked for."""
-    places: dict[str, dict[int, dict[str, str]]] = {}
-    mistakes = []
-    for path in sources:
-        parts = path.split("/")
+            mistakes.append(f"{path}: is not text in UTF-8")
         if parts[0] == SHARED or len(parts) == 1:  # a README beside the templates is welcome
             continue
         if (
@@ -61,4 +57,4 @@ def places(sources: Mapping[str, str]) -> dict[str, dict[int, dict[str, str]]]:
         locales[locale.replace("_", "-").lower()] = f"{name}/{version}/{locale}"
     if mistakes:
         raise TemplateError("\n".join(mistakes))
-    return places
+    return sources, places

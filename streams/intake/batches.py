@@ -57,7 +57,7 @@ class Batches:
             case Unfold() as batch:
                 return batch
             case Astray(partition, key, value):
-                return Unfold(place, (Item(codec.named_in(value).id, partition, key, value),))
+                return Unfold(place, (Item(codec.named_in(value)[0], partition, key, value),))
         return None
 
     def _read(self, place: Coordinates) -> Message | None:

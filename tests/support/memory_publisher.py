@@ -10,7 +10,7 @@ from confluent_kafka import Message
 
 from mailstream.domain.errors import NotPublished
 from mailstream.domain.recipient import murmur2
-from mailstream.kafka.producer import MAX_RECORD_BYTES, Position
+from mailstream.kafka.producer import MAX_RECORD_BYTES, ROOM_SECONDS, Position
 from tests.support.memory_log import Headers, MemoryLog, Told, Write
 
 
@@ -31,7 +31,6 @@ class MemoryPublisher:
         self._loop = asyncio.get_running_loop()
         self._pending: dict[Write, float] = {}  #: monotonic time of each record that nobody was told of, oldest first
         self._reports: deque[tuple[Told, Write, NotPublished | None, Message | None]] = deque()
-        self._room: deque[asyncio.Future[None]] = deque()
         self.is_closing = self._is_dead = False
         self.stamped: Callable[[float, float, float], None] | None = None
 
@@ -66,11 +65,9 @@ class MemoryPublisher:
         return await self.send(topic, value, key=key, partition=partition, headers=headers)
 
     async def room(self) -> None:
-        """Wait, in line, until fewer than ``in_flight`` records are under way."""
+        """Wait until fewer than ``in_flight`` records are under way."""
         while len(self._pending) >= self._in_flight:
-            place: asyncio.Future[None] = self._loop.create_future()
-            self._room.append(place)
-            await place
+            await asyncio.sleep(ROOM_SECONDS)
 
     def oldest_seconds(self) -> float:
         """How long the oldest record has waited."""
@@ -135,11 +132,6 @@ class MemoryPublisher:
             except Exception as bug:  # of the one who is told: the others are told all the same
                 self._loop.call_exception_handler({"message": "who sent a record failed", "exception": bug})
                 self._fail(bug)
-        free = self._in_flight - len(self._pending)
-        while self._room and free > 0:
-            if not (place := self._room.popleft()).done():
-                place.set_result(None)
-                free -= 1
 
     def _fail(self, bug: Exception) -> None:
         failed, self._failed = self._failed, None

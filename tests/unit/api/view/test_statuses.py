@@ -15,7 +15,8 @@ KEY = QUEUED.id.encode()
 
 def _apply(view: StatusView, status: EmailStatus) -> bool:
     value = codec.encode(status)
-    return view.apply(KEY, value, Packer().pack(value)) is not None
+    [packed] = Packer().pack_all([value])
+    return view.apply(KEY, value, packed) is not None
 
 
 def test_a_later_record_of_a_lower_rank_changes_nothing() -> None:

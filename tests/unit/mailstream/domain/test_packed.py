@@ -19,8 +19,9 @@ def test_many_that_are_packed_at_once_come_back_in_their_order(count: int) -> No
 
 
 def test_one_that_is_packed_comes_back_smaller_in_between() -> None:
-    assert unpack(Packer().pack(RECORD)) == RECORD
-    assert len(Packer().pack(RECORD)) < len(RECORD) / 2
+    [packed] = Packer().pack_all([RECORD])
+    assert unpack(packed) == RECORD
+    assert len(packed) < len(RECORD) / 2
 
 
 def test_bytes_that_are_no_record_come_back_too() -> None:

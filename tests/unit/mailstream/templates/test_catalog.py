@@ -189,7 +189,7 @@ def test_mjml_becomes_html_that_clients_lay_out_and_text(tmp_path: Path) -> None
     "mjml", ["<mjml><mj-body>", "hello", '<mjml><mj-body><mj-include path="/etc/passwd"/></mj-body></mjml>']
 )
 def test_what_is_no_mjml_is_a_mistake(tmp_path: Path, mjml: str) -> None:
-    with pytest.raises(TemplateError, match=r"welcome/1/en/body\.mjml: this is no MJML"):
+    with pytest.raises(TemplateError, match=r"welcome/1/en/body\.mjml: this is not an MJML"):
         welcome(tmp_path, mjml=mjml)
 
 
@@ -252,7 +252,7 @@ def test_a_folder_that_cannot_be_used_says_so_at_the_start(tmp_path: Path, files
 
 
 def test_a_missing_folder_and_an_unknown_template_say_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match="is no folder"):
+    with pytest.raises(TemplateError, match="is not a folder"):
         Templates(tmp_path / "nowhere")
     with pytest.raises(TemplateError, match="no template of this name"):
         Templates(TEMPLATES).render("nope", {})
