@@ -23,8 +23,8 @@ from api.fast_lane import fast_answer
 from api.inbound.webhook import Webhook
 from api.keys import Keys
 from api.metrics import Metrics
-from api.middleware import Edge
-from api.parts import Parts
+from api.middleware import GatewayMiddleware
+from api.parts import AppState
 from api.problems import Problem, ProblemBody, problem_of, response_of
 from api.quota import Quota
 from api.rate_limits import Rates
@@ -65,7 +65,9 @@ BATCH_BYTES = 16 * MIB
 MESSAGE_SECONDS = 2.0
 
 
-def create_api(settings: Settings, clock: Clock | None = None, *, failed: Callable[[Exception], None]) -> Edge:
+def create_api(
+    settings: Settings, clock: Clock | None = None, *, failed: Callable[[Exception], None]
+) -> GatewayMiddleware:
     """The API; its parts are made when it starts. Starting raises WrongSettings, TopicsDiffer.
 
     ``failed`` is told on the loop when it cannot follow or write the log any more: the process must end.
@@ -100,10 +102,12 @@ def create_api(settings: Settings, clock: Clock | None = None, *, failed: Callab
     for kind in (Problem, NotCaughtUp, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _problem)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend the document
-    return Edge(app, fast_answer, metrics, {"/v1/emails/batch": BATCH_BYTES})
+    return GatewayMiddleware(app, fast_answer, metrics, {"/v1/emails/batch": BATCH_BYTES})
 
 
-async def _start(settings: Settings, metrics: Metrics, machines: Clock, failed: Callable[[Exception], None]) -> Parts:
+async def _start(
+    settings: Settings, metrics: Metrics, machines: Clock, failed: Callable[[Exception], None]
+) -> AppState:
     callers, content = Keys(keys.load(settings)), Content(settings)
     brokers = admin(settings)
     naming = topics.Naming(settings.topic_prefix)
@@ -125,7 +129,7 @@ async def _start(settings: Settings, metrics: Metrics, machines: Clock, failed: 
         lookup.follow(follower)
     await lookup.start(lambda: check.require(brokers, settings), listing.loaded)
     append = Append(publisher, lookup)
-    return Parts(
+    return AppState(
         settings=settings,
         clock=clock,
         metrics=metrics,
@@ -144,7 +148,7 @@ async def _start(settings: Settings, metrics: Metrics, machines: Clock, failed: 
     )
 
 
-async def _stop(parts: Parts) -> None:
+async def _stop(parts: AppState) -> None:
     parts.stop_waiting()
     await parts.publisher.close(MESSAGE_SECONDS)
     await parts.lookup.close()

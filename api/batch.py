@@ -17,7 +17,7 @@ from api.schemas import BatchMode, EmailBody
 from api.submit import Submit
 from mailstream.domain import email_id
 from mailstream.domain.request import Batch, EmailRequest, InBatch
-from mailstream.domain.validation import Mistake, fingerprint_of
+from mailstream.domain.validation import Violation, fingerprint_of
 
 ITEMS = 1000
 SOURCE = "POST /v1/emails/batch"
@@ -62,12 +62,14 @@ def read(raw: bytes) -> tuple[BatchMode, list[bytes]]:
     except msgspec.ValidationError as error:
         place = str(error).rpartition(" - at `$")[2].rstrip("`")
         pointer = f"/{place.strip('.')}" if place.startswith(".") else ""
-        raise invalid([Mistake(pointer, "bad_shape", "a batch is {mode: strict or permissive, items: […]}")]) from None
+        raise invalid(
+            [Violation(pointer, "bad_shape", "a batch is {mode: strict or permissive, items: […]}")]
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Problem(Code.NOT_JSON, "The body must be one JSON object in UTF-8.") from None
     if not 1 <= len(body.items) <= ITEMS:
         raise invalid(
-            [Mistake("/items", "bad_count", f"a batch has 1 to {ITEMS} items; this one has {len(body.items)}")]
+            [Violation("/items", "bad_count", f"a batch has 1 to {ITEMS} items; this one has {len(body.items)}")]
         )
     return body.mode, [bytes(item) for item in body.items]
 
@@ -184,9 +186,9 @@ def _require_all(items: list[EmailRequest | Problem]) -> None:
     if not refusals:
         return
     mistakes = [
-        Mistake(f"/items/{index}{mistake.pointer}", mistake.code, mistake.detail)
+        Violation(f"/items/{index}{mistake.pointer}", mistake.code, mistake.detail)
         for index, refusal in refusals
-        for mistake in (refusal.errors or [Mistake("", refusal.code.word, refusal.detail)])
+        for mistake in (refusal.errors or [Violation("", refusal.code.word, refusal.detail)])
     ]
     codes = {refusal.code for _, refusal in refusals}
     code = codes.pop() if len(codes) == 1 and not any(refusal.errors for _, refusal in refusals) else Code.INVALID

@@ -13,7 +13,7 @@ from mailstream.domain.errors import TemplateError
 from mailstream.domain.recipient import canonical
 from mailstream.domain.request import Address, EmailRequest
 from mailstream.domain.unsubscribe import Unsubscribe
-from mailstream.domain.validation import Mistake, fingerprint_of, mistakes_in, pointer_to
+from mailstream.domain.validation import Violation, fingerprint_of, pointer_to, validate
 from mailstream.settings import Settings
 from mailstream.templates.catalog import Rendered, Templates
 from mailstream.templates.render_process import RenderProcess
@@ -53,13 +53,13 @@ class Content:
         caller asks again.
         """
         asked = structs.replace(asked, tenant=caller.tenant, source=source)
-        mistakes = mistakes_in(asked, now=now) + _at_the_door(asked, now)
+        mistakes = validate(asked, now=now) + _at_the_door(asked, now)
         if asked.unsubscribe and not self._unsubscribe.is_configured:
             mistakes.append(
-                Mistake("/unsubscribe", "not_configured", "PUBLIC_URL and UNSUBSCRIBE_KEY are not set here")
+                Violation("/unsubscribe", "not_configured", "PUBLIC_URL and UNSUBSCRIBE_KEY are not set here")
             )
         if (from_ := asked.from_ or _default_sender(caller, self._settings)) is None:
-            mistakes.append(Mistake("/from", "missing", "no default sender is configured for this key: name one"))
+            mistakes.append(Violation("/from", "missing", "no default sender is configured for this key: name one"))
         _refuse(mistakes)
         _may_send(asked, caller, self._settings)
         fingerprint = fingerprint_of(asked)
@@ -77,7 +77,7 @@ class Content:
         try:
             return await self._renderer.render(template, data, locale)
         except TemplateError as error:
-            raise invalid([Mistake("/template", "template_failed", str(error))]) from None
+            raise invalid([Violation("/template", "template_failed", str(error))]) from None
 
     async def close(self) -> None:
         """End the process that renders."""
@@ -88,31 +88,31 @@ class Content:
         assert asked.template is not None
         mail = await self.preview(asked.template, asked.data, asked.locale)
         rendered = structs.replace(asked, subject=mail.subject, text=mail.text, html=mail.html, data={})
-        _refuse(mistakes_in(rendered, now=now))
+        _refuse(validate(rendered, now=now))
         return rendered
 
 
-def _at_the_door(asked: EmailRequest, now: datetime) -> list[Mistake]:
+def _at_the_door(asked: EmailRequest, now: datetime) -> list[Violation]:
     """Mistakes of a fresh request that are none in a record: it may be read late, and have been rendered."""
-    found: list[Mistake] = []
+    found: list[Violation] = []
     if asked.expires_at is not None and asked.expires_at <= now:
-        found.append(Mistake("/expires_at", "bad_value", "this is in the past: nothing would be sent"))
+        found.append(Violation("/expires_at", "bad_value", "this is in the past: nothing would be sent"))
     if asked.unsubscribe:
         found += [
-            Mistake(pointer_to("headers", name), "conflict", "`unsubscribe` sets this header")
+            Violation(pointer_to("headers", name), "conflict", "`unsubscribe` sets this header")
             for name in asked.headers
             if name.lower() in _UNSUBSCRIBE_HEADERS
         ]
     if asked.template is not None:
         found += [
-            Mistake(f"/{member}", "conflict", "the template gives the content: leave this out")
+            Violation(f"/{member}", "conflict", "the template gives the content: leave this out")
             for member in ("subject", "text", "html")
             if getattr(asked, member) is not None
         ]
     return found
 
 
-def _refuse(mistakes: list[Mistake]) -> None:
+def _refuse(mistakes: list[Violation]) -> None:
     if mistakes:
         raise invalid(mistakes)
 
@@ -151,11 +151,11 @@ def _may_send(asked: EmailRequest, caller: Key, settings: Settings) -> None:
             raise Problem(Code.RECIPIENT_NOT_ALLOWED, "The key's recipient lists do not allow one of the recipients.")
 
 
-def _mistake(found: Any) -> Mistake:
+def _mistake(found: Any) -> Violation:
     """One of pydantic's sentences; they name types and limits, and no value."""
     pointer = pointer_to(*(part for part in found["loc"]))
     if found["type"] == "extra_forbidden":
-        return Mistake(pointer, "unknown_member", "there is no such member")
+        return Violation(pointer, "unknown_member", "there is no such member")
     if found["type"] == "missing":
-        return Mistake(pointer, "missing", "this is needed")
-    return Mistake(pointer, found["type"], found["msg"])
+        return Violation(pointer, "missing", "this is needed")
+    return Violation(pointer, found["type"], found["msg"])

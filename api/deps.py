@@ -11,7 +11,7 @@ from starlette.requests import Request
 from api.content import parse
 from api.idempotency import key_of
 from api.keys import Key, Scope
-from api.parts import Parts, parts_of
+from api.parts import AppState, parts_of
 from api.problems import Code, Problem
 
 _BEARER = HTTPBearer(auto_error=False, description="`Authorization: Bearer KEY`")
@@ -51,11 +51,11 @@ Operator = Annotated[Key, Security(caller, scopes=[Scope.OPERATE])]
 Admin = Annotated[Key, Security(caller, scopes=[Scope.ADMIN])]
 
 
-async def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> AppState:
     return parts_of(request)
 
 
-PartsDep = Annotated[Parts, Depends(_parts)]
+PartsDep = Annotated[AppState, Depends(_parts)]
 
 
 @dataclass(frozen=True)

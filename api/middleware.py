@@ -31,7 +31,7 @@ BODIES_BYTES = 128 * MIB
 
 
 @dataclass(slots=True, eq=False)
-class Edge:
+class GatewayMiddleware:
     """What the server calls: all routes, with the fast lane in front."""
 
     app: FastAPI
@@ -77,7 +77,7 @@ class Edge:
 class _Bounded:
     """``receive`` that ends with a Problem when a body is too large, counted while it comes, or too slow."""
 
-    def __init__(self, receive: Receive, limit: int, scope: Scope, edge: Edge) -> None:
+    def __init__(self, receive: Receive, limit: int, scope: Scope, edge: GatewayMiddleware) -> None:
         self._receive, self._limit, self._edge = receive, limit, edge
         self.read = 0
         self._is_whole = False

@@ -23,7 +23,7 @@ from mailstream.settings import Settings
 
 
 @dataclass(slots=True)
-class Parts:
+class AppState:
     """The parts of one API process."""
 
     settings: Settings
@@ -49,8 +49,8 @@ class Parts:
         self.streams.close()
 
 
-def parts_of(request: Request) -> Parts:
+def parts_of(request: Request) -> AppState:
     """The parts of the process that serves this request."""
     parts = request.scope["mailstream.parts"]
-    assert isinstance(parts, Parts)
+    assert isinstance(parts, AppState)
     return parts

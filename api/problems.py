@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from mailstream.domain.errors import NotCaughtUp
-from mailstream.domain.validation import Mistake, pointer_to
+from mailstream.domain.validation import Violation, pointer_to
 
 _log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -73,7 +73,7 @@ class Problem(Exception):
         code: Code,
         detail: str,
         *,
-        errors: Sequence[Mistake] = (),
+        errors: Sequence[Violation] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code.word)
@@ -141,7 +141,7 @@ def problem_of(error: Exception, scope: Scope) -> Problem:
             code, detail = _BY_STATUS.get(error.status_code, (code, "The request does not fit this route."))
             return Problem(code, detail, headers=error.headers)
         case RequestValidationError():
-            mistakes = [Mistake(pointer_to(*each["loc"]), each["type"], each["msg"]) for each in error.errors()]
+            mistakes = [Violation(pointer_to(*each["loc"]), each["type"], each["msg"]) for each in error.errors()]
             return Problem(
                 Code.INVALID, "The request has mistakes; `errors` names each with its place.", errors=mistakes
             )
@@ -157,7 +157,7 @@ def _unforeseen(error: Exception, request_id: str) -> Problem:
     return Problem(Code.INTERNAL, "This was logged under the request id. Whether anything was accepted is not known.")
 
 
-def invalid(mistakes: Sequence[Mistake]) -> Problem:
+def invalid(mistakes: Sequence[Violation]) -> Problem:
     """422 with every mistake."""
     return Problem(
         Code.INVALID,

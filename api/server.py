@@ -14,8 +14,8 @@ import uvicorn
 import uvloop
 
 from api.app import create_api
-from api.middleware import Edge
-from api.parts import Parts
+from api.middleware import GatewayMiddleware
+from api.parts import AppState
 from api.protocol import Protocol
 from mailstream import logs, settings
 from mailstream.domain.errors import MailstreamError, WrongSettings
@@ -75,7 +75,7 @@ def _listen(found: Settings) -> socket.socket:
     return listener
 
 
-def server_of(api: Edge) -> Server:
+def server_of(api: GatewayMiddleware) -> Server:
     """The HTTP server of an API whose parts are started and stopped by the caller."""
     return Server(
         uvicorn.Config(
@@ -119,8 +119,8 @@ async def _serve(found: Settings, listener: socket.socket) -> int:
         return 0
 
 
-def _stop(server: Server, api: Edge) -> None:
-    parts: Parts | None = getattr(api.app.state, "parts", None)  # none while it starts
+def _stop(server: Server, api: GatewayMiddleware) -> None:
+    parts: AppState | None = getattr(api.app.state, "parts", None)  # none while it starts
     if parts is not None:
         parts.stop_waiting()
     server.should_exit = True

@@ -18,7 +18,7 @@ from mailstream.settings import load
 
 if TYPE_CHECKING:
     from streams.audit.redrive import Redrive
-    from streams.audit.redrive_plan import Again, NoUse
+    from streams.audit.redrive_plan import NotRedrivable, RedrivePlan
     from streams.triggers.records import Outgoing
 
 group = typer.Typer(
@@ -29,7 +29,7 @@ group = typer.Typer(
 Why = Annotated[str, typer.Option(help="kept in the header mailstream-redrive-reason of each new record")]
 By = Annotated[str | None, typer.Option(help="who asks; the user of this machine by default")]
 Yes = Annotated[bool, typer.Option("--yes", help="do it; without it nothing is asked")]
-Row = tuple[str, str, "Again | NoUse"]
+Row = tuple[str, str, "RedrivePlan | NotRedrivable"]
 
 
 @group.command("dead-letters")
@@ -106,32 +106,34 @@ def _is_between(at: datetime, since: datetime | None, until: datetime | None) ->
 
 def _planner(why: str, by: str | None, *, yes: bool) -> "Redrive":
     from streams.audit.redrive import Redrive
-    from streams.audit.redrive_plan import Cause
+    from streams.audit.redrive_plan import AuditReason
 
     if yes and not why.strip():
         raise typer.BadParameter("say why: --why TEXT is kept with each new record")
-    return Redrive(load(), Cause(by or getpass.getuser(), why))
+    return Redrive(load(), AuditReason(by or getpass.getuser(), why))
 
 
 def _finish(rows: list[Row], *, yes: bool, as_json: bool) -> None:
     """Show what is planned, and do it when that is wanted."""
-    from streams.audit.redrive_plan import Again
+    from streams.audit.redrive_plan import RedrivePlan
 
-    outgoing: list[Outgoing] = [record for _, _, plan_ in rows if isinstance(plan_, Again) for record in plan_.outgoing]
+    outgoing: list[Outgoing] = [
+        record for _, _, plan_ in rows if isinstance(plan_, RedrivePlan) for record in plan_.outgoing
+    ]
     if as_json:
         print_json(
             [
                 {"of": name, "no_use": None, "ids": planned.ids}
-                if isinstance(planned, Again)
+                if isinstance(planned, RedrivePlan)
                 else {"of": name, "no_use": str(planned), "ids": []}
                 for name, _, planned in rows
             ]
         )
     else:
         for _, line, planned in rows:
-            told = f"→ {', '.join(planned.ids)}" if isinstance(planned, Again) else f"no use: {planned}"
+            told = f"→ {', '.join(planned.ids)}" if isinstance(planned, RedrivePlan) else f"no use: {planned}"
             typer.echo(f"{line}\n    {told}")
-    hopeless = sum(not isinstance(planned, Again) for _, _, planned in rows)
+    hopeless = sum(not isinstance(planned, RedrivePlan) for _, _, planned in rows)
     typer.echo(f"{len(rows):,} found, {hopeless:,} of no use, {len(outgoing):,} records to write.", err=True)
     if not yes:
         typer.echo("Nothing was asked. Add --why TEXT --yes to do it.", err=True)

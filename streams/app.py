@@ -89,12 +89,12 @@ def create_app(settings: Settings, clock: Clock | None = None, *, kafka: Kafka |
     async def accept(stream: Any) -> None:
         """Settle every request and control; its offset is committed when its status or dead letter is durable."""
         async for record, done in app.records(stream):
-            app.wiring.accept.settle(received(record), done)
+            app.wiring.accept.handle(received(record), done)
 
     @app.agent(events, name="feedback", supervisor_strategy=CrashingSupervisor)  # type: ignore[untyped-decorator]
     async def feedback(stream: Any) -> None:
         """Apply every event of the provider to the status of its email."""
         async for record, done in app.records(stream):
-            app.wiring.feedback.settle(received(record), done)
+            app.wiring.feedback.handle(received(record), done)
 
     return app

@@ -14,7 +14,7 @@ from mailstream.domain.topics import MAX_REQUEST_BYTES
 from mailstream.settings import Settings
 from mailstream.templates.catalog import Templates
 from mailstream.templates.render_process import RenderProcess
-from streams.core.intake import Asked
+from streams.core.intake import ParsedRequest
 
 
 class Rendering:
@@ -42,7 +42,7 @@ class Rendering:
         """Whether anything has to be rendered before the request may be taken."""
         return request.digest is not None or self.is_open(request)
 
-    async def of(self, asked: Asked) -> Asked:
+    async def of(self, asked: ParsedRequest) -> ParsedRequest:
         """Missing data is an error at accept time, not when the turn comes: then it has a fault.
 
         The body that is kept for its turn is the rendered one, so most mails are rendered once. What follows from the

@@ -13,8 +13,8 @@ from mailstream.kafka.broker_clock import BrokersClock
 from mailstream.kafka.checkpoints import Checkpoints
 from mailstream.kafka.kafka import Kafka
 from streams import metrics
-from streams.core.caps_and_digests import Groups
-from streams.core.circuit_breaker import Trouble
+from streams.core.caps_and_digests import CapAndDigestIndex
+from streams.core.circuit_breaker import CircuitBreaker
 from streams.core.schedule import Schedule
 from streams.core.starts import Pace
 from streams.core.webhook_health import WebhookHealth
@@ -23,7 +23,7 @@ from streams.intake.accept import Accept
 from streams.intake.controls import Controls
 from streams.intake.feedback import Feedback
 from streams.maintenance import topics_watch
-from streams.maintenance.retention import Upkeep
+from streams.maintenance.retention import Retention
 from streams.maintenance.topics_watch import TopicsWatch
 from streams.partitions import assignment, barrier
 from streams.partitions.assignment import Assignment
@@ -37,7 +37,7 @@ from streams.sending import holds
 from streams.sending.attempt import Sending
 from streams.sending.clearance import Clearance
 from streams.sending.digests import Digests
-from streams.sending.dispatcher import Dispatch
+from streams.sending.dispatcher import Dispatcher
 from streams.sending.gate import Gate
 from streams.sending.holds import Holds
 from streams.sending.suppressions import Suppressions
@@ -83,7 +83,7 @@ class Wiring(Service):  # type: ignore[misc]
         table.set_up(publisher, kafka.name_of(topics.STATUS), settings.partitions)
         self.queue = queue = Queue(Schedule(recipient_gap=settings.recipient_gap), table, clock)
         self.pace = pace = Pace(gap=settings.send_gap, burst=settings.send_burst, partitions=settings.partitions)
-        trouble, health, groups = Trouble(), WebhookHealth(), Groups()
+        breaker, health, groups = CircuitBreaker(), WebhookHealth(), CapAndDigestIndex()
         self.bodies = bodies = Bodies(kafka, queue.bodies_due_next)
         self.suppressions = Suppressions(kafka, app.fail)
         assert settings.sendgrid_api_key is not None
@@ -95,7 +95,7 @@ class Wiring(Service):  # type: ignore[misc]
         self.barrier = Barrier(kafka, table, ends, queue, head=app.acks.head)
         self.clearance = clearance = Clearance(
             app=app, topics_watch=self.topics_watch, clock=self.clock, barrier=self.barrier,
-            publisher=publisher, table=table, trouble=trouble,
+            publisher=publisher, table=table, breaker=breaker,
         )  # fmt: skip
         self.holds = Holds(
             settings=settings, table=table, claim_log=claim_log, clock=clock,
@@ -105,15 +105,15 @@ class Wiring(Service):  # type: ignore[misc]
         self.sending = Sending(
             settings=settings, table=table, bodies=bodies, rendering=rendering, suppressions=self.suppressions, groups=groups,
             digests=Digests(groups, table, bodies, rendering, claim_log, queue.schedule, clock), claim_log=claim_log,
-            pace=pace, gate=Gate(pace, clearance.why_not), provider=self.provider, trouble=trouble, clock=clock,
+            pace=pace, gate=Gate(pace, clearance.why_not), provider=self.provider, breaker=breaker, clock=clock,
         )  # fmt: skip
-        self.dispatch = Dispatch(
+        self.dispatch = Dispatcher(
             limit=settings.max_in_flight, queue=queue, pace=pace, sending=self.sending, claim_log=claim_log, table=table,
-            trouble=trouble, clock=clock, clearance=clearance, failed=app.fail,
+            breaker=breaker, clock=clock, clearance=clearance, failed=app.fail,
         )  # fmt: skip
         controls = Controls(
             table=table, projection=projection, claim_log=claim_log, clock=clock, queue=queue, groups=groups,
-            give_back=self.sending.give_back,
+            recall=self.sending.recall,
         )  # fmt: skip
         self.accept = Accept(
             kafka, publisher=publisher, table=table, projection=projection, bodies=bodies, rendering=rendering,
@@ -122,7 +122,7 @@ class Wiring(Service):  # type: ignore[misc]
         self.feedback = Feedback(table, projection)
         self.renderer = rendering.process
         self.triggers = None if rules is None else Triggers(settings, publisher, rules, self.renderer, clock, app.fail)
-        self.upkeep = Upkeep(settings, table, bodies, publisher, groups, clock, request_retention=request_retention)
+        self.upkeep = Retention(settings, table, bodies, publisher, groups, clock, request_retention=request_retention)
         self.assignment = Assignment(
             app=app, kafka=kafka, ends=ends, publisher=publisher, table=table, projection=projection,
             logs=LogFollower(kafka, ends, projection, app.fail), checkpoints=Checkpoints(kafka),

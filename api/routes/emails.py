@@ -10,7 +10,7 @@ from api import responses as answers
 from api.deps import EmailId, IdempotencyKey, JsonBody, PartsDep, Reader, Sender
 from api.idempotency import REPLAYED
 from api.keys import Key, Scope
-from api.parts import Parts
+from api.parts import AppState
 from api.problems import Code, Problem, invalid, responses
 from api.schemas import (
     BatchBody,
@@ -46,7 +46,7 @@ async def ask(
     return await accepted(parts, caller, key, body)
 
 
-async def accepted(parts: Parts, caller: Key, key: str | None, body: EmailBody) -> Response:
+async def accepted(parts: AppState, caller: Key, key: str | None, body: EmailBody) -> Response:
     """The receipt, once Kafka has the request. Raises Problem."""
     begun = parts.clock.monotonic()
     try:
@@ -90,7 +90,7 @@ async def see(parts: PartsDep, caller: Reader, asked: EmailId, query: Annotated[
     return await seen(parts, caller, asked, query.wait)
 
 
-async def seen(parts: Parts, caller: Key, asked: str, seconds: int = 0) -> Response:
+async def seen(parts: AppState, caller: Key, asked: str, seconds: int = 0) -> Response:
     """Where the caller's email stands, at most so many seconds later. Raises Problem."""
     status = await _found(parts, caller, asked)
     if seconds and not status.final:
@@ -160,7 +160,7 @@ async def change(
     return await _decided(parts, caller, status, control)
 
 
-async def _found(parts: Parts, caller: Key, asked: str) -> EmailStatus:
+async def _found(parts: AppState, caller: Key, asked: str) -> EmailStatus:
     """The caller's email. Raises Problem 404; Kafka is not asked for what cannot be an id."""
     status = await parts.lookup.find(asked, caller.tenant) if email_id.is_email_id(asked) else None
     if status is None:
@@ -168,12 +168,12 @@ async def _found(parts: Parts, caller: Key, asked: str) -> EmailStatus:
     return status
 
 
-async def _decided(parts: Parts, caller: Key, status: EmailStatus, control: Control) -> Response:
+async def _decided(parts: AppState, caller: Key, status: EmailStatus, control: Control) -> Response:
     is_decided, after = await controls.decide(parts.lookup, parts.submit, status, control)
     return await _shown(parts, caller, after, 200 if is_decided else 202)
 
 
-async def _shown(parts: Parts, caller: Key, status: EmailStatus, code: int = 200) -> Response:
+async def _shown(parts: AppState, caller: Key, status: EmailStatus, code: int = 200) -> Response:
     shown = await parts.bodies.shown(status) if caller.has(Scope.OPERATE) else None
     answer = answers.email(status, parts.queue.turn_of(status), shown)
     return Response(answer.model_dump_json(), code, media_type="application/json")

@@ -13,7 +13,7 @@ from api import batch, controls
 from api.deps import IdempotencyKey, JsonBody, PartsDep, Sender
 from api.idempotency import REPLAYED
 from api.keys import Key
-from api.parts import Parts
+from api.parts import AppState
 from api.problems import Code, Problem, invalid
 from api.schemas import BatchMode
 from api.sendgrid_v3.convert import emails_of, mistakes_of, reference_of
@@ -22,7 +22,7 @@ from mailstream.clock import moment
 from mailstream.domain import codec
 from mailstream.domain.request import EmailRequest
 from mailstream.domain.topics import MAX_REQUEST_BYTES
-from mailstream.domain.validation import Mistake
+from mailstream.domain.validation import Violation
 
 
 def sendgrid_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -69,7 +69,7 @@ async def new_batch_id(_: Sender) -> BatchIdAnswer:
 async def check_batch_id(_: Sender, batch_id: str) -> BatchIdAnswer:
     """Whether a batch id can be used: any of the right form can."""
     if not BATCH_ID_FORM.fullmatch(batch_id):
-        raise invalid([Mistake("/batch_id", "bad_value", "This is not a batch id.")])
+        raise invalid([Violation("/batch_id", "bad_value", "This is not a batch id.")])
     return BatchIdAnswer(batch_id=batch_id)
 
 
@@ -85,7 +85,7 @@ async def cancel_batch(
     return body
 
 
-async def _settled(parts: Parts, caller: Key, mail: MailSendBody, key: str | None) -> list[EmailRequest]:
+async def _settled(parts: AppState, caller: Key, mail: MailSendBody, key: str | None) -> list[EmailRequest]:
     """The emails of a request, ready for the log. Raises Problem with every mistake, each at SendGrid's place."""
     mistakes = dict.fromkeys(mistakes_of(mail))
     now, emails = moment(parts.clock.now()), []
@@ -111,7 +111,7 @@ def _fit_in_one_record(emails: list[EmailRequest]) -> bool:
     return sum(len(codec.encode(body)) + 60 for body in bodies) + 400 <= MAX_REQUEST_BYTES
 
 
-async def _cancel(parts: Parts, caller: Key, key: bytes, reference: str, room: asyncio.Semaphore) -> None:
+async def _cancel(parts: AppState, caller: Key, key: bytes, reference: str, room: asyncio.Semaphore) -> None:
     async with room:
         status = parts.lookup.known(key)
         if status is None or status.tenant != caller.tenant or status.reference != reference:

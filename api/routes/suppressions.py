@@ -14,7 +14,7 @@ from mailstream.domain import address as addresses
 from mailstream.domain.errors import BadAddress
 from mailstream.domain.recipient import canonical
 from mailstream.domain.suppression import Origin, Suppression
-from mailstream.domain.validation import Mistake, is_unsafe
+from mailstream.domain.validation import Violation, is_unsafe
 
 router = APIRouter(tags=["suppressions"], responses=responses(401, 403, 422, 429, 503))
 
@@ -25,7 +25,7 @@ async def _canonical(address: Annotated[str, Path(examples=["ada@example.com"])]
         addresses.check(address)
         return canonical(address)
     except BadAddress as error:
-        raise invalid([Mistake("/path/address", "bad_address", str(error))]) from None
+        raise invalid([Violation("/path/address", "bad_address", str(error))]) from None
 
 
 AddressInPath = Annotated[str, Depends(_canonical)]
@@ -58,7 +58,7 @@ async def put(
 ) -> Suppression:
     """Let an address get no more mail of your tenant, those that wait included."""
     if is_unsafe(body.reason):
-        raise invalid([Mistake("/reason", "control_character", "control characters and line breaks are refused")])
+        raise invalid([Violation("/reason", "control_character", "control characters and line breaks are refused")])
     now = moment(parts.clock.now())
     record = record_of(caller.tenant, address, Origin.PERSON, reason=body.reason, since=now, by=caller.name)
     await parts.suppressions.put(record)

@@ -11,7 +11,7 @@ from mailstream.clock import moment
 from mailstream.domain.errors import BadAddress
 from mailstream.domain.recipient import canonical
 from mailstream.domain.request import EmailRequest
-from mailstream.domain.validation import METADATA_BYTES, OUR_ARGUMENTS, Mistake
+from mailstream.domain.validation import METADATA_BYTES, OUR_ARGUMENTS, Violation
 
 #: Members that go to SendGrid as they came.
 _PASSING = ("asm", "ip_pool_name", "mail_settings", "tracking_settings")
@@ -28,7 +28,7 @@ class Part:
     personalization: int
     to: int
 
-    def field(self, mistake: Mistake) -> Mistake:
+    def field(self, mistake: Violation) -> Violation:
         """The same mistake with the place that it has in SendGrid's request."""
         member, _, rest = mistake.pointer.lstrip("/").partition("/")
         rest = f"/{rest}" if rest else ""
@@ -60,31 +60,31 @@ def emails_of(mail: MailSendBody) -> list[Part]:
     ]
 
 
-def mistakes_of(mail: MailSendBody) -> Iterator[Mistake]:
+def mistakes_of(mail: MailSendBody) -> Iterator[Violation]:
     """What is wrong with the request beside what is wrong with its emails."""
     recipients = sum(len(one.to) + len(one.cc) + len(one.bcc) for one in mail.personalizations)
     if recipients > RECIPIENTS:
-        yield Mistake("/personalizations", "too_many", f"A request may name at most {RECIPIENTS} recipients.")
+        yield Violation("/personalizations", "too_many", f"A request may name at most {RECIPIENTS} recipients.")
     if mail.reply_to is not None and mail.reply_to_list:
-        yield Mistake("/reply_to", "conflict", "Give either reply_to or reply_to_list.")
+        yield Violation("/reply_to", "conflict", "Give either reply_to or reply_to_list.")
     types = [content.type for content in mail.content]
     if types not in ([], ["text/plain"], ["text/html"], ["text/plain", "text/html"]):
-        yield Mistake("/content", "bad_value", "Give text/plain, text/html, or both in this order, each once.")
+        yield Violation("/content", "bad_value", "Give text/plain, text/html, or both in this order, each once.")
     for number, one in enumerate(mail.personalizations):
         place = f"/personalizations/{number}"
         yield from _repeated(one, place)
         arguments = mail.custom_args | one.custom_args
         for name in arguments:
             if name.startswith(OUR_ARGUMENTS):
-                yield Mistake("/custom_args", "reserved", f"Custom args that begin with {OUR_ARGUMENTS} are our own.")
+                yield Violation("/custom_args", "reserved", f"Custom args that begin with {OUR_ARGUMENTS} are our own.")
         if sum(len(name.encode()) + len(value.encode()) for name, value in arguments.items()) > METADATA_BYTES:
-            yield Mistake("/custom_args", "too_long", f"Custom args may have {METADATA_BYTES} bytes in all.")
+            yield Violation("/custom_args", "too_long", f"Custom args may have {METADATA_BYTES} bytes in all.")
         if one.substitutions and (mail.template_id or "").startswith("d-"):
             field = f"{place}/substitutions"
-            yield Mistake(field, "conflict", "Substitutions do not go with a dynamic template.")
+            yield Violation(field, "conflict", "Substitutions do not go with a dynamic template.")
 
 
-def _repeated(one: Personalization, place: str) -> Iterator[Mistake]:
+def _repeated(one: Personalization, place: str) -> Iterator[Violation]:
     """Each address once among the ``to`` of an envelope; cc and bcc are seen in the email that they ride with."""
     seen: set[str] = set()
     for number, mailbox in enumerate(one.to):
@@ -93,7 +93,9 @@ def _repeated(one: Personalization, place: str) -> Iterator[Mistake]:
         except BadAddress:
             continue
         if address in seen:
-            yield Mistake(f"{place}/to/{number}", "repeated", "Each address should be unique between to, cc, and bcc.")
+            yield Violation(
+                f"{place}/to/{number}", "repeated", "Each address should be unique between to, cc, and bcc."
+            )
         seen.add(address)
 
 

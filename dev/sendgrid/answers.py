@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from dev.sendgrid.behaviour import Rule
-from dev.sendgrid.shape import Mistake
+from dev.sendgrid.shape import Violation
 
 _JSON = (b"content-type", b"application/json")
 #: What gateways say in place of SendGrid's JSON, as for 413.
@@ -38,7 +38,7 @@ def sandboxed() -> Answer:
     return Answer(200)
 
 
-def refusal(status: int, *mistakes: Mistake) -> Answer:
+def refusal(status: int, *mistakes: Violation) -> Answer:
     """An error in SendGrid's shape."""
     return Answer(status, (_JSON,), msgspec.json.encode({"errors": mistakes}))
 
@@ -56,7 +56,7 @@ def ordered(rule: Rule, message_id: str | None, now: float) -> Answer:
     elif rule.status in (413, 502, 504):
         plain = page(rule.status)
     else:
-        plain = refusal(rule.status, Mistake(f"ordered: {_PHRASES.get(rule.status, 'error')}"))
+        plain = refusal(rule.status, Violation(f"ordered: {_PHRASES.get(rule.status, 'error')}"))
     headers = dict(plain.headers)
     if rule.rate_limit_reset_seconds is not None:
         headers[b"x-ratelimit-limit"] = b"600"

@@ -17,7 +17,7 @@ from dev.sendgrid.connection import Connection
 from dev.sendgrid.inbox import Inbox
 from dev.sendgrid.ledger import Ledger
 from dev.sendgrid.send import MailSendRoute, Receive, Scope, Send
-from dev.sendgrid.shape import Mistake
+from dev.sendgrid.shape import Violation
 from dev.sendgrid.webhook import Signer, Webhook
 
 MAIL_SEND = "/v3/mail/send"
@@ -68,7 +68,9 @@ class Emulator:
 
         @app.api_route("/v3/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
         async def other(path: str) -> Response:
-            answer = answers.refusal(405 if path == "mail/send" else 404, Mistake("There is only POST /v3/mail/send."))
+            answer = answers.refusal(
+                405 if path == "mail/send" else 404, Violation("There is only POST /v3/mail/send.")
+            )
             return Response(answer.body, answer.status, media_type="application/json")
 
         return app

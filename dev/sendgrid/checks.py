@@ -3,7 +3,7 @@
 import binascii
 from collections.abc import Iterator
 
-from dev.sendgrid.shape import Mailbox, MailSend, Mistake, Personalization
+from dev.sendgrid.shape import Mailbox, MailSend, Personalization, Violation
 from mailstream.domain import address
 from mailstream.domain.errors import BadAddress
 from mailstream.domain.recipient import is_plain
@@ -21,9 +21,9 @@ FORBIDDEN_HEADERS = frozenset(
 )  # fmt: skip
 
 
-def mistakes_in(mail: MailSend, now: float) -> list[Mistake]:
+def validate(mail: MailSend, now: float) -> list[Violation]:
     """All that SendGrid would refuse; empty when it would take the mail. ``now``: seconds since 1970."""
-    return [Mistake(message, field) for message, field in _all(mail, now)]
+    return [Violation(message, field) for message, field in _all(mail, now)]
 
 
 _Found = Iterator[tuple[str, str]]

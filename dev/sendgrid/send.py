@@ -9,11 +9,11 @@ from typing import Any
 from dev.sendgrid import answers
 from dev.sendgrid.answers import Answer
 from dev.sendgrid.behaviour import Behaviour, Rule
-from dev.sendgrid.checks import LONGEST_REQUEST_BYTES, mistakes_in
+from dev.sendgrid.checks import LONGEST_REQUEST_BYTES, validate
 from dev.sendgrid.connection import ARRIVED_NS, CONNECTION, Connection
 from dev.sendgrid.inbox import Inbox
 from dev.sendgrid.ledger import Call, Ledger
-from dev.sendgrid.shape import MailSend, Mistake, Unreadable, read
+from dev.sendgrid.shape import MailSend, Unreadable, Violation, read
 from dev.sendgrid.webhook import Webhook
 
 Scope = MutableMapping[str, Any]
@@ -22,9 +22,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 #: What ``slow_body`` drips when the answer has no body of its own.
 _FILLER = b" " * 4096
-_UNAUTHORIZED = answers.refusal(401, Mistake("The authorization grant is missing or of no use."))
-_NOT_JSON = answers.refusal(415, Mistake("The content type must be application/json."))
-_NOT_VERIFIED = answers.refusal(403, Mistake("The from address is no verified sender.", "from"))
+_UNAUTHORIZED = answers.refusal(401, Violation("The authorization grant is missing or of no use."))
+_NOT_JSON = answers.refusal(415, Violation("The content type must be application/json."))
+_NOT_VERIFIED = answers.refusal(403, Violation("The from address is no verified sender.", "from"))
 
 
 class MailSendRoute:
@@ -73,7 +73,7 @@ class MailSendRoute:
             mail = read(body)
         except Unreadable as error:
             return None, answers.refusal(400, error.mistake)
-        if mistakes := mistakes_in(mail, time.time()):
+        if mistakes := validate(mail, time.time()):
             is_readable = bool(mail.personalizations and mail.personalizations[0].to)
             return mail if is_readable else None, answers.refusal(400, *mistakes)
         senders = self._behaviour.verified_senders

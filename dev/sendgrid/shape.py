@@ -117,7 +117,7 @@ class MailSend(_Strict, frozen=True, rename={"from_": "from"}):
         return self.personalizations[0].custom_args.get(name) or self.custom_args.get(name)
 
 
-class Mistake(Struct, frozen=True):
+class Violation(Struct, frozen=True):
     """One entry of SendGrid's error body."""
 
     message: str
@@ -128,7 +128,7 @@ class Mistake(Struct, frozen=True):
 class Unreadable(Exception):
     """A body that is no mail/send request. Carries the mistake."""
 
-    def __init__(self, mistake: Mistake) -> None:
+    def __init__(self, mistake: Violation) -> None:
         super().__init__(mistake.message)
         self.mistake = mistake
 
@@ -146,13 +146,13 @@ def read(body: bytes) -> MailSend:
     except msgspec.ValidationError as error:
         raise Unreadable(_mistake_in(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unreadable(Mistake("Bad Request")) from None
+        raise Unreadable(Violation("Bad Request")) from None
 
 
-def _mistake_in(text: str) -> Mistake:
+def _mistake_in(text: str) -> Violation:
     found = _PLACE.search(text)
     place = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", found[1]).strip(".") if found else ""
     for pattern, message in ((_MISSING, "This member is required."), (_UNKNOWN, "This member is not known.")):
         if named := pattern.search(text):
-            return Mistake(message, f"{place}.{named[1]}".strip("."))
-    return Mistake(text[: found.start()] if found else text, place or None)
+            return Violation(message, f"{place}.{named[1]}".strip("."))
+    return Violation(text[: found.start()] if found else text, place or None)

@@ -64,7 +64,7 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _HASHED_AT_ONCE = 2047
 
 
-class Mistake(NamedTuple):
+class Violation(NamedTuple):
     """One thing to mend. ``detail`` is for people and repeats no value."""
 
     pointer: str  #: JSON pointer (RFC 6901) into the request; empty: the request as a whole
@@ -72,25 +72,25 @@ class Mistake(NamedTuple):
     detail: str
 
 
-def mistakes_in(request: EmailRequest, *, now: datetime) -> list[Mistake]:
+def validate(request: EmailRequest, *, now: datetime) -> list[Violation]:
     """Everything that keeps this request from being a mail; empty: nothing does.
 
     An ``expires_at`` in the past is no mistake here: a record that was read late ends ``EXPIRED``.
     """
-    found: list[Mistake] = []
+    found: list[Violation] = []
     if request.data or request.provider_options:
         found += mistakes_of_depth(request)
     if len(request.tenant) > NAME_IN_STATUS:
-        found.append(Mistake("/tenant", "too_long", f"{NAME_IN_STATUS} characters are allowed"))
+        found.append(Violation("/tenant", "too_long", f"{NAME_IN_STATUS} characters are allowed"))
     if request.fingerprint is not None and len(request.fingerprint) > NAME_IN_STATUS:
-        found.append(Mistake("/fingerprint", "too_long", f"{NAME_IN_STATUS} characters are allowed"))
+        found.append(Violation("/fingerprint", "too_long", f"{NAME_IN_STATUS} characters are allowed"))
     if request.batch is not None and max(len(request.batch.id), len(request.batch.fingerprint)) > NAME_IN_STATUS:
-        found.append(Mistake("/batch", "too_long", f"id and fingerprint may have {NAME_IN_STATUS} characters each"))
+        found.append(Violation("/batch", "too_long", f"id and fingerprint may have {NAME_IN_STATUS} characters each"))
     found += _of_mailbox("/to", request.to, is_recipient=True)
     if request.from_ is not None:
         found += _of_mailbox("/from", request.from_)
         if not request.from_.email.isascii():
-            found.append(Mistake("/from/email", "not_ascii", "SendGrid takes only ASCII in a sender's address"))
+            found.append(Violation("/from/email", "not_ascii", "SendGrid takes only ASCII in a sender's address"))
     if request.reply_to is not None:
         found += _of_mailbox("/reply_to", request.reply_to)
     if request.cc or request.bcc:
@@ -117,25 +117,25 @@ def mistakes_in(request: EmailRequest, *, now: datetime) -> list[Mistake]:
     return found
 
 
-def mistakes_of_depth(request: EmailRequest) -> list[Mistake]:
+def mistakes_of_depth(request: EmailRequest) -> list[Violation]:
     """What is nested so deep that it could not be encoded again: to be asked before that is tried."""
     return [
-        Mistake(f"/{member}", "bad_value", f"this is nested more than {DEEPEST} levels deep")
+        Violation(f"/{member}", "bad_value", f"this is nested more than {DEEPEST} levels deep")
         for member, value in (("data", request.data), ("provider_options", request.provider_options))
         if value and _is_deeper(value, DEEPEST)
     ]
 
 
-def mistakes_of_control(control: Control, *, now: datetime) -> list[Mistake]:
+def mistakes_of_control(control: Control, *, now: datetime) -> list[Violation]:
     """Why a word about an email makes no sense; empty: it does."""
     at = control.send_at
     if control.kind is ControlKind.RESCHEDULE:
         if at is None or at.tzinfo is None:
-            return [Mistake("/send_at", "no_time_zone", "a new time is needed, with its offset from UTC")]
+            return [Violation("/send_at", "no_time_zone", "a new time is needed, with its offset from UTC")]
         if at - now > FARTHEST:
-            return [Mistake("/send_at", "too_far", "this is more than a year ahead")]
+            return [Violation("/send_at", "too_far", "this is more than a year ahead")]
     if control.kind is ControlKind.RESOLVE and control.to not in ENDS:
-        return [Mistake("/to", "bad_value", f"this is one of {', '.join(sorted(ENDS))}")]
+        return [Violation("/to", "bad_value", f"this is one of {', '.join(sorted(ENDS))}")]
     return []
 
 
@@ -168,43 +168,43 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return any(_is_deeper(inner, levels - 1) for inner in (value.values() if isinstance(value, dict) else value))
 
 
-def _of_line(pointer: str, text: str, characters: int) -> Iterator[Mistake]:
+def _of_line(pointer: str, text: str, characters: int) -> Iterator[Violation]:
     """Mistakes of a text of one line."""
     if not text:
-        yield Mistake(pointer, "empty", "this must not be empty; leave it out instead")
+        yield Violation(pointer, "empty", "this must not be empty; leave it out instead")
     if len(text) > characters:
-        yield Mistake(pointer, "too_long", f"this has {len(text)} characters; {characters} are allowed")
+        yield Violation(pointer, "too_long", f"this has {len(text)} characters; {characters} are allowed")
     if is_unsafe(text):
-        yield Mistake(pointer, "control_character", "control characters, line breaks and bidi controls are refused")
+        yield Violation(pointer, "control_character", "control characters, line breaks and bidi controls are refused")
 
 
-def _of_mailbox(pointer: str, mailbox: Address, *, is_recipient: bool = False) -> Iterator[Mistake]:
+def _of_mailbox(pointer: str, mailbox: Address, *, is_recipient: bool = False) -> Iterator[Violation]:
     try:
         address.check(mailbox.email)
         canonical(mailbox.email)
     except BadAddress as error:
-        yield Mistake(f"{pointer}/email", "bad_address", str(error))
+        yield Violation(f"{pointer}/email", "bad_address", str(error))
     if mailbox.name:
         yield from _of_line(f"{pointer}/name", mailbox.name, NAME_CHARACTERS)
         if is_recipient and (";" in mailbox.name or "," in mailbox.name):
-            yield Mistake(f"{pointer}/name", "bad_name", "SendGrid takes no ; and no , in a recipient's name")
+            yield Violation(f"{pointer}/name", "bad_name", "SendGrid takes no ; and no , in a recipient's name")
 
 
-def _of_copies(request: EmailRequest) -> Iterator[Mistake]:
+def _of_copies(request: EmailRequest) -> Iterator[Violation]:
     """Mistakes in cc and bcc; each address may stand once in the whole mail."""
     if 1 + len(request.cc) + len(request.bcc) > RECIPIENTS:
-        yield Mistake("/cc", "too_many", f"to, cc and bcc together may have {RECIPIENTS} addresses")
+        yield Violation("/cc", "too_many", f"to, cc and bcc together may have {RECIPIENTS} addresses")
     seen = {canonical_or_none(request.to.email) or request.to.email}
     for member, copies in (("cc", request.cc), ("bcc", request.bcc)):
         for index, mailbox in enumerate(copies):
             yield from _of_mailbox(f"/{member}/{index}", mailbox, is_recipient=True)
             key = canonical_or_none(mailbox.email) or mailbox.email
             if key in seen:
-                yield Mistake(f"/{member}/{index}/email", "repeated", "this address stands in the mail already")
+                yield Violation(f"/{member}/{index}/email", "repeated", "this address stands in the mail already")
             seen.add(key)
 
 
-def _of_content(request: EmailRequest) -> Iterator[Mistake]:
+def _of_content(request: EmailRequest) -> Iterator[Violation]:
     """Subject with text or html, a template of ours, or one of the provider's.
 
     A template beside text or html is no mistake: its name stays in the record of a mail that was rendered.
@@ -212,98 +212,104 @@ def _of_content(request: EmailRequest) -> Iterator[Mistake]:
     if request.subject is not None:
         yield from _of_line("/subject", request.subject, MAX_REQUEST_BYTES)
         if len(request.subject) * 4 > SUBJECT_BYTES and len(request.subject.encode(errors="replace")) > SUBJECT_BYTES:
-            yield Mistake("/subject", "too_long", f"a subject may have {SUBJECT_BYTES} bytes in UTF-8")
+            yield Violation("/subject", "too_long", f"a subject may have {SUBJECT_BYTES} bytes in UTF-8")
     for member in ("text", "html"):
         if getattr(request, member) == "":
-            yield Mistake(f"/{member}", "empty", "this must not be empty; leave it out instead")
+            yield Violation(f"/{member}", "empty", "this must not be empty; leave it out instead")
     if request.template is not None:
         yield from _of_line("/template", request.template, 255)
         if request.provider_template is not None:
-            yield Mistake("/provider_template", "conflict", "name one template, ours or the provider's")
+            yield Violation("/provider_template", "conflict", "name one template, ours or the provider's")
     elif request.provider_template is not None:
         yield from _of_line("/provider_template", request.provider_template, 255)
     else:
         if request.subject is None:
-            yield Mistake("/subject", "missing", "a mail needs a subject, or a template")
+            yield Violation("/subject", "missing", "a mail needs a subject, or a template")
         if request.text is None and request.html is None:
-            yield Mistake("/text", "missing", "a mail needs text or html, or a template")
+            yield Violation("/text", "missing", "a mail needs text or html, or a template")
         if request.data and request.digest is None:
-            yield Mistake("/data", "conflict", "data is for a template, and none is named")
+            yield Violation("/data", "conflict", "data is for a template, and none is named")
 
 
-def _of_number(pointer: str, number: int, most: int) -> Iterator[Mistake]:
+def _of_number(pointer: str, number: int, most: int) -> Iterator[Violation]:
     if not 1 <= number <= most:
-        yield Mistake(pointer, "bad_value", f"this is a number from 1 to {most}")
+        yield Violation(pointer, "bad_value", f"this is a number from 1 to {most}")
 
 
-def _of_digest(request: EmailRequest, digest: Digest) -> Iterator[Mistake]:
+def _of_digest(request: EmailRequest, digest: Digest) -> Iterator[Violation]:
     """A digest is one mail to one recipient at one time: what only one of its events brings would be lost."""
     yield from _of_line("/digest/key", digest.key, KEY_CHARACTERS)
     yield from _of_line("/digest/template", digest.template, 255)
     yield from _of_number("/digest/seconds", digest.seconds, DIGEST_SECONDS)
     for member in ("send_at", "cc", "bcc", "attachments", "provider_template"):
         if getattr(request, member):
-            yield Mistake(f"/{member}", "conflict", "a request that may become part of a digest cannot have this")
+            yield Violation(f"/{member}", "conflict", "a request that may become part of a digest cannot have this")
 
 
-def _of_headers(request: EmailRequest) -> Iterator[Mistake]:
+def _of_headers(request: EmailRequest) -> Iterator[Violation]:
     seen: set[str] = set()
     for name, value in request.headers.items():
         pointer, lowered = pointer_to("headers", name), name.lower()
         if not _HEADER_NAME.fullmatch(name):
-            yield Mistake("/headers", "bad_header_name", "a header name has 1 to 76 visible ASCII characters, no colon")
+            yield Violation(
+                "/headers", "bad_header_name", "a header name has 1 to 76 visible ASCII characters, no colon"
+            )
             continue
         if lowered in FORBIDDEN_HEADERS:
-            yield Mistake(pointer, "forbidden_header", "SendGrid sets this header itself")
+            yield Violation(pointer, "forbidden_header", "SendGrid sets this header itself")
         if lowered in seen:
-            yield Mistake(pointer, "repeated", "this header stands here twice")
+            yield Violation(pointer, "repeated", "this header stands here twice")
         seen.add(lowered)
         yield from _of_line(pointer, value, MAX_REQUEST_BYTES)
 
 
-def _of_attachments(attachments: tuple[Attachment, ...]) -> Iterator[Mistake]:
+def _of_attachments(attachments: tuple[Attachment, ...]) -> Iterator[Violation]:
     for index, attachment in enumerate(attachments):
         pointer = f"/attachments/{index}"
         yield from _of_line(f"{pointer}/filename", attachment.filename, 255)
         if not attachment.content:
-            yield Mistake(f"{pointer}/content", "empty", "an attachment must not be empty")
+            yield Violation(f"{pointer}/content", "empty", "an attachment must not be empty")
         try:
             binascii.a2b_base64(attachment.content.encode(), strict_mode=True)
         except ValueError:
-            yield Mistake(f"{pointer}/content", "not_base64", "this is not base64 (RFC 4648, section 4)")
+            yield Violation(f"{pointer}/content", "not_base64", "this is not base64 (RFC 4648, section 4)")
         if attachment.type is not None and not _MEDIA_TYPE.fullmatch(attachment.type):
-            yield Mistake(f"{pointer}/type", "bad_media_type", "a media type looks like application/pdf, no parameters")
+            yield Violation(
+                f"{pointer}/type", "bad_media_type", "a media type looks like application/pdf, no parameters"
+            )
         if attachment.disposition not in (None, "attachment", "inline"):
-            yield Mistake(f"{pointer}/disposition", "bad_value", "this is either `attachment` or `inline`")
+            yield Violation(f"{pointer}/disposition", "bad_value", "this is either `attachment` or `inline`")
         if attachment.content_id is not None:
             yield from _of_line(f"{pointer}/content_id", attachment.content_id, 255)
 
 
-def _of_tags(tags: tuple[str, ...]) -> Iterator[Mistake]:
+def _of_tags(tags: tuple[str, ...]) -> Iterator[Violation]:
     if len(tags) > TAGS:
-        yield Mistake("/tags", "too_many", f"{TAGS} tags are allowed")
+        yield Violation("/tags", "too_many", f"{TAGS} tags are allowed")
     for index, tag in enumerate(tags):
         yield from _of_line(f"/tags/{index}", tag, TAG_CHARACTERS)
         if tag in tags[:index]:
-            yield Mistake(f"/tags/{index}", "repeated", "this tag stands here twice")
+            yield Violation(f"/tags/{index}", "repeated", "this tag stands here twice")
 
 
-def _of_metadata(metadata: dict[str, str]) -> Iterator[Mistake]:
+def _of_metadata(metadata: dict[str, str]) -> Iterator[Violation]:
     for key in metadata:
         if key.startswith(OUR_ARGUMENTS):
-            yield Mistake(pointer_to("metadata", key), "reserved", "keys that begin with `ms_` are our own")
+            yield Violation(pointer_to("metadata", key), "reserved", "keys that begin with `ms_` are our own")
         yield from _of_line("/metadata" if is_unsafe(key) else pointer_to("metadata", key), key, 255)
     if len(_encoder.encode(metadata)) > METADATA_BYTES:
-        yield Mistake("/metadata", "too_long", f"keys and values may have {METADATA_BYTES} bytes as JSON")
+        yield Violation("/metadata", "too_long", f"keys and values may have {METADATA_BYTES} bytes as JSON")
 
 
-def _of_times(send_at: datetime | None, expires_at: datetime | None, now: datetime) -> Iterator[Mistake]:
+def _of_times(send_at: datetime | None, expires_at: datetime | None, now: datetime) -> Iterator[Violation]:
     moments = {"send_at": send_at, "expires_at": expires_at}
     if naive := [member for member, at in moments.items() if at is not None and at.tzinfo is None]:
         for member in naive:
-            yield Mistake(f"/{member}", "no_time_zone", "a time needs its offset from UTC, as in 2026-12-01T09:00:00Z")
+            yield Violation(
+                f"/{member}", "no_time_zone", "a time needs its offset from UTC, as in 2026-12-01T09:00:00Z"
+            )
         return
     if send_at is not None and send_at - now > FARTHEST:
-        yield Mistake("/send_at", "too_far", "this is more than a year ahead")
+        yield Violation("/send_at", "too_far", "this is more than a year ahead")
     if send_at is not None and expires_at is not None and expires_at <= send_at:
-        yield Mistake("/expires_at", "bad_value", "the mail would expire before it may be sent")
+        yield Violation("/expires_at", "bad_value", "the mail would expire before it may be sent")

@@ -60,7 +60,7 @@ class GroupReader:
         *,
         group: str,
         topics: Callable[[], Iterable[str]],
-        settle: Callable[[Sequence[Message]], Coroutine[Any, Any, None]],
+        handle: Callable[[Sequence[Message]], Coroutine[Any, Any, None]],
         start_of: Callable[[str], Start | datetime],
         failed: Callable[[BaseException], None],
         gauge: Gauge | None = None,
@@ -73,7 +73,7 @@ class GroupReader:
         self.unreadable: dict[str, str] = {}  #: topic to reason
         self._settings, self._clock = settings, clock
         self._group = Naming(settings.topic_prefix).of(group)
-        self._topics, self._settle, self._start_of, self._failed, self._gauge = topics, settle, start_of, failed, gauge
+        self._topics, self._settle, self._start_of, self._failed, self._gauge = topics, handle, start_of, failed, gauge
         self._is_ending = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name=group, daemon=True)

@@ -19,7 +19,7 @@ from mailstream.domain.status import Coordinates, EmailStatus
 from streams.audit.passed import Passed
 from streams.core import fold, intake
 from streams.core.claims import Verdict
-from streams.core.intake import Asked, Controlled, Rejected, Rules
+from streams.core.intake import Controlled, ParsedRequest, Rejected, Rules
 from streams.core.unfold import Unfold
 
 WRITER = "audit"
@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
 
 @dataclass(slots=True)
-class Life:
+class EmailHistory:
     """What was read about one email, each list in log order."""
 
     id: str
@@ -85,7 +85,7 @@ def emails_in(received: Record, partitions: int) -> Iterator[tuple[str, Role]]:
     """Each email that a record is about. A record in the wrong partition asks for nothing: its copy does."""
     # nothing is too old: the audit asks what a record is, not whether it may be
     match intake.read(received, Rules(partitions, float("inf"), frozenset()), 0.0):
-        case Asked(id=email_id):
+        case ParsedRequest(id=email_id):
             yield email_id, Role.ASKS
         case Rejected(id=str(email_id)) if partition_in(email_id, partitions) == received.partition:
             yield email_id, Role.ASKS
@@ -95,7 +95,7 @@ def emails_in(received: Record, partitions: int) -> Iterator[tuple[str, Role]]:
             yield from ((item.id, Role.PROMISES) for item in items if item.id is not None)
 
 
-def fold_of(life: Life) -> Fold | None:
+def fold_of(life: EmailHistory) -> Fold | None:
     """Tell the email's story again. None when the topics do not have the beginning of it any more."""
     if not life.has_beginning():
         return None
@@ -126,7 +126,7 @@ def fold_of(life: Life) -> Fold | None:
     return Fold(status, tuple(accepted.values()), marked, tuple(without_say), names_two)
 
 
-def statuses_before(life: Life, passed: Passed) -> Iterator[EmailStatus]:
+def statuses_before(life: EmailHistory, passed: Passed) -> Iterator[EmailStatus]:
     """Each status that the email may rightly show while a worker has taken only a part of what waits for it.
 
     All that workers have passed is in each of them. Of what stands behind, each topic is taken in its own order.
@@ -149,7 +149,7 @@ def _after(status: EmailStatus, record: AttemptRecord | ProviderEvent) -> EmailS
     return fold.happened(status, record) if isinstance(record, ProviderEvent) else fold.attempted(status, record)[1]
 
 
-def _winners(life: Life) -> set[tuple[int, str]]:
+def _winners(life: EmailHistory) -> set[tuple[int, str]]:
     """The claims that win by the order of ``email.attempts`` alone."""
     status, winners = _beginning(life), set()
     for _, record in life.attempts:
@@ -173,7 +173,7 @@ def _in_order(
             event += 1
 
 
-def _beginning(life: Life) -> EmailStatus:
+def _beginning(life: EmailHistory) -> EmailStatus:
     recipient = f"{hash_in(life.id):08x}"
     first = life.asked[0] if life.asked else life.attempts[0][0]
     place, at = Coordinates(0, first.offset), moment(first.at)

@@ -28,9 +28,9 @@ from mailstream.kafka.record import record_of
 from streams.audit.redrive import published
 from streams.audit.replay import checkpoints_in, passed_by_workers, spans_of
 from streams.core import births, fold, intake
-from streams.core.caps_and_digests import Groups
+from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.core.faults import Fault
-from streams.core.intake import Asked, Carried, Decision, New, Rejected, Rules, Ruling
+from streams.core.intake import Carried, Decision, New, ParsedRequest, Rejected, Rules, Ruling
 from streams.triggers.records import Outgoing
 
 WRITER = "audit-rebuild"
@@ -51,7 +51,7 @@ class Partition:
     _refused: dict[int, Fault] = field(default_factory=dict)  #: by offset of the request
     _unread: set[str] = field(default_factory=set)
     _claims: dict[str, int] = field(default_factory=dict)  #: offset of the claim of each attempt that is not closed
-    _groups: Groups = field(default_factory=Groups)
+    _groups: CapAndDigestIndex = field(default_factory=CapAndDigestIndex)
 
     def status(self, record: Record) -> None:
         """What is left of ``email.status``."""
@@ -81,9 +81,9 @@ class Partition:
             return  # it was a repeat, and its email began with another record
         ruling: Ruling | Decision = intake.read(record, self.rules, asked_at)
         is_unread = refused is None and self.unread_from is not None and record.offset >= self.unread_from
-        if isinstance(ruling, Asked):
+        if isinstance(ruling, ParsedRequest):
             is_unread |= refused is None and self.unread_from is None and ruling.fault is not None
-            ruling = intake.settle(replace(ruling, fault=refused), self.statuses.get(ruling.id))
+            ruling = intake.decide(replace(ruling, fault=refused), self.statuses.get(ruling.id))
         match ruling:
             case New(asked):
                 born = births.born(asked, self._groups, on_ambiguous=self.on_ambiguous, writer=WRITER)

@@ -18,7 +18,7 @@ from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
 from mailstream.templates.render_process import RenderProcess
 from streams.audit import redrive_plan as redrive
-from streams.audit.redrive_plan import Again, Cause, Means, NoUse
+from streams.audit.redrive_plan import AuditReason, NotRedrivable, RedriveContext, RedrivePlan
 from streams.triggers import files
 from streams.triggers.records import Outgoing
 
@@ -29,42 +29,44 @@ IN_FLIGHT = 1000
 class Redrive:
     """Plans against the present settings, rules and templates, as a worker has them."""
 
-    def __init__(self, settings: Settings, cause: Cause) -> None:
+    def __init__(self, settings: Settings, cause: AuditReason) -> None:
         """Raises WrongRules, TemplateError."""
         rules = files.load(settings)
         self._renderer = RenderProcess(settings.templates_dir)
         self._settings, self._cause = settings, cause
         self._naming = Naming(settings.topic_prefix)
-        self._means = Means(
+        self._means = RedriveContext(
             settings.partitions,
             settings.topic_prefix,
             senders.of_account(settings.sender, settings.senders_allowed),
             rules,
         )
 
-    async def dead_letters(self, letters: Iterable[Letter], now: datetime) -> list[tuple[Letter, Again | NoUse]]:
+    async def dead_letters(
+        self, letters: Iterable[Letter], now: datetime
+    ) -> list[tuple[Letter, RedrivePlan | NotRedrivable]]:
         """What would be asked for each dead letter."""
         try:
             return [(letter, await self._dead_letter(letter, now)) for letter in letters]
         finally:
             await self._renderer.close()
 
-    async def _dead_letter(self, letter: Letter, now: datetime) -> Again | NoUse:
+    async def _dead_letter(self, letter: Letter, now: datetime) -> RedrivePlan | NotRedrivable:
         if letter.is_cut:
-            return NoUse("only its first part was kept")
+            return NotRedrivable("only its first part was kept")
         render = self._renderer.render
         try:
             return await redrive.dead_letter(letter.dead_letter, letter.place, self._cause, self._means, render, now)
-        except NoUse as why:
+        except NotRedrivable as why:
             return why
 
-    def email(self, status: EmailStatus, request: EmailRequest | None, now: datetime) -> Again | NoUse:
+    def email(self, status: EmailStatus, request: EmailRequest | None, now: datetime) -> RedrivePlan | NotRedrivable:
         """What would be asked for an email; ``request`` is None when its body is gone."""
         if request is None:
-            return NoUse("its record is no longer in email.requested")
+            return NotRedrivable("its record is no longer in email.requested")
         try:
             return redrive.email(status, request, self._cause, self._means, now)
-        except NoUse as why:
+        except NotRedrivable as why:
             return why
 
     def body(self, reader: Reader, status: EmailStatus) -> EmailRequest | None:

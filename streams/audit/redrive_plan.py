@@ -18,7 +18,7 @@ from mailstream.domain.recipient import canonical
 from mailstream.domain.record import Record
 from mailstream.domain.request import Batch, Control, EmailRequest, InBatch
 from mailstream.domain.status import EmailStatus, Status
-from mailstream.domain.validation import fingerprint_of, mistakes_in
+from mailstream.domain.validation import fingerprint_of, validate
 from streams.core import intake
 from streams.core.trigger_result import TriggerResult
 from streams.triggers import decide
@@ -40,7 +40,7 @@ MAY_BE_REDRIVEN = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class AuditReason:
     """Who asks again, and why: it goes into the headers of each record."""
 
     by: str
@@ -52,19 +52,19 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RedrivePlan:
     """What to publish, and the ids that it asks for or speaks of."""
 
     outgoing: tuple[Outgoing, ...]
     ids: tuple[str, ...]
 
 
-class NoUse(Exception):
+class NotRedrivable(Exception):
     """Asking again would end the same way, or cannot be done. The text is for people, and repeats no value."""
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class RedriveContext:
     """What the present settings and rules allow."""
 
     partitions: int
@@ -73,44 +73,48 @@ class Means:
     rules: Rules | None
 
 
-def email(status: EmailStatus, request: EmailRequest, cause: Cause, means: Means, now: datetime) -> Again:
+def email(
+    status: EmailStatus, request: EmailRequest, cause: AuditReason, means: RedriveContext, now: datetime
+) -> RedrivePlan:
     """Ask again for an email that ended and reached no one. ``request``: as it stands in ``email.requested``.
 
-    Raises NoUse.
+    Raises NotRedrivable.
     """
     if status.status not in MAY_BE_REDRIVEN:
-        raise NoUse(f"it is {status.status}")
+        raise NotRedrivable(f"it is {status.status}")
     return _asked(request, status.id, cause.headers(f"email {status.id}"), means, now)
 
 
 async def dead_letter(
-    letter: DeadLetter, place: str, cause: Cause, means: Means, render: decide.Render, now: datetime
-) -> Again:
-    """Ask again for a dead letter of ``place`` in ``email.rejected``. Raises NoUse."""
+    letter: DeadLetter, place: str, cause: AuditReason, means: RedriveContext, render: decide.Render, now: datetime
+) -> RedrivePlan:
+    """Ask again for a dead letter of ``place`` in ``email.rejected``. Raises NotRedrivable."""
     record, extra = letter.record, cause.headers(f"{topics.REJECTED.name}/{place}")
     if record.value is None:
-        raise NoUse("it holds no bytes")
+        raise NotRedrivable("it holds no bytes")
     if record.topic == means.prefix + topics.REQUESTED.name:
         return _direct(record, record.value, extra, means, now)
     rules = means.rules or Rules(())
     topic = next((name for name in rules.topics if rules.full_name(name, means.prefix) == record.topic), None)
     if topic is None:
-        raise NoUse("it came from a topic that no rule names")
+        raise NotRedrivable("it came from a topic that no rule names")
     ruling = await decide.decide(as_event(record, topic), rules, render, now=now, max_age=ANY_AGE)
     if ruling.failures:
         begin = "it is not a domain event" if ruling.result is TriggerResult.UNREADABLE else "it fails again"
-        raise NoUse(f"{begin}: {ruling.failures[0].detail}")
+        raise NotRedrivable(f"{begin}: {ruling.failures[0].detail}")
     if ruling.result is not TriggerResult.ASKED:
-        raise NoUse("no rule applies to it any more" if ruling.event else "no rule reads its type any more")
+        raise NotRedrivable("no rule applies to it any more" if ruling.event else "no rule reads its type any more")
     # the ids are those that it always had: a mail of it that did go out is known, and not sent again
-    return Again(tuple(trigger_records.asked(ruling, means.partitions, extra)), ruling.ids())
+    return RedrivePlan(tuple(trigger_records.asked(ruling, means.partitions, extra)), ruling.ids())
 
 
-def _direct(record: Record, value: bytes, extra: list[codec.Header], means: Means, now: datetime) -> Again:
+def _direct(
+    record: Record, value: bytes, extra: list[codec.Header], means: RedriveContext, now: datetime
+) -> RedrivePlan:
     try:
         match asked := codec.decode_requested(value):
             case Control():
-                return Again((trigger_records.control_record(asked, means.partitions, extra),), (asked.id,))
+                return RedrivePlan((trigger_records.control_record(asked, means.partitions, extra),), (asked.id,))
             case Batch():
                 return _items(asked, record, extra, means, now)
             case EmailRequest():
@@ -118,14 +122,14 @@ def _direct(record: Record, value: bytes, extra: list[codec.Header], means: Mean
                 old = asked.id or email_id.of_place(record.topic, record.partition, record.offset, recipient)
                 return _asked(asked, old, extra, means, now)
     except codec.Undecodable as error:
-        raise NoUse(f"its writer must write it again: {error.detail}") from None
+        raise NotRedrivable(f"its writer must write it again: {error.detail}") from None
     except BadEmailId:
-        raise NoUse("it names no email id") from None
+        raise NotRedrivable("it names no email id") from None
     except BadAddress as error:
-        raise NoUse(str(error)) from None
+        raise NotRedrivable(str(error)) from None
 
 
-def _items(batch: Batch, place: Record, extra: list[codec.Header], means: Means, now: datetime) -> Again:
+def _items(batch: Batch, place: Record, extra: list[codec.Header], means: RedriveContext, now: datetime) -> RedrivePlan:
     """All items of a strict batch that was refused as a whole, each under the id that its caller was told.
 
     A worker that was killed half way had unfolded some of them: those are known by their ids, and nothing is done.
@@ -136,38 +140,40 @@ def _items(batch: Batch, place: Record, extra: list[codec.Header], means: Means,
     for index, item in enumerate(batch.items):
         named = intake.name_of(place, item, index)
         if not isinstance(named, intake.Named):
-            raise NoUse(f"item {index}: {named[1]}")
+            raise NotRedrivable(f"item {index}: {named[1]}")
         try:
             again = _due_now(item, means, now)
-        except NoUse as error:
-            raise NoUse(f"item {index}: {error}") from None
+        except NotRedrivable as error:
+            raise NotRedrivable(f"item {index}: {error}") from None
         fingerprint = item.fingerprint or fingerprint_of(item)  # of what was asked: the same email is known by it
         again = structs.replace(again, id=named.id, fingerprint=fingerprint, batch=mark, **_still_ahead(item, now))
         records.append(trigger_records.request_record(again, means.partitions, extra))
         ids.append(named.id)
     if not records:
-        raise NoUse("there is no item in it")
-    return Again(tuple(records), tuple(ids))
+        raise NotRedrivable("there is no item in it")
+    return RedrivePlan(tuple(records), tuple(ids))
 
 
-def _asked(request: EmailRequest, old_id: str, extra: list[codec.Header], means: Means, now: datetime) -> Again:
+def _asked(
+    request: EmailRequest, old_id: str, extra: list[codec.Header], means: RedriveContext, now: datetime
+) -> RedrivePlan:
     """The same mail under an id that follows from the old one."""
     again = _due_now(request, means, now)
     id_ = email_id.derived(again.tenant, SOURCE, old_id, canonical(again.to.email))
     again = structs.replace(again, id=id_, source=SOURCE, idempotency_key=old_id, redrive_of=old_id, batch=None)
-    return Again((trigger_records.request_record(again, means.partitions, extra),), (id_,))
+    return RedrivePlan((trigger_records.request_record(again, means.partitions, extra),), (id_,))
 
 
-def _due_now(request: EmailRequest, means: Means, now: datetime) -> EmailRequest:
+def _due_now(request: EmailRequest, means: RedriveContext, now: datetime) -> EmailRequest:
     """It was due, and may have expired, when it was first asked for: now it is wanted at once.
 
-    Raises NoUse when a worker would refuse it again.
+    Raises NotRedrivable when a worker would refuse it again.
     """
     again = structs.replace(request, requested_at=now, send_at=None, expires_at=None, fingerprint=None)
-    if mistakes := mistakes_in(again, now=now):
-        raise NoUse(f"{mistakes[0].pointer}: {mistakes[0].detail}")
+    if mistakes := validate(again, now=now):
+        raise NotRedrivable(f"{mistakes[0].pointer}: {mistakes[0].detail}")
     if again.from_ is not None and not sender.is_allowed(again.from_.email, means.senders):
-        raise NoUse("its from address is not among the senders of this system")
+        raise NotRedrivable("its from address is not among the senders of this system")
     return again
 
 

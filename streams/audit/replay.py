@@ -18,7 +18,7 @@ from mailstream.kafka.checkpoints import Checkpoint, checkpoint_of
 from mailstream.kafka.reader import Reader, Span
 from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
-from streams.audit.email_history import Life, Place, Role, emails_in
+from streams.audit.email_history import EmailHistory, Place, Role, emails_in
 from streams.audit.passed import Passed
 
 #: What is read about an email, in the order in which a worker would be behind: what follows from a topic comes after it.
@@ -40,17 +40,17 @@ class PartitionLives:
 
     partition: int
     passed: Passed | None = None  #: how far the workers had come before this was read; None: not known
-    lives: dict[str, Life] = field(default_factory=dict)
+    lives: dict[str, EmailHistory] = field(default_factory=dict)
     promised: list[Promise] = field(default_factory=list)
     controls: list[tuple[str, Place]] = field(default_factory=list)  #: those that became no dead letter
     waiting: Counter[str] = field(default_factory=Counter)  #: records that no worker has passed, by what they are
     requests_start: int = 0  #: the first offset of ``email.requested`` that is still there
     counts: dict[str, int] = field(default_factory=dict)
 
-    def life(self, email_id: str) -> Life:
+    def life(self, email_id: str) -> EmailHistory:
         """The life of an email, begun when it is not known yet."""
         if (found := self.lives.get(email_id)) is None:
-            found = self.lives[email_id] = Life(email_id)
+            found = self.lives[email_id] = EmailHistory(email_id)
         return found
 
 

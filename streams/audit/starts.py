@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from mailstream.domain import topics
 from mailstream.domain.attempt import OutcomeRecord
-from streams.audit.email_history import Life
+from streams.audit.email_history import EmailHistory
 from streams.audit.report import Kind, Report
 
 #: By which the clocks of two workers may differ, and what a datetime cannot say.
@@ -23,7 +23,7 @@ class Starts:
         self._partition, self._offset = array("I"), array("Q")
         self._workers: dict[str, int] = {}
 
-    def take(self, life: Life, partition: int) -> None:
+    def take(self, life: EmailHistory, partition: int) -> None:
         """Keep the starts of an email's calls, each once: an outcome that was not acknowledged is appended again."""
         seen = set()
         for place, record in life.attempts:

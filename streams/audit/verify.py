@@ -10,7 +10,7 @@ from mailstream.domain.attempt import ClaimRecord
 from mailstream.domain.status import ACCEPTED, LIVE, EmailStatus, order_of_merge
 from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
-from streams.audit.email_history import Fold, Life, Place, fold_of, statuses_before
+from streams.audit.email_history import EmailHistory, Fold, Place, fold_of, statuses_before
 from streams.audit.promises import Promises
 from streams.audit.replay import PartitionLives, passed_by_workers, read_partition, spans_of
 from streams.audit.report import Kind, Report
@@ -65,7 +65,7 @@ def _passed_at(found: PartitionLives, before: float) -> int:
     return max(taken, default=-1)
 
 
-def _judge_life(life: Life, found: PartitionLives, passed: int, report: Report) -> None:
+def _judge_life(life: EmailHistory, found: PartitionLives, passed: int, report: Report) -> None:
     if life.is_forgotten or (not life.asked and not life.attempts and not _waits(life.published)):
         report.not_judged += 1
         return
@@ -89,7 +89,7 @@ def _waits(status: EmailStatus | None) -> bool:
     return status is not None and status.status in LIVE
 
 
-def _judge_missing(life: Life, found: PartitionLives, passed: int, report: Report) -> None:
+def _judge_missing(life: EmailHistory, found: PartitionLives, passed: int, report: Report) -> None:
     if not life.asked:
         report.not_judged += 1  # its attempts outlived request and status
         return
@@ -103,7 +103,7 @@ def _judge_missing(life: Life, found: PartitionLives, passed: int, report: Repor
         report.add(Kind.LOST, life.id, f"was refused ({life.rejected}) at {where}, and no status says so")
 
 
-def _judge_last(life: Life, published: EmailStatus, found: PartitionLives, report: Report) -> None:
+def _judge_last(life: EmailHistory, published: EmailStatus, found: PartitionLives, report: Report) -> None:
     last = life.last_published
     if last is None or order_of_merge(last) >= order_of_merge(published):
         return
@@ -113,7 +113,7 @@ def _judge_last(life: Life, published: EmailStatus, found: PartitionLives, repor
         report.add(Kind.STALE, life.id, f"{last.status} of a former owner is on top of {published.status}")
 
 
-def _judge_controls(life: Life, decided: int, found: PartitionLives, report: Report) -> None:
+def _judge_controls(life: EmailHistory, decided: int, found: PartitionLives, report: Report) -> None:
     """A control that was passed has won a claim, or stands refused in the status: each raises what it has decided.
 
     ``decided``: the highest one, by the status or by a claim that won: that is enough, and its status may come later.
@@ -124,13 +124,15 @@ def _judge_controls(life: Life, decided: int, found: PartitionLives, report: Rep
         report.add(Kind.LOST, life.id, f"the control at {where} was passed by a worker, and nothing decided it")
 
 
-def _was_called_after(life: Life, control: Place) -> bool:
+def _was_called_after(life: EmailHistory, control: Place) -> bool:
     """Whether a call was claimed behind the control. Of an email that was over a refusal is no loss."""
     claims = ((place, record) for place, record in life.attempts if isinstance(record, ClaimRecord))
     return any(place.at > control.at and record.instead is None for place, record in claims)
 
 
-def _judge_status(life: Life, published: EmailStatus, told: EmailStatus, found: PartitionLives, report: Report) -> None:
+def _judge_status(
+    life: EmailHistory, published: EmailStatus, told: EmailStatus, found: PartitionLives, report: Report
+) -> None:
     passed = found.passed
     if (difference := _difference(published, told)) is None:
         return
@@ -140,7 +142,7 @@ def _judge_status(life: Life, published: EmailStatus, told: EmailStatus, found: 
         report.add(Kind.NOT_THE_FOLD, life.id, difference)
 
 
-def _judge_calls(life: Life, told: Fold, report: Report) -> None:
+def _judge_calls(life: EmailHistory, told: Fold, report: Report) -> None:
     marked = sum(outcome.nonce in told.marked for outcome in told.accepted)
     report.accepted += len(told.accepted)
     report.marked += marked

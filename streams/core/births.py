@@ -5,11 +5,11 @@ from mailstream.domain.record import Record
 from mailstream.domain.request import OnAmbiguous
 from mailstream.domain.status import Coordinates, EmailStatus
 from streams.core import fold, intake
-from streams.core.caps_and_digests import Groups
-from streams.core.intake import Asked, Rejected
+from streams.core.caps_and_digests import CapAndDigestIndex
+from streams.core.intake import ParsedRequest, Rejected
 
 
-def born(asked: Asked, groups: Groups, *, on_ambiguous: OnAmbiguous, writer: str) -> EmailStatus:
+def born(asked: ParsedRequest, groups: CapAndDigestIndex, *, on_ambiguous: OnAmbiguous, writer: str) -> EmailStatus:
     """The email waits, if it is for a digest until that closes. ``on_ambiguous``: if the request names none."""
     record = asked.received
     order, at_ms = intake.first_record(record)

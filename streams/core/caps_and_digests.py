@@ -25,7 +25,7 @@ _NOT_CALLED = frozenset(
 )
 
 
-class Groups:
+class CapAndDigestIndex:
     """Told of every status; asked right before a claim."""
 
     def __init__(self) -> None:

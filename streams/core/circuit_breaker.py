@@ -20,7 +20,7 @@ class Reason(StrEnum):
     PROVIDER_FAILING = "provider_failing"  #: answers prove nothing, several in a row
 
 
-class Trouble:
+class CircuitBreaker:
     """Told outcomes and the time (monotonic seconds); says whether to pause and when to probe."""
 
     def __init__(self) -> None:

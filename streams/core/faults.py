@@ -12,7 +12,7 @@ from mailstream.domain import senders as sender
 from mailstream.domain.dead_letter import Reason
 from mailstream.domain.request import Control, EmailRequest
 from mailstream.domain.topics import KIB, MAX_ENVELOPE_BYTES, MAX_REQUEST_BYTES
-from mailstream.domain.validation import NAME_IN_STATUS, Mistake, mistakes_in, mistakes_of_control, mistakes_of_depth
+from mailstream.domain.validation import NAME_IN_STATUS, Violation, mistakes_of_control, mistakes_of_depth, validate
 
 Fault = tuple[Reason, str]
 
@@ -49,7 +49,7 @@ def of_request(
     """Why a new email may not be taken, if so. ``born``: when it was asked for, in seconds since 1970."""
     if now - born > max_age_seconds:
         return Reason.EVENT_TOO_OLD, f"asked for more than {max_age_seconds:.0f} s ago; redrive it if it is wanted"
-    if mistakes := mistakes_in(request, now=_ahead(now)):
+    if mistakes := validate(request, now=_ahead(now)):
         is_address = all(mistake.pointer.startswith("/to") for mistake in mistakes)
         return (Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE), _told(mistakes)
     if request.from_ is not None and not sender.is_allowed(request.from_.email, senders):
@@ -70,7 +70,7 @@ def shortened(control: Control) -> Control:
     return structs.replace(control, by=control.by[:NAME_IN_STATUS], reason=control.reason[:LONGEST_REASON])
 
 
-def _told(mistakes: Sequence[Mistake]) -> str:
+def _told(mistakes: Sequence[Violation]) -> str:
     """Places and sentences, as the API tells them."""
     return "; ".join(f"{_place_of(mistake)}: {mistake.detail}" for mistake in mistakes[:5])[:LONGEST_DETAIL]
 
@@ -80,7 +80,7 @@ def _ahead(now: float) -> datetime:
     return datetime.fromtimestamp(now, UTC) + CLOCK_SLACK
 
 
-def _place_of(mistake: Mistake) -> str:
+def _place_of(mistake: Violation) -> str:
     """Names of headers and metadata are the caller's own words: an address could be among them."""
     _, member, *rest = (*mistake.pointer.split("/"), "")
     return f"/{member}" if member in ("headers", "metadata") or not rest else mistake.pointer

@@ -33,7 +33,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedRequest:
     """An email that is asked for, in its right partition, with its id."""
 
     received: Record
@@ -53,7 +53,7 @@ class Controlled:
 
 
 @dataclass(frozen=True, slots=True)
-class Astray:
+class Misrouted:
     """A record in the wrong partition: to be published again, once, in this one."""
 
     partition: int
@@ -77,7 +77,7 @@ class Ignored:
     """Nothing to do, and nothing lost: a null value."""
 
 
-Ruling = Asked | Controlled | Unfold | Astray | Rejected | Ignored
+Ruling = ParsedRequest | Controlled | Unfold | Misrouted | Rejected | Ignored
 
 
 def read(received: Record, rules: Rules, now: float) -> Ruling:
@@ -144,7 +144,7 @@ def _read_request(received: Record, request: EmailRequest, value: bytes, rules: 
     if request.fingerprint is None:
         request = structs.replace(request, fingerprint=fingerprint_of(request))
     fault = refusal_in(received.headers) or _fault_of(received, request, rules, now, is_carried=is_carried)
-    return Asked(received, request, named.id, named.hash, fault, is_carried)
+    return ParsedRequest(received, request, named.id, named.hash, fault, is_carried)
 
 
 def _read_control(received: Record, control: Control, value: bytes, rules: Rules, now: float) -> Ruling:
@@ -240,17 +240,17 @@ def _fault_of(
     return faults.of_request(request, born=born, now=now, max_age_seconds=rules.max_age_seconds, senders=rules.senders)
 
 
-def _astray(received: Record, partition: int, key: str, value: bytes) -> Astray | Rejected:
+def _astray(received: Record, partition: int, key: str, value: bytes) -> Misrouted | Rejected:
     if codec.REKEYED_HEADER in received.headers:
         return rejected(received, (Reason.BAD_ID, "the record was moved once and is in the wrong partition again"))
-    return Astray(partition, key.encode(), value)
+    return Misrouted(partition, key.encode(), value)
 
 
 @dataclass(frozen=True, slots=True)
 class New:
     """An email that nothing is known of yet."""
 
-    asked: Asked
+    asked: ParsedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,14 +264,14 @@ class Known:
 class Carried:
     """A younger copy of a live email's record."""
 
-    asked: Asked
+    asked: ParsedRequest
 
 
 #: A record with what is known of its id.
-Decision = New | Known | Carried | Controlled | Unfold | Astray | Rejected | Ignored
+Decision = New | Known | Carried | Controlled | Unfold | Misrouted | Rejected | Ignored
 
 
-def settle(asked: Asked, known: EmailStatus | None) -> New | Known | Carried | Rejected:
+def decide(asked: ParsedRequest, known: EmailStatus | None) -> New | Known | Carried | Rejected:
     """What the record means beside what is known of its id. A bad repeat never harms a good mail."""
     if known is None:
         if asked.fault is not None:

@@ -15,8 +15,8 @@ Place = TypeVar("Place")  #: what names a partition of a topic
 
 
 @dataclass(slots=True)
-class Slot(Generic[Place]):
-    """One record in work; hand it back to ``Acks.done``."""
+class InFlight(Generic[Place]):
+    """One record in work; hand it back to ``OffsetTracker.done``."""
 
     place: Place
     offset: int
@@ -26,11 +26,11 @@ class Slot(Generic[Place]):
 @dataclass(slots=True)
 class _Line:
     last: int
-    slots: deque[Slot] = field(default_factory=deque)  # type: ignore[type-arg]
+    slots: deque[InFlight] = field(default_factory=deque)  # type: ignore[type-arg]
     head: int | None = None  #: next offset to commit, once one record is finished
 
 
-class Acks(Generic[Place]):
+class OffsetTracker(Generic[Place]):
     """Per partition, the records in work in log order. One thread only."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Acks(Generic[Place]):
         line = self._lines.get(place)
         return line.last if line else None
 
-    def add(self, place: Place, offset: int) -> Slot[Place] | None:
+    def add(self, place: Place, offset: int) -> InFlight[Place] | None:
         """Register a record, in log order, before anything can skip it. None: it was added before, drop it.
 
         Raises OffsetGap when offsets are missing since the previous record of the partition.
@@ -56,7 +56,7 @@ class Acks(Generic[Place]):
             raise OffsetGap(f"{place}: offset {offset} follows {line.last}; nothing behind {line.last} was committed")
         else:
             line.last = offset
-        slot = Slot(place, offset)
+        slot = InFlight(place, offset)
         line.slots.append(slot)
         self._pending += 1
         return slot
@@ -71,7 +71,7 @@ class Acks(Generic[Place]):
         if line := self._lines.get(place):
             line.last = offset - 1
 
-    def done(self, slot: Slot[Place]) -> None:
+    def done(self, slot: InFlight[Place]) -> None:
         """Mark a record finished. Does nothing for one from before ``forget``."""
         slot.is_finished = True
         if (line := self._lines.get(slot.place)) is None:

@@ -65,10 +65,10 @@ class Garbled(_NoAnswer):
     """Something came back that is not a HTTP answer. aiohttp calls this a 400; the provider never said so."""
 
 
-Answer = Responded | NeverLeft | Withheld | CutOff | TimedOut | Garbled
+ProviderAnswer = Responded | NeverLeft | Withheld | CutOff | TimedOut | Garbled
 
 
-def classify(answer: Answer) -> Outcome:
+def classify(answer: ProviderAnswer) -> Outcome:
     """What an answer proves: what is not named here is UNKNOWN."""
     match answer:
         case Responded(202) | Responded(200, is_sandbox=True):

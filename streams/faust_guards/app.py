@@ -18,7 +18,7 @@ from mailstream.clock import boot_time
 from mailstream.domain.errors import LogLost, OffsetGap
 from mailstream.domain.topics import Naming
 from mailstream.settings import Settings
-from streams.core.offset_tracker import Acks, Slot
+from streams.core.offset_tracker import InFlight, OffsetTracker
 from streams.faust_guards import offset_gaps
 from streams.faust_guards.settings import faust_settings
 from streams.metrics import LOST_RECORDS
@@ -47,7 +47,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         """``name``: of the group, without the prefix of the topics. ``overrides``: settings of Faust."""
         super().__init__(Naming(settings.topic_prefix).of(name), **{**faust_settings(settings), **overrides})
         self.mailstream_settings = settings
-        self.acks: Acks[TP] = Acks()
+        self.acks: OffsetTracker[TP] = OffsetTracker()
         self.lost_logs: dict[TP, str] = {}  #: partitions that lost records before they were read, and what to do
         self.is_draining = True  #: start nothing new
         self.has_failed = False  #: the process ends: nothing new is started again, also when partitions come
@@ -79,7 +79,7 @@ class GuardedApp(faust.App):  # type: ignore[misc]
                 if self.drains != drains:
                     break  # the rest was fetched for an ownership that has ended: it is read again
 
-    async def _admitted(self, tp: TP, offset: int) -> Slot[TP] | None:
+    async def _admitted(self, tp: TP, offset: int) -> InFlight[TP] | None:
         try:
             return await self.admit(tp, offset)
         except LogLost as error:
@@ -94,13 +94,13 @@ class GuardedApp(faust.App):  # type: ignore[misc]
         while self.acks.pending() >= MOST_UNACKED and not self.is_draining:
             await asyncio.sleep(0.002)
 
-    def admit_next(self, tp: TP, offset: int) -> Slot[TP] | None:
+    def admit_next(self, tp: TP, offset: int) -> InFlight[TP] | None:
         """The same as ``admit`` for a record that follows on the one before; None: ask ``admit``."""
         if self.is_draining or tp in self.lost_logs or self.acks.last(tp) != offset - 1:
             return None
         return self.acks.add(tp, offset)
 
-    async def admit(self, tp: TP, offset: int) -> Slot[TP] | None:
+    async def admit(self, tp: TP, offset: int) -> InFlight[TP] | None:
         """Register a record before anything is done with it. None: a repeat, or a drain is on; skip it.
 
         Raises OffsetGap if Faust skipped records: let it end the process; LogLost if some were deleted before they were

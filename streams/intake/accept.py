@@ -20,16 +20,16 @@ from mailstream.kafka.bodies import Bodies
 from mailstream.kafka.kafka import Kafka
 from mailstream.kafka.producer import Publisher, publish_surely
 from streams.core import births, intake
-from streams.core.caps_and_digests import Groups
+from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.core.intake import (
-    Asked,
-    Astray,
     Carried,
     Controlled,
     Decision,
     Ignored,
     Known,
+    Misrouted,
     New,
+    ParsedRequest,
     Rejected,
     Rules,
     Ruling,
@@ -75,7 +75,7 @@ class Accept:
         bodies: Bodies,
         rendering: Rendering,
         controls: Controls,
-        groups: Groups,
+        groups: CapAndDigestIndex,
         clock: Clock,
         spawn: Callable[[Any], None],
     ) -> None:
@@ -95,7 +95,7 @@ class Accept:
         self._named: dict[str, int] = {}
         self._lines = RecipientLines(spawn)
 
-    def settle(self, record: Record, done: Done) -> None:
+    def handle(self, record: Record, done: Done) -> None:
         """Begin what the record asks for. Never raises for anything that the record holds."""
         ruling = intake.read(record, self._rules, self._clock.now())
         self._lines.put(recipient_of(ruling), partial(self._begin, ruling, record, done))
@@ -105,15 +105,15 @@ class Accept:
         self._lines.drop()
 
     def _begin(self, ruling: Ruling, record: Record, done: Done) -> Rest | None:
-        if isinstance(ruling, Asked) and self._must_render(ruling):
+        if isinstance(ruling, ParsedRequest) and self._must_render(ruling):
             return self._rendered(ruling, done)
         self._settle(ruling, record, done)
         return None
 
-    def _must_render(self, asked: Asked) -> bool:
+    def _must_render(self, asked: ParsedRequest) -> bool:
         return asked.fault is None and self._rendering.is_needed(asked.request) and not self._table.get_status(asked.id)
 
-    async def _rendered(self, asked: Asked, done: Done) -> Callable[[], None]:
+    async def _rendered(self, asked: ParsedRequest, done: Done) -> Callable[[], None]:
         return partial(self._settle, await self._rendering.of(asked), asked.received, done)
 
     def _settle(self, ruling: Ruling, record: Record, done: Done) -> None:
@@ -129,7 +129,7 @@ class Accept:
                 done()
             case Rejected():
                 self._spawn(self._reject(decided, done))
-            case Astray(partition, key, value):
+            case Misrouted(partition, key, value):
                 self._spawn(self._move(partition, key, value, record, done))
             case Controlled(_, control):
                 if control.batch is not None and self._table.get_status(control.id) is None:
@@ -139,12 +139,12 @@ class Accept:
                 self._spawn(self._unfold(decided, done))
 
     def _decided(self, ruling: Ruling) -> Decision:
-        if isinstance(ruling, Asked):
+        if isinstance(ruling, ParsedRequest):
             failpoint("C0", ruling.id)
-            return intake.settle(ruling, self._table.get_status(ruling.id))
+            return intake.decide(ruling, self._table.get_status(ruling.id))
         return ruling
 
-    def _queue(self, asked: Asked, done: Done) -> None:
+    def _queue(self, asked: ParsedRequest, done: Done) -> None:
         record = asked.received
         status = births.born(asked, self._groups, on_ambiguous=self._on_ambiguous, writer=self._projection.writer)
         if (named_at := self._named.get(asked.id)) is not None and named_at < status.order:
@@ -154,7 +154,7 @@ class Accept:
             self._groups.changed(None, status, record.partition)
         assert record.value is not None
         self._bodies.keep(Coordinates(record.partition, record.offset), record.value)
-        self._projection.be_born(status, record.partition, partial(self._queued, record.timestamp_ms, asked.id, done))
+        self._projection.create(status, record.partition, partial(self._queued, record.timestamp_ms, asked.id, done))
         failpoint("C1", asked.id)
 
     def _queued(self, timestamp_ms: int, email_id: str, done: Done) -> None:
@@ -162,7 +162,7 @@ class Accept:
         ACCEPT_SECONDS.observe(max(0.0, self._clock.now() - timestamp_ms / 1000))
         done()
 
-    def _carry(self, asked: Asked, done: Done) -> None:
+    def _carry(self, asked: ParsedRequest, done: Done) -> None:
         known = self._table.get_status(asked.id)
         if known is None or not self._table.needs_body(known):
             self._table.when_durable(asked.id, done)
@@ -221,7 +221,7 @@ class Accept:
     async def _take_now(self, record: Record) -> None:
         """Take the record of an email before it is read in its turn, which then finds it known."""
         ruling = intake.read(record, self._rules, self._clock.now())
-        if isinstance(ruling, Asked) and self._must_render(ruling):
+        if isinstance(ruling, ParsedRequest) and self._must_render(ruling):
             ruling = await self._rendering.of(ruling)
         match decided := self._decided(ruling):
             case New(asked):

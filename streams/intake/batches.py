@@ -15,7 +15,7 @@ from mailstream.domain.request import Coordinates
 from mailstream.kafka.kafka import Kafka
 from mailstream.kafka.record import record_of
 from streams.core import intake
-from streams.core.intake import Astray, Rules
+from streams.core.intake import Misrouted, Rules
 from streams.core.unfold import Item, Unfold
 
 log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ class Batches:
         match intake.read(record_of(message), self._rules, self._clock.now()):
             case Unfold() as batch:
                 return batch
-            case Astray(partition, key, value):
+            case Misrouted(partition, key, value):
                 return Unfold(place, (Item(codec.named_in(value)[0], partition, key, value),))
         return None
 

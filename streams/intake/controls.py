@@ -15,7 +15,7 @@ from mailstream.domain.errors import NotPublished
 from mailstream.domain.request import Control, ControlKind, OnAmbiguous
 from mailstream.domain.status import EmailStatus, Status
 from streams.core import fold
-from streams.core.caps_and_digests import Groups
+from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.core.claims import is_open
 from streams.core.faults import Fault
 from streams.statuses.claim_log import ClaimLog
@@ -41,9 +41,9 @@ class Controls:
     claim_log: ClaimLog
     clock: Clock
     queue: Queue
-    groups: Groups
+    groups: CapAndDigestIndex
     #: Asks for the release of a claim that is not past its gate; False: it is too late.
-    give_back: Callable[[str], bool]
+    recall: Callable[[str], bool]
     #: By email, while records about it are undecided. A lock lets them in in the order in which they came.
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
 
@@ -82,7 +82,7 @@ class Controls:
 
     async def _decide(self, control: Control, partition: int, offset: int, then: Callable[[], None]) -> Fault | None:
         while True:
-            while self.projection.is_unborn(control.id):
+            while self.projection.is_pending(control.id):
                 await self.clock.sleep(LOOK_SECONDS)
             status = self.table.get_status(control.id)
             if partition not in self.table.owned():
@@ -134,7 +134,7 @@ class Controls:
 
     async def _was_given_back(self, status: EmailStatus) -> bool:
         """Whether our own claim, not at its gate yet, was released for this."""
-        if not self.claim_log.is_alive(status.nonce) or not self.give_back(status.id):
+        if not self.claim_log.is_alive(status.nonce) or not self.recall(status.id):
             return False
         for _ in range(LOOKS):
             await self.clock.sleep(LOOK_SECONDS)

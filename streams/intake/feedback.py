@@ -21,7 +21,7 @@ class Feedback:
     def __init__(self, table: StatusTable, projection: Projection) -> None:
         self._table, self._projection = table, projection
 
-    def settle(self, record: Record, done: Done) -> None:
+    def handle(self, record: Record, done: Done) -> None:
         """Apply one event. Never raises for anything that the record holds: orphans and nonsense are counted."""
         try:
             event = codec.decode_event(record.value or b"")

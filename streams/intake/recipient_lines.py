@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mailstream.domain.email_id import hash_in
-from streams.core.intake import Asked, Controlled, Rejected, Ruling
+from streams.core.intake import Controlled, ParsedRequest, Rejected, Ruling
 
 #: What needs time, and then gives what is left to do. It may be dropped in between.
 Rest = Coroutine[Any, Any, Callable[[], None]]
@@ -47,7 +47,7 @@ class RecipientLines:
 def recipient_of(ruling: Ruling) -> int | None:
     """Hash of the recipient of the email that a record is about; None: it is about no single one."""
     match ruling:
-        case Asked():
+        case ParsedRequest():
             return ruling.recipient
         case Controlled():
             return hash_in(ruling.control.id)

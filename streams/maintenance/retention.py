@@ -21,7 +21,7 @@ from mailstream.domain.topics import Naming
 from mailstream.kafka.bodies import Bodies
 from mailstream.kafka.producer import Publisher
 from mailstream.settings import Settings
-from streams.core.caps_and_digests import Groups
+from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.statuses.table import StatusTable
 
 log = structlog.get_logger(__name__)
@@ -31,14 +31,14 @@ ROUND_SECONDS, AT_ONCE = 3600.0, 500
 
 
 @dataclass(slots=True, eq=False)
-class Upkeep:
+class Retention:
     """Goes round the owned partitions. What it cannot do now it does in the next round."""
 
     settings: Settings
     table: StatusTable
     bodies: Bodies
     publisher: Publisher
-    groups: Groups
+    groups: CapAndDigestIndex
     clock: Clock
     request_retention: float = field(kw_only=True)  #: seconds that the broker keeps a record of ``email.requested``
 

@@ -31,8 +31,8 @@ from streams.metrics import LOAD_SECONDS, OWNED
 from streams.partitions.barrier import Barrier
 from streams.partitions.log_follower import LogFollower
 from streams.sending.clearance import Clearance
-from streams.sending.dispatcher import Dispatch
-from streams.sending.gate import look
+from streams.sending.dispatcher import Dispatcher
+from streams.sending.gate import read_clocks
 from streams.statuses.projection import Projection
 from streams.statuses.table import StatusTable
 
@@ -63,7 +63,7 @@ class Assignment:
     barrier: Barrier
     topics_watch: TopicsWatch
     pace: Pace
-    dispatch: Dispatch
+    dispatch: Dispatcher
     clearance: Clearance
     residents: Sequence[Resident]  #: in the order in which they let go
     _generation: int = field(init=False, default=0)  #: of the group, at the last assignment
@@ -97,7 +97,7 @@ class Assignment:
             return
         self._generation, self._had_some = generation, bool(partitions)
         self.clearance.partitions = partitions
-        self.pace.owns(partitions, look(), without_break=is_unbroken)
+        self.pace.owns(partitions, read_clocks(), without_break=is_unbroken)
         self.dispatch.wake()
 
     async def _change_to(self, assigned: frozenset[int]) -> None:
@@ -195,7 +195,7 @@ class Assignment:
         """On revoke and stop: start nothing, give back what was not called; on a stop wait for calls too."""
         failpoint("C12", "")
         self.clearance.partitions = frozenset()  # nothing may start until what comes is loaded
-        self.pace.owns((), look())
+        self.pace.owns((), read_clocks())
         await self.dispatch.drain(calls_too=self.app.should_stop)
         while self.publisher.pending():
             await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from mailstream.domain.request import EmailRequest
-from streams.core.outcome import Answer
+from streams.core.outcome import ProviderAnswer
 
 #: The last gate: waits for the turn and says whether the call may still start. It is asked when the connection is
 #: ready, so that no look-up and no handshake stands between it and the first byte. It is not asked when there is
@@ -34,13 +34,13 @@ class Provider(Protocol):
     def prepare(self, request: EmailRequest, *, email_id: str, attempt: int, nonce: str) -> Mail:
         """Encode an email with the marks by which the provider's events find it again. No I/O."""
 
-    async def send(self, mail: Mail, gate: Gate | None = None) -> Answer:
+    async def send(self, mail: Mail, gate: Gate | None = None) -> ProviderAnswer:
         """Make one call of at most 18 s, the wait at the gate not counted.
 
         When the gate says no, no byte leaves and the answer is Withheld.
         """
 
-    async def probe(self, gate: Gate | None = None) -> Answer:
+    async def probe(self, gate: Gate | None = None) -> ProviderAnswer:
         """Ask whether the account works, without sending anything; 200 is healthy. It passes the gate as a mail does."""
 
     def use_key(self, api_key: SecretStr) -> None:

@@ -9,7 +9,7 @@ from yarl import URL
 
 from mailstream.domain.errors import WrongSettings
 from mailstream.domain.request import EmailRequest
-from streams.core.outcome import Answer, NeverLeft, RateHints, Responded, Withheld
+from streams.core.outcome import NeverLeft, ProviderAnswer, RateHints, Responded, Withheld
 from streams.failpoints import failpoint
 from streams.provider import payload
 from streams.provider.connection import Connections, Deadlines, NotConnected, Reply
@@ -76,7 +76,7 @@ class SendGrid:
         body, is_sandbox = payload.encode(request, email_id=email_id, attempt=attempt, nonce=nonce, sender=self._sender)
         return Mail(email_id, body, is_sandbox)
 
-    async def send(self, mail: Mail, gate: Gate | None = None) -> Answer:
+    async def send(self, mail: Mail, gate: Gate | None = None) -> ProviderAnswer:
         """Make one call. Raises only when it is cancelled, or what the gate raises."""
         try:
             connection = await self._connections.take()
@@ -95,7 +95,7 @@ class SendGrid:
             self._connections.give_back(connection)
         return _responded(reply, is_sandbox=mail.is_sandbox) if isinstance(reply, Reply) else reply
 
-    async def probe(self, gate: Gate | None = None) -> Answer:
+    async def probe(self, gate: Gate | None = None) -> ProviderAnswer:
         """A sandbox request with the key, from the configured sender: 200 when both are in order."""
         return await self.send(Mail("probe", payload.encode_probe(self._sender), is_sandbox=True), gate)
 

@@ -15,9 +15,9 @@ from mailstream.domain.request import EmailRequest
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.kafka.bodies import Bodies, BodyGone
 from mailstream.settings import Settings
-from streams.core.caps_and_digests import Groups
-from streams.core.circuit_breaker import Trouble
-from streams.core.outcome import Answer, NeverLeft, Responded, Withheld, classify, pause_seconds
+from streams.core.caps_and_digests import CapAndDigestIndex
+from streams.core.circuit_breaker import CircuitBreaker
+from streams.core.outcome import NeverLeft, ProviderAnswer, Responded, Withheld, classify, pause_seconds
 from streams.core.retry import back_off_seconds
 from streams.core.starts import Now, Pace
 from streams.failpoints import failpoint
@@ -42,13 +42,13 @@ class Sending:
     bodies: Bodies
     rendering: Rendering
     suppressions: Suppressions
-    groups: Groups
+    groups: CapAndDigestIndex
     digests: Digests
     claim_log: ClaimLog
     pace: Pace
     gate: Gate
     provider: Provider
-    trouble: Trouble
+    breaker: CircuitBreaker
     clock: Clock
     _too_many_in_a_row: int = field(init=False, default=0)
     #: emails that are claimed and not called, and whether a cancel wants them back
@@ -88,7 +88,7 @@ class Sending:
         finally:
             self._at_gate.pop(won.id, None)
 
-    def give_back(self, email_id: str) -> bool:
+    def recall(self, email_id: str) -> bool:
         """Ask for the release of a claim that is not past its gate. False: it is too late."""
         if is_in_time := email_id in self._at_gate:
             self._at_gate[email_id] = True
@@ -97,7 +97,7 @@ class Sending:
     def use_key(self, key: SecretStr) -> None:
         """Call with this key from now on. Raises WrongSettings: it is not one."""
         self.provider.use_key(key)
-        self.trouble.change_key(self.clock.monotonic())
+        self.breaker.change_key(self.clock.monotonic())
 
     # -- before the claim ---------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class Sending:
 
     # -- after the call -----------------------------------------------------------------------------------
 
-    async def _proof(self, answer: Answer, request: EmailRequest) -> tuple[Outcome, str | None]:
+    async def _proof(self, answer: ProviderAnswer, request: EmailRequest) -> tuple[Outcome, str | None]:
         """What the answer proves; a 403 that only concerns this mail's own sender is a refusal."""
         outcome, reason = classify(answer), None if isinstance(answer, Withheld) else answer.reason
         is_forbidden = isinstance(answer, Responded) and answer.http_status == 403
@@ -208,13 +208,13 @@ class Sending:
         return outcome, reason
 
     def _next_attempt(
-        self, outcome: Outcome, answer: Answer, email_id: str, now: float
+        self, outcome: Outcome, answer: ProviderAnswer, email_id: str, now: float
     ) -> tuple[datetime | None, bool]:
         """When the next attempt is due, and whether this one is paid from the retry budget."""
-        before = self.trouble.reason
-        self.trouble.learn(outcome, getattr(answer, "reason", None), self.clock.monotonic())
-        if self.trouble.reason is not before:
-            log.error("nothing is sent until a probe passes", reason=self.trouble.reason, detail=self.trouble.detail)
+        before = self.breaker.reason
+        self.breaker.learn(outcome, getattr(answer, "reason", None), self.clock.monotonic())
+        if self.breaker.reason is not before:
+            log.error("nothing is sent until a probe passes", reason=self.breaker.reason, detail=self.breaker.detail)
         if isinstance(answer, Responded) and answer.http_status == 429:
             seconds = pause_seconds(answer, now, earlier=self._too_many_in_a_row, jitter=self._dice.random())
             self._too_many_in_a_row += 1
@@ -238,10 +238,10 @@ class Sending:
         if isinstance(answer, Withheld):
             return
         is_well = classify(answer) is Outcome.ACCEPTED
-        self.trouble.probed(is_well=is_well, now=self.clock.monotonic())
+        self.breaker.probed(is_well=is_well, now=self.clock.monotonic())
         log.info("probed the provider", is_well=is_well)
 
-    async def _probed(self) -> Answer:
+    async def _probed(self) -> ProviderAnswer:
         """What a probe gives. It takes a turn as a mail does: connected first, past the gate right before its first byte."""
 
         async def may_start() -> bool:

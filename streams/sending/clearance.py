@@ -5,7 +5,7 @@ from typing import Protocol
 
 from mailstream.kafka.broker_clock import BrokersClock
 from mailstream.kafka.producer import Publisher
-from streams.core.circuit_breaker import Trouble
+from streams.core.circuit_breaker import CircuitBreaker
 from streams.faust_guards.app import GuardedApp
 from streams.maintenance.topics_watch import TopicsWatch
 from streams.statuses.table import StatusTable
@@ -30,7 +30,7 @@ class Clearance:
     barrier: Barrier
     publisher: Publisher
     table: StatusTable
-    trouble: Trouble
+    breaker: CircuitBreaker
     partitions: frozenset[int] = frozenset()  #: ours, and loaded
 
     def why_not(self) -> str | None:
@@ -52,8 +52,8 @@ class Clearance:
 
     def reasons(self) -> list[str]:
         """All that keeps this worker from sending, for people."""
-        trouble = self.trouble.reason and f"{self.trouble.reason} ({self.trouble.detail or 'no reason given'})"
-        all_that_may = (trouble, self.topics_watch.difference, self.clock.why_wrong(), self.barrier.why_closed())
+        breaker = self.breaker.reason and f"{self.breaker.reason} ({self.breaker.detail or 'no reason given'})"
+        all_that_may = (breaker, self.topics_watch.difference, self.clock.why_wrong(), self.barrier.why_closed())
         found = [f"nothing is sent: {why}" for why in all_that_may if why is not None]
         found += self.app.lost_logs.values()
         if (age := self.publisher.oldest_seconds()) > UNACKNOWLEDGED_SECONDS:

@@ -18,7 +18,7 @@ from mailstream.domain.errors import TemplateError
 from mailstream.domain.request import EmailRequest
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.kafka.bodies import Bodies
-from streams.core.caps_and_digests import Groups
+from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.core.schedule import Schedule
 from streams.failpoints import failpoint
 from streams.rendering import Rendering
@@ -41,7 +41,7 @@ class Mail:
 class Digests:
     """Finds, renders and ends what becomes one mail."""
 
-    groups: Groups
+    groups: CapAndDigestIndex
     table: StatusTable
     bodies: Bodies
     rendering: Rendering

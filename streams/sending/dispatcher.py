@@ -15,13 +15,13 @@ import structlog
 from mailstream.clock import Clock
 from mailstream.domain.errors import NotCaughtUp, NotPublished
 from mailstream.domain.status import Status
-from streams.core.circuit_breaker import Trouble
+from streams.core.circuit_breaker import CircuitBreaker
 from streams.core.starts import Mode, Pace
 from streams.core.waiting import Waiting
 from streams.metrics import PAUSED
 from streams.sending.attempt import Sending
 from streams.sending.clearance import Clearance
-from streams.sending.gate import look
+from streams.sending.gate import read_clocks
 from streams.statuses.claim_log import ClaimLog
 from streams.statuses.queue import Queue
 from streams.statuses.table import StatusTable
@@ -35,7 +35,7 @@ LOOK_SECONDS = 0.25  #: how often it asks whether it may go on
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Dispatch:
+class Dispatcher:
     """Make it inside the running loop. ``failed`` is told of a bug, which ends the process."""
 
     limit: int  #: emails that may be in work at once
@@ -44,7 +44,7 @@ class Dispatch:
     sending: Sending
     claim_log: ClaimLog
     table: StatusTable
-    trouble: Trouble
+    breaker: CircuitBreaker
     clock: Clock
     clearance: Clearance
     failed: Callable[[BaseException], None]
@@ -121,7 +121,7 @@ class Dispatch:
 
     def _is_in_trouble(self) -> bool:
         """Whether the provider fails, or refuses us; now and then it is asked."""
-        wait = self.trouble.probe_in(self.clock.monotonic())
+        wait = self.breaker.probe_in(self.clock.monotonic())
         PAUSED.labels("trouble").set(0 if wait is None else 1)
         if wait is None:
             return False
@@ -131,7 +131,7 @@ class Dispatch:
 
     def _until_claim(self) -> float:
         """Seconds until the next email should be claimed, so that its call can start in its time."""
-        now = look()
+        now = read_clocks()
         start = self.pace.next_start(now)
         if start is None:
             return LOOK_SECONDS

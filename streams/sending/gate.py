@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 5.0
 LOOK_SECONDS = 0.25  #: how often a waiting gate asks whether it must close
 
 
-def look() -> Now:
+def read_clocks() -> Now:
     """Both clocks."""
     return Now(time.monotonic(), time.time_ns())
 
@@ -31,13 +31,13 @@ class Gate:
     async def passed(self, is_recalled: Callable[[], bool]) -> Now | None:
         """Wait for the next start of the account. None: the gate is closed or the claim recalled; release it."""
         if self._pace.mode is Mode.UNPACED:
-            now = look()
+            now = read_clocks()
             return None if self._closed() or is_recalled() or not self._pace.may_start(now) else now
         async with self._line:
             while True:
                 if self._closed() or is_recalled():
                     return None
-                now = look()
+                now = read_clocks()
                 if self._pace.may_start(now):
                     self._start(now)
                     return now
@@ -49,7 +49,7 @@ class Gate:
     async def is_near(self) -> bool:
         """Wait until a connection need not be held for long until the next start. False: the gate is closed or paused."""
         while self._closed() is None:
-            now = look()
+            now = read_clocks()
             at = self._pace.next_start(now)
             if at is None or (at - now.monotonic > PATIENCE_SECONDS and self._pace.is_paused(now)):
                 return False

@@ -20,7 +20,7 @@ from mailstream.domain.email_id import partition_in
 from mailstream.domain.status import EmailStatus, Status, order_of_merge
 from streams.core import fold
 from streams.core.claims import Verdict
-from streams.core.offset_tracker import Acks, Slot
+from streams.core.offset_tracker import InFlight, OffsetTracker
 from streams.failpoints import failpoint
 from streams.metrics import EMAILS_IN, VERDICTS
 from streams.statuses.claim_log import ClaimLog
@@ -47,8 +47,10 @@ class Projection:
         self.loading: dict[int, set[str]] = {}
         self._own_prefix = b'{"writer":' + msgspec.json.encode(writer)
         self._table, self._claim_log, self._followers = table, claim_log, followers
-        self._settled: Acks[int] = Acks()  #: which records of ``email.attempts`` need never be read again
-        self._open: dict[str, Slot[int]] = {}  #: the claim of each email whose attempt is not closed
+        self._settled: OffsetTracker[int] = (
+            OffsetTracker()
+        )  #: which records of ``email.attempts`` need never be read again
+        self._open: dict[str, InFlight[int]] = {}  #: the claim of each email whose attempt is not closed
         #: New emails whose first status is not durable, and their partition: nothing may be claimed for them.
         self._unborn: dict[str, int] = {}
 
@@ -114,7 +116,7 @@ class Projection:
         if before is None or after.status is not before.status:
             EMAILS_IN[after.status].inc()
 
-    def be_born(self, status: EmailStatus, partition: int, then: Callable[[], None]) -> None:
+    def create(self, status: EmailStatus, partition: int, then: Callable[[], None]) -> None:
         """A new email. It is announced, and can be claimed, only when its first status is durable.
 
         Else a claim could be in the log of an email that is unknown after a crash, and be overlooked.
@@ -131,11 +133,11 @@ class Projection:
             self._changed(None, status, partition)
         then()
 
-    def is_unborn(self, email_id: str) -> bool:
+    def is_pending(self, email_id: str) -> bool:
         """Whether the email's first status is not durable yet."""
         return email_id in self._unborn
 
-    def _written(self, claim: Slot[int] | None, then: Callable[[], None] | None) -> None:
+    def _written(self, claim: InFlight[int] | None, then: Callable[[], None] | None) -> None:
         if claim is not None:
             self._settled.done(claim)
         if then is not None:

@@ -15,7 +15,7 @@ from mailstream.domain.errors import BadAddress, TemplateError
 from mailstream.domain.recipient import canonical
 from mailstream.domain.request import Address, Cap, Control, ControlKind, Digest, EmailRequest
 from mailstream.domain.topics import MAX_REQUEST_BYTES
-from mailstream.domain.validation import mistakes_in
+from mailstream.domain.validation import validate
 from mailstream.templates.catalog import Rendered
 from streams.core.trigger_result import TriggerResult
 from streams.triggers import event as trigger_event
@@ -175,7 +175,7 @@ async def _mail(rule: MailRule, event: DomainEvent, render: Render, now: datetim
 
 def _refusal_of(request: EmailRequest, rule: MailRule, now: datetime) -> Failure | None:
     """Why a worker would not take the request, if so."""
-    if mistakes := mistakes_in(request, now=now):
+    if mistakes := validate(request, now=now):
         is_address = all(mistake.pointer.startswith("/to") for mistake in mistakes)
         reason = Reason.BAD_ADDRESS if is_address else Reason.BAD_VALUE
         told = "; ".join(f"{pointer}: {detail}" for pointer, _, detail in mistakes[:5])

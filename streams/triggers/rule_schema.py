@@ -51,7 +51,7 @@ def _address(value: object) -> object:
     return value
 
 
-Asked = Annotated[Expression, BeforeValidator(Expression)]
+ParsedRequest = Annotated[Expression, BeforeValidator(Expression)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Mailbox = Annotated[str, BeforeValidator(_address)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -65,9 +65,9 @@ class _Strict(BaseModel):
 class TopicRule(_Strict):
     """What must be known about a topic. ``id``, ``type`` and ``time`` are for plain JSON: a CloudEvent says it itself."""
 
-    id: Asked | None = None  #: None: an event is known by its place in the log
-    type: Asked | None = None  #: None: the topic has one kind of event only
-    time: Asked | None = None  #: RFC 3339, or a number of seconds or milliseconds since 1970
+    id: ParsedRequest | None = None  #: None: an event is known by its place in the log
+    type: ParsedRequest | None = None  #: None: the topic has one kind of event only
+    time: ParsedRequest | None = None  #: RFC 3339, or a number of seconds or milliseconds since 1970
     start: Start | AwareDatetime = Start.RECENT
     exact_name: bool = Field(False, description="the topic does not carry TOPIC_PREFIX")
 
@@ -76,8 +76,8 @@ class _Reading(_Strict):
     name: RuleName
     topic: TopicName
     type: Annotated[list[str], BeforeValidator(_several), Field(min_length=1)]
-    when: Asked | None = Field(None, description="the rule applies when this is neither false, null nor empty")
-    to: Asked = Field(description="an address, {email, name}, or a list of these: one mail each")
+    when: ParsedRequest | None = Field(None, description="the rule applies when this is neither false, null nor empty")
+    to: ParsedRequest = Field(description="an address, {email, name}, or a list of these: one mail each")
 
 
 class CapRule(_Strict):
@@ -100,18 +100,20 @@ class MailRule(_Reading):
     """One kind of event to one kind of mail."""
 
     template: str = Field(pattern=_TEMPLATE, description="name, or name@version")
-    data: dict[str, Asked] = Field(default_factory=dict, description="what the template gets")
-    locale: Asked | None = None
+    data: dict[str, ParsedRequest] = Field(default_factory=dict, description="what the template gets")
+    locale: ParsedRequest | None = None
     lane: Lane = Lane.NORMAL
-    send_at: Asked | None = Field(None, description="RFC 3339")
+    send_at: ParsedRequest | None = Field(None, description="RFC 3339")
     delay: Duration | None = Field(None, description="after the event's own time")
     expires_after: Duration | None = Field(None, description="after the time at which it is due")
-    identity: Asked | None = Field(None, description="in place of the event's id: one mail per such value and rule")
+    identity: ParsedRequest | None = Field(
+        None, description="in place of the event's id: one mail per such value and rule"
+    )
     tenant: str = Field("default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     from_: Mailbox | None = Field(None, alias="from")
     from_name: str | None = None
     reply_to: Mailbox | None = None
-    reference: Asked | None = None
+    reference: ParsedRequest | None = None
     tags: list[str] = Field(default_factory=list, max_length=10)
     on_ambiguous: OnAmbiguous | None = None
     unsubscribe: bool = False
@@ -134,8 +136,10 @@ class CancelRule(_Reading):
     """
 
     cancels: RuleName
-    identity: Asked = Field(description="gives what the identity of the cancelled rule gave")
-    source: Asked | None = Field(None, description="the source of the event that asked; this event's own by default")
+    identity: ParsedRequest = Field(description="gives what the identity of the cancelled rule gave")
+    source: ParsedRequest | None = Field(
+        None, description="the source of the event that asked; this event's own by default"
+    )
     reason: str | None = Field(None, max_length=200, description="shown on the timeline; the event's type by default")
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mailstream.domain import senders as sender
 from mailstream.domain.errors import WrongRules
 from mailstream.domain.request import Address, EmailRequest
-from mailstream.domain.validation import Mistake, mistakes_in
+from mailstream.domain.validation import Violation, validate
 from mailstream.settings import Settings
 from mailstream.templates.catalog import Templates
 from streams.triggers.event import ANY_TYPE
@@ -94,7 +94,7 @@ def require_usable(rules: Rules, templates: Templates, settings: Settings) -> No
         raise WrongRules("\n".join(wrong))
 
 
-def _of_every_mail(rule: MailRule) -> list[Mistake]:
+def _of_every_mail(rule: MailRule) -> list[Violation]:
     """What would be wrong with each mail of the rule, for any event."""
     mail = EmailRequest(
         to=Address("someone@example.com"),
@@ -104,7 +104,7 @@ def _of_every_mail(rule: MailRule) -> list[Mistake]:
         reply_to=Address(rule.reply_to) if rule.reply_to else None,
         tags=tuple(rule.tags),
     )
-    return mistakes_in(mail, now=datetime.max.replace(tzinfo=UTC))
+    return validate(mail, now=datetime.max.replace(tzinfo=UTC))
 
 
 def _mistakes(error: ValidationError, tree: yaml.Node | None, file: str) -> Iterable[str]:

@@ -83,7 +83,7 @@ class Triggers(Service):  # type: ignore[misc]
             self._clock,
             group=GROUP_TRIGGERS,
             topics=lambda: self._topics,
-            settle=self._settle,
+            handle=self._settle,
             start_of=self._start_of,
             failed=self._failed,
             gauge=UNREADABLE,

@@ -17,7 +17,7 @@ from mailstream.settings import Settings
 from streams.webhooks import notice as notices
 from streams.webhooks.call import Caller
 from streams.webhooks.endpoints import Endpoint
-from streams.webhooks.notice import Answer, Notice
+from streams.webhooks.notice import EndpointVerdict, Notice
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Delivery:
             clock,
             group=GROUP_WEBHOOKS + endpoint.name,
             topics=lambda: [topic],
-            settle=self.settle,
+            handle=self.handle,
             start_of=lambda _: Start.LATEST,  # a new endpoint is not told the past
             failed=failed,
         )
@@ -59,7 +59,7 @@ class Delivery:
         self._is_ending = True
         await self._reader.close()
 
-    async def settle(self, records: Sequence[Message]) -> None:
+    async def handle(self, records: Sequence[Message]) -> None:
         """Return when the endpoint has taken, or has been given up on, each of these. Raises Ending."""
         by_email: dict[bytes, list[Notice]] = {}
         for message in records:
@@ -90,9 +90,9 @@ class Delivery:
             headers = notices.headers_of(notice, self._keys, moment(self._clock.now()))
             code = await self._caller.post(self._endpoint.url, notice.body, headers)
             answer, tries = notices.meaning_of(code), tries + 1
-            if answer is Answer.TAKEN:
+            if answer is EndpointVerdict.TAKEN:
                 break
-            if answer is Answer.GONE:
+            if answer is EndpointVerdict.GONE:
                 self.is_gone = True
                 log.error("the endpoint wants no more notices", endpoint=self._endpoint.name)
                 break

@@ -19,7 +19,7 @@ GIVE_UP_SECONDS = 86_400.0
 REFUSED_TRIES = 5
 
 
-class Answer(StrEnum):
+class EndpointVerdict(StrEnum):
     """What an answer means for the notice."""
 
     TAKEN = "taken"
@@ -68,23 +68,23 @@ def headers_of(notice: Notice, keys: Sequence[Webhook], now: datetime) -> dict[s
     }
 
 
-def meaning_of(code: int | None) -> Answer:
+def meaning_of(code: int | None) -> EndpointVerdict:
     """What an HTTP status means; None: there was no answer. A redirect is never followed."""
     match code:
         case None:
-            return Answer.AGAIN
+            return EndpointVerdict.AGAIN
         case 410:
-            return Answer.GONE
+            return EndpointVerdict.GONE
         case 400 | 405 | 406 | 409 | 413 | 415 | 422:
-            return Answer.REFUSED
+            return EndpointVerdict.REFUSED
         case _ if 200 <= code < 300:
-            return Answer.TAKEN
+            return EndpointVerdict.TAKEN
         case _:
-            return Answer.AGAIN
+            return EndpointVerdict.AGAIN
 
 
-def wait_seconds(answer: Answer, tries: int, waited_seconds: float) -> float | None:
+def wait_seconds(answer: EndpointVerdict, tries: int, waited_seconds: float) -> float | None:
     """How long to wait after so many tries; None: give the notice up."""
-    if (answer is Answer.REFUSED and tries >= REFUSED_TRIES) or waited_seconds >= GIVE_UP_SECONDS:
+    if (answer is EndpointVerdict.REFUSED and tries >= REFUSED_TRIES) or waited_seconds >= GIVE_UP_SECONDS:
         return None
     return DELAYS[min(tries, len(DELAYS)) - 1]

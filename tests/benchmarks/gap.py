@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from streams.core.starts import Pace
-from streams.sending.gate import Gate, look
+from streams.sending.gate import Gate, read_clocks
 from tests.benchmarks.machine import machine
 
 CALLS = {2.0: 15, 0.1: 300}
@@ -19,7 +19,7 @@ CALLS = {2.0: 15, 0.1: 300}
 async def measure(gap: float, calls: int) -> dict[str, Any]:
     """Starts of ``calls`` calls that are always waiting."""
     pace = Pace(gap=gap, burst=1, partitions=4)
-    pace.owns(range(4), look())
+    pace.owns(range(4), read_clocks())
     gate, starts = Gate(pace, lambda: None), []
     for _ in range(calls + 1):
         passed = await gate.passed(lambda: False)

@@ -9,7 +9,7 @@ from mailstream.domain.errors import BadAddress, BadEmailId
 from mailstream.domain.recipient import canonical, recipient_hash
 from mailstream.domain.request import Batch, Control, ControlKind, EmailRequest
 from mailstream.domain.topics import MAX_REQUEST_BYTES
-from mailstream.domain.validation import Mistake, mistakes_in
+from mailstream.domain.validation import Violation, validate
 from tests.checker.said import STAMP_SECONDS, Finding, Said
 from tests.support.history import History
 from tests.support.history_logs import Record
@@ -139,8 +139,8 @@ def _is_bad(
     return False
 
 
-def _mistakes(request: EmailRequest, letter: Record) -> list[Mistake]:
-    return mistakes_in(request, now=moment(letter.at))
+def _mistakes(request: EmailRequest, letter: Record) -> list[Violation]:
+    return validate(request, now=moment(letter.at))
 
 
 def _is_before(earlier: Record, record: Record) -> bool:

@@ -59,7 +59,7 @@ def test_a_producer_with_another_hash_costs_one_hop_and_no_mail(settings: Settin
 
     rulings = [ruling_on(record, settings) for record in records_in(settings, topic)]
 
-    astray = [ruling for ruling in rulings if isinstance(ruling, intake.Astray)]
+    astray = [ruling for ruling in rulings if isinstance(ruling, intake.Misrouted)]
     assert astray, "its partitioner has become Kafka's: say so in docs/events.md"
     assert len(astray) + sum(isinstance(ruling, intake.Asked) for ruling in rulings) == len(asked())
     for ruling in astray:

@@ -137,7 +137,7 @@ async def test_an_email_is_counted_in_each_status_that_it_may_begin_with() -> No
     before = {status: value_of("mailstream_emails_total", status=status) for status in Status}
     desk, begun = Desk(), set(Status) - WAYS.keys()
     for status in begun:
-        desk.projection.be_born(a_status(status), HOME, Mock())
+        desk.projection.create(a_status(status), HOME, Mock())
 
     assert begun == {Status.QUEUED, Status.REJECTED}
     assert all(value_of("mailstream_emails_total", status=status) == before[status] + 1 for status in begun)

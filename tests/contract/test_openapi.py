@@ -13,7 +13,7 @@ from starlette.types import Scope as Scope_
 from api import metrics as api_metrics
 from api.app import create_api
 from api.keys import DEV_KEY, Key, Scope
-from api.middleware import Edge
+from api.middleware import GatewayMiddleware
 from mailstream.settings import Settings
 from tests.support.api import DEV, an_api, an_email
 
@@ -95,13 +95,13 @@ async def test_what_the_fast_lane_answers_the_application_answers_too(settings: 
                 assert answers[0] == answers[1], path
 
 
-def without_fast_lane(edge: Edge) -> Edge:
+def without_fast_lane(edge: GatewayMiddleware) -> GatewayMiddleware:
     """The same API, whose application answers all."""
 
     async def closed(_: Scope_, __: Receive) -> Response | None:
         return None
 
-    return Edge(edge.app, closed, api_metrics.Metrics(), {})
+    return GatewayMiddleware(edge.app, closed, api_metrics.Metrics(), {})
 
 
 def same_of(answer: httpx.Response) -> tuple[int, dict[str, str], dict[str, Any]]:

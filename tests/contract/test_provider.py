@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from mailstream.domain.attempt import Outcome
 from mailstream.domain.errors import WrongSettings
 from mailstream.domain.request import Address, EmailRequest
-from streams.core.outcome import Answer, CutOff, Garbled, NeverLeft, Responded, TimedOut, Withheld, classify
+from streams.core.outcome import CutOff, Garbled, NeverLeft, ProviderAnswer, Responded, TimedOut, Withheld, classify
 from streams.provider.connection import LONGEST_ANSWER_BYTES, Deadlines
 from streams.provider.port import Mail, Provider
 from streams.provider.sendgrid import SendGrid
@@ -54,7 +54,7 @@ def a_mail(provider: Provider, *, test: bool = False, text: str = "Hi") -> Mail:
     return provider.prepare(request, email_id="em_1c2f9a3b_x", attempt=1, nonce="n0nce")
 
 
-async def answer_of(behave: Behaviour) -> Answer:
+async def answer_of(behave: Behaviour) -> ProviderAnswer:
     """What one call to such a server gives; it must come within the deadline."""
     async with a_wild_server(behave) as server, a_sendgrid(server.url) as provider:
         mail = a_mail(provider)
@@ -195,7 +195,7 @@ BOMB = gzip.compress(b"a" * 50_000_000)
     ],
 )  # fmt: skip
 async def test_every_misbehaviour_is_an_answer_and_proves_only_what_it_says(
-    behave: Behaviour, answer: Answer | type[Answer], proves: Outcome
+    behave: Behaviour, answer: ProviderAnswer | type[ProviderAnswer], proves: Outcome
 ) -> None:
     got = await answer_of(behave)
 
@@ -422,7 +422,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_the_gate_is_asked_when_the_connection_is_ready(call: Callable[..., Awaitable[Answer]]) -> None:
+async def test_the_gate_is_asked_when_the_connection_is_ready(call: Callable[..., Awaitable[ProviderAnswer]]) -> None:
     async with a_wild_server(says(ACCEPTED)) as server, a_sendgrid(server.url) as provider:
         asked: list[int] = []
 
@@ -449,7 +449,7 @@ async def test_time_at_the_gate_is_not_counted() -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_behind_a_closed_gate_no_byte_leaves(call: Callable[..., Awaitable[Answer]]) -> None:
+async def test_behind_a_closed_gate_no_byte_leaves(call: Callable[..., Awaitable[ProviderAnswer]]) -> None:
     seen: list[bytes] = []
 
     async def behave(visit: Visit) -> None:

@@ -12,8 +12,8 @@ from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from api.app import create_api
-from api.middleware import Edge
-from api.parts import Parts
+from api.middleware import GatewayMiddleware
+from api.parts import AppState
 from api.problems import Code, Problem
 from api.server import server_of
 from mailstream.clock import Clock
@@ -33,13 +33,13 @@ DEV = {"Authorization": "Bearer dev"}
 class Api:
     """One replica, asked without a socket."""
 
-    def __init__(self, edge: Edge, http: httpx.AsyncClient) -> None:
+    def __init__(self, edge: GatewayMiddleware, http: httpx.AsyncClient) -> None:
         self.edge, self.app, self.http = edge, edge.app, http
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> AppState:
         found = self.app.state.parts
-        assert isinstance(found, Parts)
+        assert isinstance(found, AppState)
         return found
 
     async def ask(self, key: str | None = None, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:

@@ -11,7 +11,7 @@ from mailstream.domain.errors import NotPublished
 from mailstream.domain.status import EmailStatus
 from mailstream.kafka.kafka import Kafka
 from mailstream.settings import Settings
-from streams.core.caps_and_digests import Groups
+from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.intake.accept import Accept
 from streams.intake.controls import Controls
 from streams.statuses.claim_log import ClaimLog
@@ -92,10 +92,10 @@ def accept_at(desk: Desk, tasks: list["asyncio.Future[None]"], *, rendering: Any
 
     Without ``rendering`` no request needs any.
     """
-    groups, clock = Groups(), SystemClock()
+    groups, clock = CapAndDigestIndex(), SystemClock()
     controls = Controls(
         table=desk.table, projection=desk.projection, claim_log=desk.log, clock=clock,
-        give_back=Mock(return_value=False), queue=Mock(), groups=groups,
+        recall=Mock(return_value=False), queue=Mock(), groups=groups,
     )  # fmt: skip
     return Accept(
         Kafka(Settings(partitions=PARTITIONS, _env_file=None)),

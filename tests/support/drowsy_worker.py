@@ -17,7 +17,7 @@ from typing import Any
 from cli.main import main
 from mailstream.domain.status import EmailStatus
 from streams.core.starts import Now
-from streams.sending.gate import Gate, look
+from streams.sending.gate import Gate, read_clocks
 from streams.statuses.claim_log import ClaimLog, Won
 
 #: Claims for a call between two sleeps.
@@ -49,7 +49,7 @@ def win_when_written(self: ClaimLog, nonce: str, partition: int) -> "asyncio.Fut
 
 async def pass_when_slept(self: Gate, is_recalled: Callable[[], bool]) -> Now | None:
     """Ask neither for the membership nor for a turn, right after a sleep."""
-    return look() if time.monotonic() - woke_at < RUSH_SECONDS else await passed(self, is_recalled)
+    return read_clocks() if time.monotonic() - woke_at < RUSH_SECONDS else await passed(self, is_recalled)
 
 
 if __name__ == "__main__":

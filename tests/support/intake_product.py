@@ -11,8 +11,8 @@ from mailstream.domain.attempt import ClaimRecord, Instead
 from mailstream.domain.request import Batch
 from mailstream.domain.status import Coordinates, EmailStatus
 from streams.core import fold, intake
-from streams.core.intake import Asked, Known, New
-from streams.core.offset_tracker import Acks
+from streams.core.intake import Known, New, ParsedRequest
+from streams.core.offset_tracker import OffsetTracker
 from streams.core.unfold import Unfold
 from tests.support import claim_product, claim_rules
 from tests.support.builders import ADA, HOME, NOW, PARTITIONS, a_record, a_request, an_event
@@ -26,7 +26,7 @@ _FAR = 1_000  #: offset of another record about the same email
 
 
 @cache
-def _asked(entry: Entry, offset: int) -> Asked:
+def _asked(entry: Entry, offset: int) -> ParsedRequest:
     """A request, or the item of a batch as it is unfolded, as it comes to the worker of its partition."""
     request = a_request(subject=f"Body {entry.body}", idempotency_key="key")
     value, headers = codec.encode(request), dict[str, bytes]()
@@ -39,14 +39,14 @@ def _asked(entry: Entry, offset: int) -> Asked:
         assert item.partition == HOME
         value, headers = item.value, dict(batch.headers())
     ruling = intake.read(replace(a_record(value, offset=offset), headers=headers), _RULES, NOW.timestamp())
-    assert isinstance(ruling, Asked)
+    assert isinstance(ruling, ParsedRequest)
     return ruling
 
 
 @cache
 def _take(entry: Entry, offset: int, known: int) -> str:
     status = _queued(_asked(Entry(Asks.REQUEST, known), _FAR)) if known else None
-    match intake.settle(_asked(entry, offset), status):
+    match intake.decide(_asked(entry, offset), status):
         case New(_):
             return "new"
         case Known():
@@ -54,7 +54,7 @@ def _take(entry: Entry, offset: int, known: int) -> str:
     return "refused"
 
 
-def _queued(asked: Asked) -> EmailStatus:
+def _queued(asked: ParsedRequest) -> EmailStatus:
     place = Coordinates(HOME, asked.received.offset)
     return structs.replace(claim_product.START, id=asked.id, fingerprint=asked.request.fingerprint, request=place)
 
@@ -88,7 +88,7 @@ def _decided(known: Status, claimed: tuple[int, ...]) -> int:
 
 @cache
 def _head(committed: int, finished: tuple[bool, ...]) -> int:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
     acks.begin("home", committed)
     slots = [acks.add("home", offset) for offset in range(committed, committed + len(finished))]
     for slot, is_finished in reversed(list(zip(slots, finished, strict=True))):

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from mailstream.clock import Clock
 from mailstream.domain import codec
 from mailstream.domain.request import EmailRequest
-from streams.core.outcome import Answer, Responded, Withheld
+from streams.core.outcome import ProviderAnswer, Responded, Withheld
 from streams.provider.port import Gate, Mail
 
 ACCEPTED = Responded(202, message_id="m")
@@ -30,9 +30,9 @@ class MemoryProvider:
     """Answers what the test has put into ``next_answers``, then ``answer``."""
 
     clock: Clock
-    answer: Answer = ACCEPTED
-    next_answers: deque[Answer] = field(default_factory=deque)
-    probe_answer: Answer = field(default_factory=lambda: Responded(200, is_sandbox=True))
+    answer: ProviderAnswer = ACCEPTED
+    next_answers: deque[ProviderAnswer] = field(default_factory=deque)
+    probe_answer: ProviderAnswer = field(default_factory=lambda: Responded(200, is_sandbox=True))
     seconds: float = 0.0  #: from the first byte to the answer
     connect_seconds: float = 0.0
     calls: list[Call] = field(default_factory=list)
@@ -48,7 +48,7 @@ class MemoryProvider:
         self._requests[body] = request
         return Mail(email_id, body, is_sandbox=request.test)
 
-    async def send(self, mail: Mail, gate: Gate | None = None) -> Answer:
+    async def send(self, mail: Mail, gate: Gate | None = None) -> ProviderAnswer:
         """Connect, pass the gate, call."""
         self._under_way += 1
         self.most_at_once = max(self.most_at_once, self._under_way)
@@ -63,7 +63,7 @@ class MemoryProvider:
         finally:
             self._under_way -= 1
 
-    async def probe(self, gate: Gate | None = None) -> Answer:
+    async def probe(self, gate: Gate | None = None) -> ProviderAnswer:
         """As SendGrid's does."""
         if gate is not None and not await gate():
             return Withheld()

@@ -26,7 +26,7 @@ from mailstream.kafka.record import record_of
 from mailstream.kafka.tail import End
 from mailstream.settings import Settings
 from streams import wiring as wiring_module
-from streams.core.offset_tracker import Acks
+from streams.core.offset_tracker import OffsetTracker
 from streams.faust_guards.app import DRAIN_SECONDS
 from streams.intake.accept import Done
 from streams.rendering import Rendering
@@ -46,7 +46,7 @@ class FaustStandIn:
 
     def __init__(self, settings: Settings) -> None:
         self.mailstream_settings = settings
-        self.acks: Acks[TP] = Acks()
+        self.acks: OffsetTracker[TP] = OffsetTracker()
         self.is_draining, self.should_stop = True, False
         self.lost_logs: dict[TP, str] = {}
         self.on_load: list[Any] = []
@@ -167,7 +167,7 @@ class MemoryWorker:
 
     def _settle(self, record: Record, done: Done) -> None:
         is_request = record.topic == self.kafka.name_of(REQUESTED)
-        (self._wiring.accept.settle if is_request else self._wiring.feedback.settle)(record, done)
+        (self._wiring.accept.handle if is_request else self._wiring.feedback.handle)(record, done)
 
     # -- what is inside -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from api.keys import DEV_KEY, Key
 from api.problems import Code, Problem
 from api.schemas import EmailBody
 from mailstream.domain.request import Address, EmailRequest, Lane, OnAmbiguous
-from mailstream.domain.validation import mistakes_in
+from mailstream.domain.validation import validate
 from mailstream.settings import Settings
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -59,7 +59,7 @@ async def test_everything_of_a_body_is_in_the_request() -> None:
     assert (request.lane, request.on_ambiguous, request.test) == (Lane.BULK, OnAmbiguous.RESEND, True)
     assert (request.reference, request.tags, request.metadata) == ("order-17", ("a",), {"k": "v"})
     assert (request.tenant, request.source, request.requested_at) == ("dev", "POST /v1/emails", NOW)
-    assert mistakes_in(request, now=NOW) == []
+    assert validate(request, now=NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ async def test_a_template_gives_the_content(tmp_path: Path) -> None:
 
     assert (request.subject, request.text) == ("Hello Ada", "Welcome, Ada.")
     assert (request.template, request.data) == ("welcome", {})
-    assert mistakes_in(request, now=NOW) == []
+    assert validate(request, now=NOW) == []
     for wrong in ({"data": {}}, {"data": {"name": "a\r\nBcc: x"}}, {"template": "nothing"}):
         found = await places(a_body(**(asked | wrong)), templates_dir=str(tmp_path))
         assert [code for _, code in found] == ["template_failed"] or found[0][0] == "/subject"

@@ -113,7 +113,7 @@ async def test_what_the_worker_would_refuse_gets_no_202(reason: Reason, refused:
     if reason is Reason.TEMPLATE_FAILED:
         return  # found out when the worker renders, not by intake
     ruling = read(parse(EmailBody, body).request())
-    settled_ = intake.settle(ruling, None) if isinstance(ruling, Asked) else ruling
+    settled_ = intake.decide(ruling, None) if isinstance(ruling, Asked) else ruling
     assert isinstance(settled_, Rejected)
     assert settled_.dead_letter.reason is reason
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dev.sendgrid.checks import mistakes_in
-from dev.sendgrid.shape import Mistake, Unreadable, read
+from dev.sendgrid.checks import validate
+from dev.sendgrid.shape import Unreadable, Violation, read
 
 NOW = 1_795_000_000.0
 ADA = {"email": "ada@example.com"}
@@ -29,9 +29,9 @@ def to(*personalizations: dict[str, Any]) -> dict[str, Any]:
     return a_mail(personalizations=list(personalizations))
 
 
-def refused(mail: Any) -> list[Mistake]:
+def refused(mail: Any) -> list[Violation]:
     try:
-        return mistakes_in(read(msgspec.json.encode(mail)), NOW)
+        return validate(read(msgspec.json.encode(mail)), NOW)
     except Unreadable as error:
         return [error.mistake]
 
@@ -137,4 +137,4 @@ def test_what_sendgrid_refuses_is_refused_with_the_field(mail: Any, field: str |
 ).map(msgspec.json.encode))  # fmt: skip
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with contextlib.suppress(Unreadable):
-        assert all(mistake.message for mistake in mistakes_in(read(body), NOW))
+        assert all(mistake.message for mistake in validate(read(body), NOW))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailstream.domain.request import Address, Attachment, EmailRequest
-from mailstream.domain.validation import METADATA_BYTES, fingerprint_of, mistakes_in
+from mailstream.domain.validation import METADATA_BYTES, fingerprint_of, validate
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 PDF = base64.b64encode(b"%PDF").decode()
@@ -24,7 +24,7 @@ def a_request(**members: Any) -> EmailRequest:
 
 
 def codes(**members: Any) -> list[tuple[str, str]]:
-    return [(mistake.pointer, mistake.code) for mistake in mistakes_in(a_request(**members), now=NOW)]
+    return [(mistake.pointer, mistake.code) for mistake in validate(a_request(**members), now=NOW)]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_no_control_character_passes_anywhere(place: str, bad: str, before: str,
         "metadata key": {"metadata": {text: "1"}},
     }[place]
 
-    found = mistakes_in(a_request(**members), now=NOW)
+    found = validate(a_request(**members), now=NOW)
 
     assert found
     assert all(bad not in mistake.pointer + mistake.detail for mistake in found)

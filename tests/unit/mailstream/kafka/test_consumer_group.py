@@ -107,7 +107,7 @@ class Scene:
             SystemClock(),
             group="readers",
             topics=lambda: self.topics,
-            settle=self._settle,
+            handle=self._settle,
             start_of=lambda _: start,
             failed=self.failures.append,
             gauge=UNREADABLE,

@@ -12,9 +12,9 @@ from mailstream.domain.request import Address, Batch, Control, ControlKind, Emai
 from mailstream.domain.status import Coordinates, EmailStatus, Status, is_final, rank_of
 from mailstream.domain.validation import fingerprint_of
 from streams.audit import redrive_plan
-from streams.audit.redrive_plan import Again, Cause, Means, NoUse
+from streams.audit.redrive_plan import AuditReason, NotRedrivable, RedriveContext, RedrivePlan
 from streams.core import intake
-from streams.core.intake import Asked, Carried, Known, New, Rejected
+from streams.core.intake import Carried, Known, New, ParsedRequest, Rejected
 from streams.triggers.records import Outgoing
 from tests.support.domain_events import (
     NOW,
@@ -30,8 +30,8 @@ from tests.support.domain_events import (
 )
 from tests.support.poison import POISONS, good
 
-CAUSE = Cause("ann", "the template is mended")
-MEANS = Means(16, "test.", frozenset({"sender@example.com"}), example_rules())
+CAUSE = AuditReason("ann", "the template is mended")
+MEANS = RedriveContext(16, "test.", frozenset({"sender@example.com"}), example_rules())
 REQUEST = EmailRequest(to=Address("Ada@example.com"), id=email_id.new("ada@example.com"), subject="Hi", text="Hello")
 
 
@@ -39,10 +39,10 @@ def a_letter(value: bytes | None, topic: str = "test.email.requested", reason: R
     return DeadLetter(reason, "", Record(topic, 3, 17, int(NOW.timestamp() * 1000), b"k", value, {}))
 
 
-def again_for(letter: DeadLetter, means: Means = MEANS, *, place: str = "1/2") -> Again | NoUse:
+def again_for(letter: DeadLetter, means: RedriveContext = MEANS, *, place: str = "1/2") -> RedrivePlan | NotRedrivable:
     try:
         return at_once(redrive_plan.dead_letter(letter, place, CAUSE, means, rendered, NOW))
-    except NoUse as why:
+    except NotRedrivable as why:
         return why
 
 
@@ -54,8 +54,8 @@ def a_status(status: Status = Status.FAILED) -> EmailStatus:
     )  # fmt: skip
 
 
-def request_in(again: Again | NoUse) -> EmailRequest:
-    assert isinstance(again, Again), again
+def request_in(again: RedrivePlan | NotRedrivable) -> EmailRequest:
+    assert isinstance(again, RedrivePlan), again
     (record,) = again.outgoing
     request = codec.decode_requested(record.value or b"")
     assert isinstance(request, EmailRequest)
@@ -70,7 +70,7 @@ def test_a_failed_email_is_asked_for_under_a_new_id_that_names_the_old_one() -> 
     assert request.redrive_of == REQUEST.id
     assert (request.to, request.subject, request.text) == (REQUEST.to, REQUEST.subject, REQUEST.text)
     assert request.requested_at == NOW
-    assert isinstance(again, Again)
+    assert isinstance(again, RedrivePlan)
     headers = dict(again.outgoing[0].headers)
     assert headers["mailstream-causation"] == f"email {REQUEST.id}".encode()
     assert headers["mailstream-redriven-by"] == b"ann"
@@ -81,7 +81,7 @@ def test_asking_twice_asks_for_the_same_email() -> None:
     later = datetime(2026, 12, 1, tzinfo=UTC)
 
     first = request_in(redrive_plan.email(a_status(), REQUEST, CAUSE, MEANS, NOW))
-    second = request_in(redrive_plan.email(a_status(), REQUEST, Cause("bob", "again"), MEANS, later))
+    second = request_in(redrive_plan.email(a_status(), REQUEST, AuditReason("bob", "again"), MEANS, later))
 
     assert first.id == second.id
 
@@ -99,7 +99,7 @@ def test_a_time_that_has_passed_is_not_kept() -> None:
 
 @pytest.mark.parametrize("status", [status for status in Status if status not in redrive_plan.MAY_BE_REDRIVEN])
 def test_an_email_that_was_sent_or_still_may_be_is_not_asked_for_again(status: Status) -> None:
-    with pytest.raises(NoUse, match=f"it is {status}"):
+    with pytest.raises(NotRedrivable, match=f"it is {status}"):
         redrive_plan.email(a_status(status), REQUEST, CAUSE, MEANS, NOW)
 
 
@@ -108,7 +108,7 @@ def test_a_direct_request_is_asked_for_by_what_is_true_now() -> None:
     foreign = as_bytes(good(**{"from": {"email": "shop@example.org"}}))
 
     assert request_in(again_for(a_letter(too_old))).requested_at == NOW
-    assert isinstance(again_for(a_letter(foreign)), NoUse)
+    assert isinstance(again_for(a_letter(foreign)), NotRedrivable)
     assert (
         request_in(again_for(a_letter(foreign), replace(MEANS, senders=frozenset({"@example.org"})))).from_ is not None
     )
@@ -127,7 +127,7 @@ AT_ONCE = {"send_at without offset", "send_at in the year 9999", "expired before
 def test_what_would_be_rejected_again_is_of_no_use_and_says_why(poison: Any) -> None:
     again = again_for(a_letter(poison.value))
 
-    assert isinstance(again, NoUse)
+    assert isinstance(again, NotRedrivable)
     assert str(again)
     assert "ada@" not in str(again).lower()
 
@@ -137,7 +137,7 @@ def test_a_control_record_is_written_again_as_it_was() -> None:
 
     again = again_for(a_letter(codec.encode(control), reason=Reason.UNKNOWN_ID))
 
-    assert isinstance(again, Again)
+    assert isinstance(again, RedrivePlan)
     (record,) = again.outgoing
     assert codec.decode_requested(record.value or b"") == control
     assert record.partition == email_id.partition_in(control.id, 16)
@@ -177,21 +177,21 @@ def test_a_domain_event_gets_the_ids_that_it_always_had() -> None:
         ),
     ],
 )
-def test_a_letter_that_gives_nothing_says_why(value: bytes, topic: str, means: Means, told: str) -> None:
+def test_a_letter_that_gives_nothing_says_why(value: bytes, topic: str, means: RedriveContext, told: str) -> None:
     again = again_for(a_letter(value, topic), means)
 
-    assert isinstance(again, NoUse)
+    assert isinstance(again, NotRedrivable)
     assert told in str(again)
 
 
 def test_a_letter_without_bytes_is_of_no_use() -> None:
-    assert isinstance(again_for(a_letter(None)), NoUse)
+    assert isinstance(again_for(a_letter(None)), NotRedrivable)
 
 
 def test_requests_go_to_the_topic_and_partition_of_their_recipient() -> None:
     again = redrive_plan.email(a_status(), REQUEST, CAUSE, MEANS, NOW)
 
-    assert isinstance(again, Again)
+    assert isinstance(again, RedrivePlan)
     (record,) = again.outgoing
     assert record.topic is topics.REQUESTED
     assert record.key == b"ada@example.com"
@@ -202,8 +202,8 @@ def batch_of(*items: EmailRequest, **members: Any) -> DeadLetter:
     return a_letter(codec.encode(Batch(items=items, **members)), reason=Reason.SENDER_NOT_ALLOWED)
 
 
-def requests_in(again: Again | NoUse) -> list[EmailRequest]:
-    assert isinstance(again, Again), again
+def requests_in(again: RedrivePlan | NotRedrivable) -> list[EmailRequest]:
+    assert isinstance(again, RedrivePlan), again
     requests = [codec.decode_requested(record.value or b"") for record in again.outgoing]
     return [request for request in requests if isinstance(request, EmailRequest)]
 
@@ -216,7 +216,7 @@ def test_the_items_of_a_refused_batch_are_asked_for_under_the_ids_that_their_cal
     again = again_for(batch_of(asked, nameless, id="em_1_b", fingerprint="f"))
 
     first, second = requests_in(again)
-    assert isinstance(again, Again)
+    assert isinstance(again, RedrivePlan)
     assert again.ids == (REQUEST.id, email_id.of_place("test.email.requested/1", 3, 17, "bob@example.com"))
     assert (first.id, second.id) == again.ids
     assert [first.fingerprint, second.fingerprint] == [fingerprint_of(asked), fingerprint_of(nameless)]
@@ -230,7 +230,7 @@ def test_an_item_that_was_taken_before_its_batch_was_refused_is_not_sent_again()
     taken, untaken = REQUEST, EmailRequest(to=Address("bob@example.com"), id=email_id.new("bob@example.com"),
                                            subject="Hi", text="Hello")  # fmt: skip
     again = again_for(batch_of(taken, untaken))
-    assert isinstance(again, Again)
+    assert isinstance(again, RedrivePlan)
 
     for attempt, known in enumerate(({taken.id}, {taken.id, untaken.id})):  # the second: the retry was asked for twice
         settled = [settle(record, known) for record in again.outgoing]
@@ -245,9 +245,9 @@ def settle(record: Outgoing, known: set[str | None]) -> New | Known | Carried | 
                         record.value, dict(record.headers)),
         intake.Rules(16, 1.0, MEANS.senders), NOW.timestamp(),
     )  # fmt: skip
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, ParsedRequest)
     status = structs.replace(a_status(Status.SENT), id=request.id or "", fingerprint=request.fingerprint)
-    return intake.settle(asked, status if request.id in known else None)
+    return intake.decide(asked, status if request.id in known else None)
 
 
 def test_an_item_that_was_told_it_is_rejected_is_asked_for_under_a_new_id() -> None:

@@ -10,7 +10,7 @@ from mailstream.domain.attempt import Instead
 from mailstream.domain.request import Cap, Digest
 from mailstream.domain.status import EmailStatus, Status, group_of
 from streams.core import fold
-from streams.core.caps_and_digests import Groups
+from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.core.claims import Verdict
 from tests.support.builders import HOME, NOW, a_claim, a_request, a_status, an_outcome, later
 
@@ -24,8 +24,8 @@ def email(number: int, status: Status = Status.QUEUED, **members: Any) -> EmailS
     return structs.replace(known, **{"id": f"{known.id}{number}", "order": number} | members)
 
 
-def knowing(*statuses: EmailStatus) -> Groups:
-    groups = Groups()
+def knowing(*statuses: EmailStatus) -> CapAndDigestIndex:
+    groups = CapAndDigestIndex()
     for status in statuses:
         groups.changed(None, status, HOME)
     return groups
@@ -69,7 +69,7 @@ def test_groups_are_those_of_one_tenant_recipient_and_key() -> None:
 
 
 def test_the_first_request_opens_the_window_and_the_next_ones_come_into_it() -> None:
-    groups = Groups()
+    groups = CapAndDigestIndex()
 
     assert groups.due(WISH, NOW) == later(900)
     groups.changed(None, email(1, due_at=later(900)), HOME)
@@ -119,7 +119,7 @@ def test_an_ending_that_comes_too_late_tells_nothing_twice() -> None:
 
 def test_what_belongs_to_others_is_forgotten() -> None:
     one, two = email(1, Status.SENT), email(2, Status.SENT)
-    groups = Groups()
+    groups = CapAndDigestIndex()
     for partition, status in ((HOME, one), (HOME + 1, two)):
         groups.changed(None, status, partition)
 

@@ -7,14 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailstream.domain.attempt import Outcome
-from streams.core.circuit_breaker import ACCOUNT_PROBE_SECONDS, BREAKER_PROBE_SECONDS, UNKNOWN_IN_A_ROW, Reason, Trouble
+from streams.core.circuit_breaker import (
+    ACCOUNT_PROBE_SECONDS,
+    BREAKER_PROBE_SECONDS,
+    UNKNOWN_IN_A_ROW,
+    CircuitBreaker,
+    Reason,
+)
 
 
-def after(*outcomes: Outcome) -> Trouble:
-    trouble = Trouble()
+def after(*outcomes: Outcome) -> CircuitBreaker:
+    breaker = CircuitBreaker()
     for outcome in outcomes:
-        trouble.learn(outcome, f"because of {outcome}", 100.0)
-    return trouble
+        breaker.learn(outcome, f"because of {outcome}", 100.0)
+    return breaker
 
 
 UNKNOWNS = (Outcome.UNKNOWN,) * UNKNOWN_IN_A_ROW
@@ -35,10 +41,10 @@ UNKNOWNS = (Outcome.UNKNOWN,) * UNKNOWN_IN_A_ROW
     ],
 )  # fmt: skip
 def test_what_answers_prove_decides_whether_to_pause(outcomes: tuple[Outcome, ...], reason: Reason | None) -> None:
-    trouble = after(*outcomes)
+    breaker = after(*outcomes)
 
-    assert trouble.reason is reason
-    assert (trouble.probe_in(100.0) is None) == (reason is None)
+    assert breaker.reason is reason
+    assert (breaker.probe_in(100.0) is None) == (reason is None)
 
 
 def test_the_reason_is_told_in_the_providers_words() -> None:
@@ -51,25 +57,25 @@ def test_the_reason_is_told_in_the_providers_words() -> None:
     ids=["account", "breaker"],
 )
 def test_probes_come_at_their_distance_until_one_passes(outcomes: tuple[Outcome, ...], seconds: float) -> None:
-    trouble = after(*outcomes)
+    breaker = after(*outcomes)
 
-    assert trouble.probe_in(100.0) == seconds
-    assert trouble.probe_in(100.0 + seconds + 5) == 0
-    trouble.probed(is_well=False, now=200.0)
-    assert trouble.probe_in(200.0) == seconds
-    trouble.probed(is_well=True, now=300.0)
-    assert trouble.probe_in(300.0) is None
-    assert trouble.reason is None
-    assert trouble.detail is None
+    assert breaker.probe_in(100.0) == seconds
+    assert breaker.probe_in(100.0 + seconds + 5) == 0
+    breaker.probed(is_well=False, now=200.0)
+    assert breaker.probe_in(200.0) == seconds
+    breaker.probed(is_well=True, now=300.0)
+    assert breaker.probe_in(300.0) is None
+    assert breaker.reason is None
+    assert breaker.detail is None
 
 
 def test_after_a_probe_that_passes_unknown_answers_are_counted_anew() -> None:
-    trouble = after(*UNKNOWNS)
-    trouble.probed(is_well=True, now=200.0)
+    breaker = after(*UNKNOWNS)
+    breaker.probed(is_well=True, now=200.0)
 
-    trouble.learn(Outcome.UNKNOWN, None, 201.0)
+    breaker.learn(Outcome.UNKNOWN, None, 201.0)
 
-    assert trouble.reason is None
+    assert breaker.reason is None
 
 
 @given(st.lists(st.tuples(st.sampled_from(Outcome), st.floats(0, 40)), max_size=60))
@@ -77,13 +83,13 @@ def test_whatever_comes_in_meanwhile_there_is_no_more_than_one_probe_in_its_time
     answers: list[tuple[Outcome, float]],
 ) -> None:
     """Every probe fails here; a fault of the account is asked about once a minute at most."""
-    trouble, now, probes = Trouble(), 0.0, []
+    breaker, now, probes = CircuitBreaker(), 0.0, []
     for outcome, pause in answers:
         now += pause
-        trouble.learn(outcome, None, now)
-        if trouble.probe_in(now) == 0:
-            probes.append((now, trouble.reason))
-            trouble.probed(is_well=False, now=now)
+        breaker.learn(outcome, None, now)
+        if breaker.probe_in(now) == 0:
+            probes.append((now, breaker.reason))
+            breaker.probed(is_well=False, now=now)
 
     for (earlier, before), (later, reason) in pairwise(probes):
         least = ACCOUNT_PROBE_SECONDS if reason is before is Reason.ACCOUNT_FAULT else BREAKER_PROBE_SECONDS
@@ -101,8 +107,8 @@ def test_whatever_comes_in_meanwhile_there_is_no_more_than_one_probe_in_its_time
 def test_another_key_is_tried_at_once_where_a_key_may_help(
     outcomes: tuple[Outcome, ...], seconds: float | None
 ) -> None:
-    trouble = after(*outcomes)
+    breaker = after(*outcomes)
 
-    trouble.change_key(101.0)
+    breaker.change_key(101.0)
 
-    assert trouble.probe_in(101.0) == seconds
+    assert breaker.probe_in(101.0) == seconds

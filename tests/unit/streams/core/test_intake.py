@@ -20,13 +20,13 @@ from mailstream.domain.status import EmailStatus, Status
 from mailstream.domain.validation import fingerprint_of
 from streams.core import fold, intake
 from streams.core.intake import (
-    Asked,
-    Astray,
     Carried,
     Controlled,
     Ignored,
     Known,
+    Misrouted,
     New,
+    ParsedRequest,
     Rejected,
     Rules,
     Ruling,
@@ -55,9 +55,9 @@ def read(record: Record, now: datetime = NOW) -> Ruling:
     return intake.read(record, RULES, now.timestamp())
 
 
-def asked(record: Record) -> Asked:
+def asked(record: Record) -> ParsedRequest:
     ruling = read(record)
-    assert isinstance(ruling, Asked)
+    assert isinstance(ruling, ParsedRequest)
     return ruling
 
 
@@ -132,25 +132,25 @@ def test_any_bytes_key_and_headers_get_a_ruling(
 
     ruling = read(received)
 
-    settled = intake.settle(ruling, None) if isinstance(ruling, Asked) else ruling
-    assert isinstance(settled, New | Rejected | Astray | Ignored | Controlled | Unfold)
+    settled = intake.decide(ruling, None) if isinstance(ruling, ParsedRequest) else ruling
+    assert isinstance(settled, New | Rejected | Misrouted | Ignored | Controlled | Unfold)
     if isinstance(settled, New):
         status = fold.queued(
             settled.asked.request, email_id=settled.asked.id, recipient=f"{settled.asked.recipient:08x}",
             place=a_status().request, at=NOW, on_ambiguous=a_status().on_ambiguous, writer="w",  # type: ignore[arg-type]
         )  # fmt: skip
         assert codec.decode_status(codec.encode(status)) == status
-    if isinstance(settled, Astray):
+    if isinstance(settled, Misrouted):
         again = read(the_copy_of(received, settled))
-        assert not isinstance(again, Astray), "moved once at most"
-        if isinstance(again, Asked):
+        assert not isinstance(again, Misrouted), "moved once at most"
+        if isinstance(again, ParsedRequest):
             assert email_id.partition_in(again.id, PARTITIONS) == settled.partition
     if isinstance(settled, Rejected):
         assert len(settled.dead_letter.detail) <= 500
         assert ADA not in settled.dead_letter.detail
 
 
-def the_copy_of(received: Record, astray: Astray) -> Record:
+def the_copy_of(received: Record, astray: Misrouted) -> Record:
     """The copy of a record that was astray, as it is read in its right place."""
     return Record(
         received.topic, astray.partition, 99, received.timestamp_ms, astray.key, astray.value,
@@ -225,7 +225,7 @@ def test_dead_letters_never_repeat_an_address_or_grow_with_the_record() -> None:
     """Keys of metadata and headers are the caller's own words."""
     metadata = {f"ms_{ADA}": "x", "ms_" + "/" * 300_000: "y"}
 
-    ruling = intake.settle(asked(a_record(a_request(metadata=metadata))), None)
+    ruling = intake.decide(asked(a_record(a_request(metadata=metadata))), None)
 
     assert isinstance(ruling, Rejected)
     assert ADA not in ruling.dead_letter.detail
@@ -237,14 +237,14 @@ def test_data_may_be_nested_32_levels_deep(member: str) -> None:
     taken = a_record(raw(**{member: {"order": 17, "name": "Ada", "deep": [1, nested(29)]}}))
     deeper = a_record(raw(**{member: {"order": 17, "deep": [1, nested(30)]}}))
 
-    assert isinstance(read(taken), Asked)
+    assert isinstance(read(taken), ParsedRequest)
     assert reason_of(read(deeper)) is Reason.BAD_VALUE
 
 
 def test_key_and_headers_have_room_beside_the_largest_request() -> None:
     record = a_record(key=b"k" * (63 * 1024 - 100), x=b"h" * 99)
 
-    assert isinstance(read(record), Asked)
+    assert isinstance(read(record), ParsedRequest)
     assert reason_of(read(with_headers(record, x=b"h" * 100))) is Reason.TOO_LARGE
 
 
@@ -267,9 +267,9 @@ def test_the_place_decides_and_not_the_key(partition: int, key: bytes | None) ->
     ruling = read(a_record(partition=partition, key=key))
 
     if partition == HOME:
-        assert isinstance(ruling, Asked)
+        assert isinstance(ruling, ParsedRequest)
     else:
-        assert isinstance(ruling, Astray)
+        assert isinstance(ruling, Misrouted)
         assert (ruling.partition, ruling.key) == (HOME, ADA.encode())
 
 
@@ -282,7 +282,7 @@ def test_a_record_is_moved_once_only() -> None:
 def test_a_copy_that_was_moved_keeps_the_id_of_its_first_place() -> None:
     first = a_record(partition=ELSEWHERE, offset=41)
     moved = read(first)
-    assert isinstance(moved, Astray)
+    assert isinstance(moved, Misrouted)
 
     again = asked(a_record(moved.value, offset=99, mailstream_rekeyed=b"2/41"))
 
@@ -298,7 +298,7 @@ def test_the_largest_request_can_be_moved_and_carried() -> None:
 
     moved = read(first)
 
-    assert isinstance(moved, Astray)
+    assert isinstance(moved, Misrouted)
     assert asked(a_record(moved.value, mailstream_rekeyed=b"2/7"))
     assert asked(a_record(moved.value, mailstream_carried=b"7"))
     assert reason_of(read(a_record(moved.value))) is Reason.TOO_LARGE
@@ -354,7 +354,7 @@ def test_an_email_lands_where_its_id_says(address: str) -> None:
     ruling = read(a_record(a_request(address), partition=partition))
 
     if not isinstance(ruling, Rejected):
-        assert isinstance(ruling, Asked)
+        assert isinstance(ruling, ParsedRequest)
         assert ruling.recipient == hash_ == email_id.hash_in(ruling.id)
         assert email_id.partition_in(ruling.id, PARTITIONS) == partition
 
@@ -386,7 +386,7 @@ WEEK = 7 * 86_400.0
     ],
 )  # fmt: skip
 def test_what_was_asked_long_ago_may_have_been_sent_and_forgotten(record: Record, is_too_old: bool) -> None:
-    ruling = intake.settle(asked(record), None)
+    ruling = intake.decide(asked(record), None)
 
     assert isinstance(ruling, Rejected) == is_too_old
     if is_too_old:
@@ -409,7 +409,7 @@ def test_a_new_email_with_a_fault_is_rejected_by_its_id(request_: EmailRequest, 
     partition = partition_of(recipient_hash(canonical(request_.to.email)), PARTITIONS)
     found = asked(a_record(request_, partition=partition))
 
-    ruling = intake.settle(found, None)
+    ruling = intake.decide(found, None)
 
     assert reason_of(ruling) is reason
     assert ruling.id == found.id  # type: ignore[union-attr]
@@ -417,7 +417,7 @@ def test_a_new_email_with_a_fault_is_rejected_by_its_id(request_: EmailRequest, 
 
 @pytest.mark.parametrize("sender", ["shop@example.com", "Shop@Example.com", "anyone@news.example.com"])
 def test_an_allowed_sender_is_allowed_in_any_spelling(sender: str) -> None:
-    assert isinstance(intake.settle(asked(a_record(a_request(from_=Address(sender)))), None), New)
+    assert isinstance(intake.decide(asked(a_record(a_request(from_=Address(sender)))), None), New)
 
 
 # -- beside what is known -----------------------------------------------------------------------------------
@@ -453,7 +453,7 @@ OTHER_CONTENT = a_record(a_request(id=ID, text="Another text"), offset=50)
 def test_a_record_means_what_it_says_beside_what_is_known(
     record: Record, known: EmailStatus | None, expected: type | Reason
 ) -> None:
-    ruling = intake.settle(asked(record), known)
+    ruling = intake.decide(asked(record), known)
 
     if isinstance(expected, Reason):
         assert reason_of(ruling) is expected
@@ -465,7 +465,7 @@ def test_a_record_means_what_it_says_beside_what_is_known(
 def test_a_template_that_does_not_render_is_a_fault_of_a_new_email() -> None:
     found = replace(asked(a_record()), fault=(Reason.TEMPLATE_FAILED, "welcome: data has no name"))
 
-    assert reason_of(intake.settle(found, None)) is Reason.TEMPLATE_FAILED
+    assert reason_of(intake.decide(found, None)) is Reason.TEMPLATE_FAILED
 
 
 # -- controls -----------------------------------------------------------------------------------------------
@@ -485,7 +485,7 @@ def test_a_control_is_for_the_owner_of_its_email(control: Control) -> None:
     record = a_record(control, key=ID.encode())
 
     assert read(record) == Controlled(record, control)
-    assert read(a_record(control, partition=ELSEWHERE)) == Astray(HOME, ID.encode(), codec.encode(control))
+    assert read(a_record(control, partition=ELSEWHERE)) == Misrouted(HOME, ID.encode(), codec.encode(control))
     assert reason_of(read(a_record(control, partition=ELSEWHERE, mailstream_rekeyed=b"0/1"))) is Reason.BAD_ID
 
 
@@ -561,7 +561,7 @@ def test_one_bad_item_refuses_the_whole_batch_and_each_item_is_told(item: EmailR
     assert ruling.fault[1].startswith("item 1: ")
     assert len(ruling.items) == 2
     good = own_record(ruling, 0)
-    settled = intake.settle(asked(good), None)
+    settled = intake.decide(asked(good), None)
     assert reason_of(settled) is reason
     assert isinstance(settled, Rejected)
     assert (settled.id, settled.tenant) == (ruling.items[0].id, "shop")
@@ -585,7 +585,7 @@ def test_an_item_that_was_taken_before_its_batch_was_refused_is_left_alone() -> 
     record = own_record(refused(a_request(id=ID)), 0)
 
     for status in (Status.QUEUED, Status.SENT, Status.REJECTED):
-        assert intake.settle(asked(record), a_status(status)) == Known(ID)
+        assert intake.decide(asked(record), a_status(status)) == Known(ID)
 
 
 def test_an_item_that_cannot_be_read_is_refused_with_its_batch_and_told_to_its_tenant() -> None:
@@ -656,7 +656,7 @@ def test_the_largest_item_of_a_batch_may_have_a_record_of_its_own() -> None:
 def test_a_rejected_email_keeps_its_tenant(record: bytes) -> None:
     ruling: Any = read(a_record(record))
 
-    settled = intake.settle(ruling, None) if isinstance(ruling, Asked) else ruling
+    settled = intake.decide(ruling, None) if isinstance(ruling, ParsedRequest) else ruling
 
     assert isinstance(settled, Rejected)
     assert (settled.id, settled.tenant) == (ID, "shop")

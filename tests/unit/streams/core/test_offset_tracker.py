@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mailstream.domain.errors import OffsetGap
-from streams.core.offset_tracker import Acks, Slot
+from streams.core.offset_tracker import InFlight, OffsetTracker
 
 
-def added(acks: Acks[str], place: str, *offsets: int) -> list[Slot[str]]:
+def added(acks: OffsetTracker[str], place: str, *offsets: int) -> list[InFlight[str]]:
     slots = [acks.add(place, offset) for offset in offsets]
     return [slot for slot in slots if slot is not None]
 
@@ -27,7 +27,7 @@ def added(acks: Acks[str], place: str, *offsets: int) -> list[Slot[str]]:
     ],
 )
 def test_what_may_be_committed_ends_before_the_first_unfinished_record(finished: list[int], head: int | None) -> None:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
     slots = {slot.offset: slot for slot in added(acks, "p", 5, 6, 7)}
 
     for offset in finished:
@@ -37,7 +37,7 @@ def test_what_may_be_committed_ends_before_the_first_unfinished_record(finished:
 
 
 def test_a_record_that_was_added_before_is_dropped() -> None:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
     added(acks, "p", 5, 6)
 
     assert acks.add("p", 5) is None
@@ -46,7 +46,7 @@ def test_a_record_that_was_added_before_is_dropped() -> None:
 
 
 def test_a_missing_offset_is_an_error_and_the_partition_stays_as_it_was() -> None:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
     (slot,) = added(acks, "p", 5)
 
     with pytest.raises(OffsetGap, match="offset 7 follows 5"):
@@ -58,7 +58,7 @@ def test_a_missing_offset_is_an_error_and_the_partition_stays_as_it_was() -> Non
 
 
 def test_a_hole_that_nobody_wrote_may_be_skipped_and_does_not_move_the_head() -> None:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
     (first,) = added(acks, "p", 5)
     acks.done(first)
 
@@ -71,7 +71,7 @@ def test_a_hole_that_nobody_wrote_may_be_skipped_and_does_not_move_the_head() ->
 
 
 def test_where_reading_begins_may_be_committed_before_anything_is_read() -> None:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
 
     acks.begin("p", 40)
 
@@ -82,7 +82,7 @@ def test_where_reading_begins_may_be_committed_before_anything_is_read() -> None
 
 
 def test_a_record_from_before_a_revoke_changes_nothing_after_it() -> None:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
     (old,) = added(acks, "p", 5)
     acks.forget()
     (new,) = added(acks, "p", 5)
@@ -96,7 +96,7 @@ def test_a_record_from_before_a_revoke_changes_nothing_after_it() -> None:
 
 
 def test_one_partition_can_be_forgotten_alone() -> None:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
     (kept,) = added(acks, "p", 5)
     added(acks, "q", 1, 2)
 
@@ -109,7 +109,7 @@ def test_one_partition_can_be_forgotten_alone() -> None:
 
 
 def test_beginning_again_counts_no_record_twice() -> None:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
     added(acks, "p", 5, 6)
 
     acks.begin("p", 5)
@@ -119,7 +119,7 @@ def test_beginning_again_counts_no_record_twice() -> None:
 
 class _Model(TypedDict):
     first: int
-    slots: dict[int, Slot[str]]
+    slots: dict[int, InFlight[str]]
     finished: set[int]
 
 
@@ -128,9 +128,9 @@ class AnyOrderOfWork(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.acks: Acks[str] = Acks()
+        self.acks: OffsetTracker[str] = OffsetTracker()
         self.model: dict[str, _Model] = {}
-        self.stale: list[Slot[str]] = []
+        self.stale: list[InFlight[str]] = []
 
     @rule(place=st.sampled_from("pq"), first=st.integers(0, 9))
     def add(self, place: str, first: int) -> None:
@@ -177,7 +177,7 @@ test_no_order_of_work_commits_past_a_hole = AnyOrderOfWork.TestCase
 
 @given(st.lists(st.integers(0, 20), min_size=1))
 def test_whatever_offsets_come_a_record_is_added_at_most_once(offsets: list[int]) -> None:
-    acks: Acks[str] = Acks()
+    acks: OffsetTracker[str] = OffsetTracker()
     taken = []
     for offset in offsets:
         try:

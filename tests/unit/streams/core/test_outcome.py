@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from mailstream.domain.attempt import Outcome
 from streams.core.outcome import (
-    Answer,
     CutOff,
     Garbled,
     NeverLeft,
+    ProviderAnswer,
     RateHints,
     Responded,
     TimedOut,
@@ -50,7 +50,7 @@ DATE = formatdate(NOW, usegmt=True)
         pytest.param(Garbled("HTTQ"), Outcome.UNKNOWN, id="what cannot be read proves nothing"),
     ],
 )  # fmt: skip
-def test_an_answer_proves_only_what_it_says(answer: Answer, proves: Outcome) -> None:
+def test_an_answer_proves_only_what_it_says(answer: ProviderAnswer, proves: Outcome) -> None:
     assert classify(answer) is proves
 
 

@@ -41,7 +41,7 @@ class Worker:
 
     async def read(self, control: Control, offset: int) -> None:
         record = replace(a_record(control, offset=offset), timestamp_ms=int(time.time() * 1000))
-        self.accept.settle(record, lambda: self.done.append(offset))
+        self.accept.handle(record, lambda: self.done.append(offset))
         await turns()
 
     async def own_record_is_at(self, offset: int) -> None:
@@ -102,7 +102,7 @@ async def test_a_second_word_waits_for_the_first() -> None:
 async def test_what_was_unfolded_meanwhile_is_known_and_not_taken_again() -> None:
     worker = Worker()
     await worker.read(a_control(batch=PLACE), 7)
-    worker.accept.settle(replace(a_record(a_request(id=ID), offset=30), timestamp_ms=int(time.time() * 1000)), Mock())
+    worker.accept.handle(replace(a_record(a_request(id=ID), offset=30), timestamp_ms=int(time.time() * 1000)), Mock())
     await worker.acknowledge(STATUS)
 
     await worker.own_record_is_at(42)
@@ -122,7 +122,7 @@ async def test_every_reader_gives_the_email_the_same_order_whichever_of_its_own_
         await worker.read(a_control(batch=PLACE), 7)
         if own_record_in_turn is not None:
             record = replace(a_record(a_request(id=ID)), offset=own_record_in_turn)
-            worker.accept.settle(replace(record, timestamp_ms=int(time.time() * 1000)), Mock())
+            worker.accept.handle(replace(record, timestamp_ms=int(time.time() * 1000)), Mock())
         await worker.own_record_is_at(own_record_of_ours)
         status = worker.desk.table.get_status(ID)
         assert status is not None

@@ -13,7 +13,7 @@ from mailstream.clock import SystemClock
 from mailstream.domain.errors import NotPublished
 from mailstream.domain.request import Cap, ControlKind, Digest
 from mailstream.domain.status import EmailStatus, Status
-from streams.core.caps_and_digests import Groups
+from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.intake import controls as controls_module
 from streams.intake.controls import Controls
 from tests.support.builders import HOME, ID, a_control, a_request, a_status, later
@@ -23,7 +23,7 @@ WISH = a_request(cap=Cap("k", 1, 60), digest=Digest("k", 60, "t"))
 
 async def decided(*others: EmailStatus) -> tuple[list[EmailStatus], Any]:
     """What a cancel of Ada's waiting email writes as its decision, and what it claims."""
-    leader, groups = a_status(request=WISH), Groups()
+    leader, groups = a_status(request=WISH), CapAndDigestIndex()
     for status in (leader, *others):
         groups.changed(None, status, HOME)
     written: list[EmailStatus] = []
@@ -33,10 +33,10 @@ async def decided(*others: EmailStatus) -> tuple[list[EmailStatus], Any]:
         then()
 
     table = Mock(get_status=Mock(return_value=leader), owned=Mock(return_value={HOME}))
-    projection = Mock(is_unborn=Mock(return_value=False), put=put)
+    projection = Mock(is_pending=Mock(return_value=False), put=put)
     claim_log = Mock(claim=AsyncMock(return_value=object()))
     controls = Controls(
-        table=table, projection=projection, claim_log=claim_log, clock=SystemClock(), give_back=Mock(), queue=Mock(), groups=groups,
+        table=table, projection=projection, claim_log=claim_log, clock=SystemClock(), recall=Mock(), queue=Mock(), groups=groups,
     )  # fmt: skip
     done = Mock()
     await controls.decide(a_control(), HOME, 9, done)
@@ -85,12 +85,12 @@ async def test_a_control_that_cannot_be_decided_now_keeps_its_place_before_a_lat
     bars: list[int] = []
     controls = Controls(
         table=Mock(get_status=lambda _: known, owned=Mock(return_value={HOME})),
-        projection=Mock(is_unborn=Mock(return_value=False)),
+        projection=Mock(is_pending=Mock(return_value=False)),
         claim_log=Mock(claim=claim),
         clock=SystemClock(),
-        give_back=Mock(),
+        recall=Mock(),
         queue=Mock(bar=lambda _: bars.append(1), unbar=lambda _: bars.append(-1)),
-        groups=Groups(),
+        groups=CapAndDigestIndex(),
     )
     reschedules = [a_control(ControlKind.RESCHEDULE, send_at=later(60 * offset)) for offset in (9, 10, 11)]
     done = Mock()

@@ -11,7 +11,7 @@ from mailstream.domain.record import Record
 from mailstream.domain.request import Control, ControlKind, EmailRequest
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.domain.topics import REJECTED
-from streams.core.offset_tracker import Acks
+from streams.core.offset_tracker import OffsetTracker
 from streams.intake.feedback import Feedback
 from tests.support.builders import HOME, ID, a_control, a_record, a_request, a_status, an_event
 from tests.support.desk import STATUS, Desk, accept_at, turns
@@ -23,7 +23,7 @@ class Worker:
     """What a worker does with the records that it reads, and which offset it may commit."""
 
     def __init__(self) -> None:
-        self.desk, self.acks = Desk(), Acks[int]()
+        self.desk, self.acks = Desk(), OffsetTracker[int]()
         self.tasks: list[asyncio.Future[None]] = []
         self.accept = accept_at(self.desk, self.tasks)
         self.feedback = Feedback(self.desk.table, self.desk.projection)
@@ -36,13 +36,13 @@ class Worker:
     async def read_event(self, name: str) -> None:
         slot = self.acks.add(HOME, OFFSET)
         assert slot is not None
-        self.feedback.settle(a_record(an_event(name), offset=OFFSET), lambda: self.acks.done(slot))
+        self.feedback.handle(a_record(an_event(name), offset=OFFSET), lambda: self.acks.done(slot))
         await turns()
 
     def take(self, received: Record) -> None:
         slot = self.acks.add(HOME, received.offset)
         assert slot is not None
-        self.accept.settle(received, lambda: self.acks.done(slot))
+        self.accept.handle(received, lambda: self.acks.done(slot))
 
     def rebalance(self) -> None:
         """The partition stays: what was not committed is read again."""

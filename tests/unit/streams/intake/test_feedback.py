@@ -12,7 +12,7 @@ def test_an_event_in_a_wrong_partition_changes_the_email_where_it_is() -> None:
     projection, done = Mock(), Mock()
     elsewhere = (HOME + 1) % PARTITIONS
 
-    Feedback(table, projection).settle(a_record(an_event("delivered", id=ID), partition=elsewhere), done)
+    Feedback(table, projection).handle(a_record(an_event("delivered", id=ID), partition=elsewhere), done)
 
     after, partition, then = projection.put.call_args.args
     assert (after.status, partition, then) == (Status.DELIVERED, HOME, done)
@@ -21,7 +21,7 @@ def test_an_event_in_a_wrong_partition_changes_the_email_where_it_is() -> None:
 def test_an_event_about_an_email_that_nobody_knows_is_done_with() -> None:
     projection, done = Mock(), Mock()
 
-    Feedback(Mock(get_status=Mock(return_value=None)), projection).settle(a_record(an_event("delivered", id=ID)), done)
+    Feedback(Mock(get_status=Mock(return_value=None)), projection).handle(a_record(an_event("delivered", id=ID)), done)
 
     projection.put.assert_not_called()
     done.assert_called_once()

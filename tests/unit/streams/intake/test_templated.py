@@ -54,7 +54,7 @@ class Worker:
 
     async def read(self, record: EmailRequest | Control, offset: int) -> None:
         found = replace(a_record(record, offset=offset), timestamp_ms=int(time.time() * 1000))
-        self.accept.settle(found, lambda: self.done.append(offset))
+        self.accept.handle(found, lambda: self.done.append(offset))
         await turns()
 
     def status(self, email_id: str) -> Status | None:

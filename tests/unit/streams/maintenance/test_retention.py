@@ -8,7 +8,7 @@ from msgspec import structs
 
 from mailstream.domain import codec
 from mailstream.domain.status import Status, is_final
-from streams.maintenance.retention import Upkeep
+from streams.maintenance.retention import Retention
 from tests.support.builders import HOME, ID, NOW, PARTITIONS, a_request, a_status
 from tests.support.system import some_settings
 from tests.support.tables import a_table
@@ -40,7 +40,7 @@ async def test_an_email_is_forgotten_only_long_after_it_became_final(
     clock = Mock(now=Mock(return_value=NOW.timestamp()), sleep=AsyncMock())
     settings = some_settings("nobody:1", status_retention=RETENTION)
 
-    await Upkeep(settings, table, Mock(), Mock(), groups, clock, request_retention=RETENTION).go_round()
+    await Retention(settings, table, Mock(), Mock(), groups, clock, request_retention=RETENTION).go_round()
 
     assert table.forget.call_args_list == ([((ID, HOME),)] if is_forgotten else [])
     assert groups.forget.called == is_forgotten
@@ -70,7 +70,7 @@ async def test_the_body_of_an_email_that_became_part_of_a_digest_is_kept_as_long
     bodies = Mock(get=AsyncMock(return_value=codec.encode(request)))
     clock = Mock(now=Mock(return_value=NOW.timestamp()), sleep=AsyncMock())
 
-    await Upkeep(
+    await Retention(
         some_settings("nobody:1"), table, bodies, publisher, Mock(), clock, request_retention=RETENTION
     ).go_round()
 

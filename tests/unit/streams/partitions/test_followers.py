@@ -15,7 +15,7 @@ from mailstream.kafka.kafka import Kafka
 from mailstream.settings import Settings
 from streams.core.starts import Pace
 from streams.faust_guards.app import GuardedApp
-from streams.sending.gate import Gate, look
+from streams.sending.gate import Gate, read_clocks
 from streams.sending.suppressions import Suppressions
 from tests.support.eventually import eventually
 
@@ -95,7 +95,7 @@ def an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[GuardedApp,
 
 def a_gate(closed: Callable[[], str | None]) -> Gate:
     pace = Pace(gap=0.001, burst=1, partitions=4)
-    pace.owns(range(4), look())
+    pace.owns(range(4), read_clocks())
     return Gate(pace, closed)
 
 

@@ -15,7 +15,7 @@ from mailstream.domain.request import Address, Cap, ControlKind, OnAmbiguous
 from mailstream.domain.status import Status
 from mailstream.domain.suppression import Origin, Suppression, key_of
 from mailstream.domain.topics import ATTEMPTS, EVENTS, REQUESTED, SUPPRESSIONS
-from streams.core.outcome import Answer, CutOff, Garbled, NeverLeft, RateHints, Responded, TimedOut
+from streams.core.outcome import CutOff, Garbled, NeverLeft, ProviderAnswer, RateHints, Responded, TimedOut
 from tests.support.builders import ADA, HOME, NOW, a_claim, an_event, later
 from tests.support.memory_log import Writes
 from tests.support.memory_worker import MemoryWorker, a_worker, passed
@@ -340,7 +340,7 @@ async def test_only_the_winner_of_a_claim_can_die_and_then_the_email_is_held(wor
     ],
 )
 async def test_an_answer_is_read_as_what_it_proves_and_nothing_more(
-    worker: MemoryWorker, answer: Answer, status: Status
+    worker: MemoryWorker, answer: ProviderAnswer, status: Status
 ) -> None:
     worker.provider.next_answers.append(answer)
     email = worker.ask()

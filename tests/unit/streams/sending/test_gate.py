@@ -11,11 +11,11 @@ from mailstream.clock import SystemClock
 from mailstream.domain.attempt import Outcome
 from mailstream.domain.request import Address, EmailRequest
 from mailstream.settings import Settings
-from streams.core.circuit_breaker import Trouble
-from streams.core.outcome import Answer, NeverLeft, Responded, Withheld
+from streams.core.circuit_breaker import CircuitBreaker
+from streams.core.outcome import NeverLeft, ProviderAnswer, Responded, Withheld
 from streams.core.starts import Now, Pace
 from streams.sending.attempt import Sending
-from streams.sending.gate import LOOK_SECONDS, Gate, look
+from streams.sending.gate import LOOK_SECONDS, Gate, read_clocks
 
 GAP = 0.4
 SENDER = "noreply@example.com"
@@ -23,14 +23,14 @@ SENDER = "noreply@example.com"
 
 def a_pace(gap: float = GAP) -> Pace:
     pace = Pace(gap=gap, burst=1, partitions=4)
-    pace.owns(range(4), look())
+    pace.owns(range(4), read_clocks())
     return pace
 
 
 class Scene:
     """A sender without emails, and what happens in it: the connection is made, the account's turn is taken, it is sent."""
 
-    def __init__(self, pace: Pace, answer: Answer, closed: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(self, pace: Pace, answer: ProviderAnswer, closed: Callable[[], str | None] = lambda: None) -> None:
         self.answer, self.happened = answer, list[str]()
         self.connected_at = 0.0
         started = pace.started
@@ -42,21 +42,21 @@ class Scene:
         pace.started = note_start  # type: ignore[method-assign]
         names = ("table", "bodies", "rendering", "suppressions", "groups", "digests", "claim_log")
         parts: Any = {name: Mock() for name in names}
-        self.trouble = Trouble()
-        self.trouble.learn(Outcome.ACCOUNT_FAULT, "a key that was taken back", 0.0)
+        self.breaker = CircuitBreaker()
+        self.breaker.learn(Outcome.ACCOUNT_FAULT, "a key that was taken back", 0.0)
         self.sending = Sending(
             settings=Settings(_env_file=None, sender=SENDER),
             **parts,
-            trouble=self.trouble,
+            breaker=self.breaker,
             pace=pace,
             gate=Gate(pace, closed),
             provider=self,  # type: ignore[arg-type]
             clock=SystemClock(),
         )
 
-    async def probe(self, gate: Callable[[], Awaitable[bool]]) -> Answer:
+    async def probe(self, gate: Callable[[], Awaitable[bool]]) -> ProviderAnswer:
         """As SendGrid's: when there is no connection the gate is not asked."""
-        self.connected_at = look().monotonic
+        self.connected_at = read_clocks().monotonic
         await asyncio.sleep(0.05)
         self.happened.append("connected")
         if isinstance(self.answer, NeverLeft):
@@ -76,7 +76,7 @@ async def test_a_probe_takes_its_turn_when_its_connection_is_ready() -> None:
     await scene.sending.probe()
 
     assert scene.happened == ["connected", "turn", "sent"]
-    assert scene.trouble.reason is None
+    assert scene.breaker.reason is None
 
 
 async def test_a_probe_for_a_refused_sender_does_so_too() -> None:
@@ -95,12 +95,12 @@ async def test_a_probe_without_a_connection_takes_no_turn() -> None:
     await scene.sending.probe()
 
     assert scene.happened == ["connected"]
-    assert scene.trouble.reason is not None
+    assert scene.breaker.reason is not None
 
 
 async def test_no_connection_is_held_through_a_long_gap() -> None:
     pace = a_pace(gap=1.0)
-    scene, start = Scene(pace, WELL), pace.next_start(look())
+    scene, start = Scene(pace, WELL), pace.next_start(read_clocks())
     assert start is not None
 
     await scene.sending.probe()
@@ -112,10 +112,10 @@ async def test_no_connection_is_held_through_a_long_gap() -> None:
 async def test_a_probe_that_may_not_go_connects_to_nothing_and_proves_nothing(*, is_paused: bool) -> None:
     pace = a_pace()
     if is_paused:
-        pace.pause_until(look().monotonic + 60)
+        pace.pause_until(read_clocks().monotonic + 60)
     scene = Scene(pace, WELL, lambda: None if is_paused else "draining")
 
     await scene.sending.probe()
 
     assert scene.happened == []
-    assert scene.trouble.reason is not None
+    assert scene.breaker.reason is not None

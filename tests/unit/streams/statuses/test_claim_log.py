@@ -18,9 +18,9 @@ async def desk() -> Desk:
 
 async def test_a_new_email_is_announced_only_when_its_first_status_is_durable(desk: Desk) -> None:
     settled = []
-    desk.projection.be_born(a_status(Status.QUEUED), HOME, lambda: settled.append("acked"))
+    desk.projection.create(a_status(Status.QUEUED), HOME, lambda: settled.append("acked"))
     await turns()
-    assert desk.projection.is_unborn(a_status().id)
+    assert desk.projection.is_pending(a_status().id)
     assert not desk.announced  # the schedule does not know it, so nobody can claim it
     assert not settled
 

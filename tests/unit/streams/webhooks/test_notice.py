@@ -11,7 +11,7 @@ from streams.webhooks.notice import (
     DELAYS,
     GIVE_UP_SECONDS,
     REFUSED_TRIES,
-    Answer,
+    EndpointVerdict,
     Notice,
     headers_of,
     meaning_of,
@@ -70,18 +70,18 @@ def test_the_signature_is_good_for_each_secret_during_a_rotation() -> None:
 
 @pytest.mark.parametrize(
     ("code", "answer"),
-    [(200, Answer.TAKEN), (204, Answer.TAKEN), (299, Answer.TAKEN), (301, Answer.AGAIN), (308, Answer.AGAIN),
-     (400, Answer.REFUSED), (401, Answer.AGAIN), (403, Answer.AGAIN), (404, Answer.AGAIN), (410, Answer.GONE),
-     (422, Answer.REFUSED), (429, Answer.AGAIN), (500, Answer.AGAIN), (503, Answer.AGAIN), (None, Answer.AGAIN)],
+    [(200, EndpointVerdict.TAKEN), (204, EndpointVerdict.TAKEN), (299, EndpointVerdict.TAKEN), (301, EndpointVerdict.AGAIN), (308, EndpointVerdict.AGAIN),
+     (400, EndpointVerdict.REFUSED), (401, EndpointVerdict.AGAIN), (403, EndpointVerdict.AGAIN), (404, EndpointVerdict.AGAIN), (410, EndpointVerdict.GONE),
+     (422, EndpointVerdict.REFUSED), (429, EndpointVerdict.AGAIN), (500, EndpointVerdict.AGAIN), (503, EndpointVerdict.AGAIN), (None, EndpointVerdict.AGAIN)],
 )  # fmt: skip
-def test_an_answer_means_one_thing(code: int | None, answer: Answer) -> None:
+def test_an_answer_means_one_thing(code: int | None, answer: EndpointVerdict) -> None:
     assert meaning_of(code) is answer
 
 
 def test_an_endpoint_that_is_away_is_waited_for_a_day_and_a_refusal_is_not() -> None:
-    waits = [wait_seconds(Answer.AGAIN, tries, 0) for tries in range(1, 9)]
+    waits = [wait_seconds(EndpointVerdict.AGAIN, tries, 0) for tries in range(1, 9)]
 
     assert waits == [*DELAYS, DELAYS[-1], DELAYS[-1], DELAYS[-1]]
-    assert wait_seconds(Answer.AGAIN, 100, GIVE_UP_SECONDS - 1) is not None
-    assert wait_seconds(Answer.AGAIN, 100, GIVE_UP_SECONDS) is None
-    assert wait_seconds(Answer.REFUSED, REFUSED_TRIES, 0) is None
+    assert wait_seconds(EndpointVerdict.AGAIN, 100, GIVE_UP_SECONDS - 1) is not None
+    assert wait_seconds(EndpointVerdict.AGAIN, 100, GIVE_UP_SECONDS) is None
+    assert wait_seconds(EndpointVerdict.REFUSED, REFUSED_TRIES, 0) is None
