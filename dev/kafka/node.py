@@ -24,7 +24,7 @@ ALONE: Mapping[str, str] = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
 }
-#: A killed leader is noticed, and a killed node taken back, within seconds (guarantees §7).
+#: A killed leader is noticed, and a killed node taken back, within seconds.
 OF_THREE: Mapping[str, str] = {
     "default.replication.factor": "3",
     "min.insync.replicas": "2",
@@ -47,7 +47,7 @@ COMMON: Mapping[str, str] = {
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
 }
-#: A dead worker is noticed in a second or two, and compaction can be watched (guarantees §8).
+#: A dead worker is noticed in a second or two, and compaction can be watched.
 FOR_TESTS: Mapping[str, str] = {"group.min.session.timeout.ms": "1000", "log.cleaner.backoff.ms": "500"}
 
 

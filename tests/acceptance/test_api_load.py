@@ -1,4 +1,4 @@
-"""Many callers at once, greedy ones and deaf ones: memory stays flat, refusals are quick and honest (security.md S6)."""
+"""Many callers at once, greedy ones and deaf ones: memory stays flat, refusals are quick and honest."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A worker is killed at each point of an email's way; what comes of the email is what guarantees §7 says (rows 1–4)."""
+"""A worker is killed at each point of an email's way; what comes of the email is what docs/guarantees.md says."""
 
 import asyncio
 import math
@@ -32,7 +32,7 @@ CLAIMED_NOT_CALLED = ("C3", "C4", "C5", "C6")
 CALLED_NOT_RECORDED = ("C7", "C8", "C9")
 RECORDED = ("C10", "C11", "C12")
 SESSION_SECONDS = 2
-#: No event comes before every doubt was shown as HELD, which takes 18 s (G1). After HOLD_SECONDS more the policy acts; an
+#: No event comes before every doubt was shown as HELD, which takes 18 s. After HOLD_SECONDS more the policy acts; an
 #: event that comes later still counts.
 HOLD_SECONDS = 10.0
 RESOLVED_SECONDS = 5.0

@@ -21,7 +21,7 @@ from tests.support.whole_topic import whole_topic
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(200)]
 
-#: No call starts later than this after a cut (G2).
+#: No call starts later than this after a cut.
 LAST_CALL_SECONDS = 5.0
 CUT_SECONDS = 14.0
 #: A session that outlives every cut here, and one that ends in it.

@@ -22,7 +22,7 @@ from tests.support.system import some_settings
 pytestmark = [pytest.mark.long, pytest.mark.timeout(200)]
 
 DISK_MEBIBYTES = 128
-#: G2, and the calls that were won before.
+#: What may start after an acknowledgement fails to come, and the calls that were won before.
 SILENT_SECONDS = 6.0
 
 

@@ -20,7 +20,7 @@ from tests.support.processes import Programs
 EAGER = ("tests.support.eager_worker", "worker")
 BESIDES = 3  #: calls that may be under way when the first answer comes
 RESET_SECONDS = 5
-DEADLINE_SECONDS = 18.0  #: of a call (G1)
+DEADLINE_SECONDS = 18.0  #: of a call
 
 
 @asynccontextmanager

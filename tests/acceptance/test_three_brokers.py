@@ -22,7 +22,7 @@ from tests.support.verdict import judge
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 RESUMED_SECONDS = 10.0
-#: G2, and the calls that were won before.
+#: What may start after an acknowledgement fails to come, and the calls that were won before.
 SILENT_SECONDS = 6.0
 
 

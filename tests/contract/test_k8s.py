@@ -1,4 +1,4 @@
-"""The manifests: valid for Kubernetes, and as strict as security.md S15 promises. Offline (`make k8s-check`)."""
+"""The manifests: valid for Kubernetes, and as strict as SECURITY.md promises. Offline (`make k8s-check`)."""
 
 import importlib
 import os

@@ -111,7 +111,7 @@ def same_of(answer: httpx.Response) -> tuple[int, dict[str, str], dict[str, Any]
 
 
 async def test_a_route_does_only_what_the_scope_of_the_key_allows(settings: Settings, document: dict[str, Any]) -> None:
-    """Security S7: scope × route, every route listed."""
+    """Scope × route, every route listed."""
     async with an_api(settings) as api:
         for method, path, operation in operations(document):
             wanted = scope_of(operation)
@@ -139,7 +139,7 @@ async def test_a_stream_is_refused_without_its_scope(settings: Settings) -> None
 
 
 async def test_every_refused_key_gets_the_same_answer(settings: Settings) -> None:
-    """Security S4: nothing can be learned from the difference."""
+    """Nothing can be learned from the difference."""
     async with an_api(settings) as api:
         bodies = []
         for key in (None, "", "x", "dev ", "de", "x" * 5000, "d\x00ev", "Ä"):

@@ -31,7 +31,7 @@ from tests.support.wild_server import (
     a_wild_server,
 )
 
-#: G1 in a hurry.
+#: The deadline of a call, in a hurry.
 QUICK = Deadlines(connect=1.0, write=0.4, read=0.8, explanation=0.3)
 #: What a busy machine may add.
 SLACK_SECONDS = 1.5

@@ -1,4 +1,4 @@
-"""Two tenants × every route: neither sees or changes what is the other's (security.md S3)."""
+"""Two tenants × every route: neither sees or changes what is the other's."""
 
 from typing import Any
 

@@ -10,7 +10,7 @@ import sys
 from cli.main import main
 from streams.failpoints import arm
 
-#: Every point, in the order in which an email passes them (guarantees §6).
+#: Every point, in the order in which an email passes them.
 #: C5b: a digest's other emails have ended in favour of the claimed one.
 POINTS = (*(f"C{number}" for number in range(14)), "C5b")
 

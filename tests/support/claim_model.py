@@ -1,4 +1,4 @@
-"""The claim protocol as a model, and every interleaving of it (guarantees §2, amendments 3 and 13).
+"""The claim protocol as a model, and every interleaving of it.
 
 One email, one log, a few workers. The log has an order and never forgets; all else is free. A worker may decide by any
 prefix of the log, however old, and rest at any step for any time: so it may be slow, paused, cut off, replaced and come
@@ -56,7 +56,7 @@ NOT_SENT = frozenset({"CANCELLED", "FAILED"})
 
 
 def broken(state: State, rules: Rules, read: Reader) -> str | None:
-    """The promise that this state breaks (guarantees §1), if any."""
+    """The promise that this state breaks, if any."""
     story = read(state.log, rules)
     if state.unmarked > 1:
         return "two accepted calls, neither marked"
@@ -188,7 +188,7 @@ def _decisions(state: State, worker: Worker, scope: Scope) -> Iterator[Step]:
 
 
 def _steps_of_a_stray(log: Log, worker: Worker, scope: Scope) -> Iterator[Step]:
-    """A claim without acknowledgement is not used: should it come back as winner, its worker releases it (K2)."""
+    """A claim without acknowledgement is not used: should it come back as winner, its worker releases it."""
     assert worker.stray is not None
     if worker.stray < 0:
         landed = Record(Kind.CALL, -worker.stray, len(log))

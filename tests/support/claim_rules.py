@@ -1,4 +1,4 @@
-"""The claim protocol as rules about a log: what a prefix of it proves, and what may be begun by it (guarantees §2).
+"""The claim protocol as rules about a log: what a prefix of it proves, and what may be begun by it.
 
 Beside the protocol stand the simpler ones that tempt: each is the protocol with one rule switched off.
 """
@@ -45,15 +45,15 @@ class Rules:
     """The protocol, or one that looks simpler. Everything that is not the default breaks something."""
 
     name: str
-    resends: bool = False  #: on_ambiguous=resend (K9): no weakness, a choice of the caller
+    resends: bool = False  #: on_ambiguous=resend: no weakness, a choice of the caller
     claims: bool = True  #: False: look at the log, then call
     reads_back: bool = True  #: False: write the intent, then call
     only_winner_releases: bool = True  #: False: a RELEASED of anyone frees the attempt
     only_proof_frees: bool = True  #: False: a lost answer counts as "not accepted"
-    cancel_is_claimed: bool = True  #: False: cancel what looks unsent (K8)
-    doubt_bars_cancelled: bool = True  #: False: a cancel behind a doubt is shown as CANCELLED (amendment 3)
+    cancel_is_claimed: bool = True  #: False: cancel what looks unsent
+    doubt_bars_cancelled: bool = True  #: False: a cancel behind a doubt is shown as CANCELLED
     endings: bool = True  #: False: nobody cancels or gives up
-    giving_up_is_claimed: bool = True  #: False: UNCONFIRMED by a timer, outside the log (amendment 13)
+    giving_up_is_claimed: bool = True  #: False: UNCONFIRMED by a timer, outside the log
 
 
 class Story(NamedTuple):
@@ -84,7 +84,7 @@ class _Facts(NamedTuple):
 
 @cache
 def sketch(log: Log, rules: Rules) -> Story:
-    """Read the log by the rules as guarantees §2 and the amendments say them, in few lines."""
+    """Read the log by the rules, in few lines."""
     facts = _fold(log, rules)
     newest = facts.winners[-1] if facts.winners else None
     is_live = not facts.has_ended and not facts.has_accepted
@@ -124,7 +124,7 @@ def _fold(log: Log, rules: Rules) -> _Facts:
             return before._replace(held=before.held | {record.nonce}, shows=shows)
         case Kind.RELEASED if is_newest:
             return before._replace(doubts=doubts, shows="QUEUED")
-        case Kind.RELEASED:  # an attempt that another one followed: only a fact (amendment 13)
+        case Kind.RELEASED:  # an attempt that another one followed: only a fact
             return before
         case Kind.REFUSED if is_newest:
             shows = before.shows if before.has_accepted else _ending("FAILED", doubts)
@@ -155,5 +155,5 @@ def _claimed(before: _Facts, claim: Record, rules: Rules) -> _Facts:
 
 
 def _ending(shows: str, doubts: frozenset[int]) -> str:
-    """Behind a doubt nothing may say "not sent" (amendment 3)."""
+    """Behind a doubt nothing may say "not sent"."""
     return "UNCONFIRMED" if doubts else shows

@@ -29,7 +29,7 @@ BROKER_DOWN_SECONDS = 0.2, 3.0
 REFUSE_SECONDS = 1.5, 5.0
 WRECK_SECONDS = 6.0, 9.0  #: for a group to notice that a worker died, and to share its partitions
 ALL_DOWN_HOLDS = 1.1, 1.4  #: of HOLD_TIMEOUT
-END_SECONDS = 40.0  #: for a worker to leave in order (G1, and a busy machine)
+END_SECONDS = 40.0  #: for a worker to leave in order (its longest call, and a busy machine)
 REFUSED = (topics.STATUS, topics.ATTEMPTS, topics.EVENTS, topics.REQUESTED)
 #: How often each blow comes beside the others.
 BLOWS: Mapping[str, float] = {

@@ -39,7 +39,7 @@ from tests.support.traffic import ACTS, Traffic
 from tests.support.verdict import Verdict, judge
 
 GAP_SECONDS, SESSION_SECONDS, HOLD_SECONDS = 0.1, 3.0, 10.0
-#: From the last blow until every email stands: G1 (18 s), HOLD_SECONDS, a busy machine; and what piled up meanwhile.
+#: From the last blow until every email stands: the longest call (18 s), HOLD_SECONDS, a busy machine; and what piled up meanwhile.
 SETTLE_SECONDS = 120.0
 #: Longer than anything waits by itself: what has not moved for so long does not come to rest.
 STILL_SECONDS = 45.0

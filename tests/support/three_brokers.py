@@ -1,4 +1,4 @@
-"""Three Kafka nodes on loopback, as Java processes: what a production cluster does when a machine dies (guarantees §7)."""
+"""Three Kafka nodes on loopback, as Java processes: what a production cluster does when a machine dies."""
 
 import shutil
 from collections.abc import Iterator

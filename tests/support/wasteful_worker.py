@@ -1,7 +1,7 @@
 """A worker in which Faust loses a race: ``python -m tests.support.wasteful_worker``.
 
 It is the real worker. Before it seeks to the committed offsets it fetches records and throws them away, as Faust does by
-itself when a fetch is under way while recovery ends (faust.md §6); on a busy machine one start in ten.
+itself when a fetch is under way while recovery ends; on a busy machine one start in ten.
 """
 
 from faust.transport.drivers.aiokafka import Consumer

@@ -1,4 +1,4 @@
-"""Callers that are slow, greedy or gone cost the others nothing (security.md S6)."""
+"""Callers that are slow, greedy or gone cost the others nothing."""
 
 import asyncio
 import contextlib

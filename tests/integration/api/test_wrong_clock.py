@@ -1,4 +1,4 @@
-"""An API whose wall clock is wrong dates and judges by the brokers' clock, and says so (guarantees §7, row 28)."""
+"""An API whose wall clock is wrong dates and judges by the brokers' clock, and says so."""
 
 import time
 from datetime import UTC, datetime, timedelta

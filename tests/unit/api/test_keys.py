@@ -1,4 +1,4 @@
-"""A key is believed when its hash stands in the file, and by nothing else (security.md S4)."""
+"""A key is believed when its hash stands in the file, and by nothing else."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An element of the webhook is an event or a named mistake, whatever is in it (sendgrid.md §2 and §3)."""
+"""An element of the webhook is an event or a named mistake, whatever is in it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Only what SendGrid signed is believed: not a byte more, not a byte less (sendgrid.md §4, S1, S2)."""
+"""Only what SendGrid signed is believed: not a byte more, not a byte less."""
 
 import base64
 from typing import Any

@@ -1,4 +1,4 @@
-"""Any order of the same facts gives one status, and nothing goes down a rank (guarantees §3)."""
+"""Any order of the same facts gives one status, and nothing goes down a rank."""
 
 from itertools import pairwise
 from random import Random

@@ -1,4 +1,4 @@
-"""When the worker pauses for the provider, and how often it asks (guarantees §4, amendment 21)."""
+"""When the worker pauses for the provider, and how often it asks."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Who wins a claim, whose word counts, and what may be claimed behind what (guarantees §2, amendments 3 and 13)."""
+"""Who wins a claim, whose word counts, and what may be claimed behind what."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Any reader makes the same status of the same facts, no status lies, and none goes back (guarantees §3)."""
+"""Any reader makes the same status of the same facts, no status lies, and none goes back."""
 
 from datetime import datetime
 from itertools import pairwise
@@ -75,7 +75,7 @@ def shown(status: EmailStatus) -> list[str]:
         pytest.param([a_claim(), a_hold(), a_claim(2, instead=Instead.UNCONFIRMED)], Status.UNCONFIRMED, "QUEUED PROCESSING HELD UNCONFIRMED", id="no evidence in time"),
         pytest.param([a_claim(), a_hold(), a_claim(2, instead=Instead.SENT, by="eve")], Status.SENT, "QUEUED PROCESSING HELD SENT", id="an operator's word"),
         pytest.param([a_claim(), a_hold(), a_claim(2, instead=Instead.UNCONFIRMED), a_release()], Status.UNCONFIRMED,
-                     "QUEUED PROCESSING HELD UNCONFIRMED (late_release)", id="a late release revives nothing (amendment 13)"),
+                     "QUEUED PROCESSING HELD UNCONFIRMED (late_release)", id="a late release revives nothing"),
         pytest.param([a_claim(), a_hold(), a_claim(2, instead=Instead.UNCONFIRMED), an_outcome(Outcome.NOT_ACCEPTED)], Status.FAILED,
                      "QUEUED PROCESSING HELD UNCONFIRMED FAILED", id="late proof of failure ends the doubt"),
         pytest.param([a_claim(), a_hold(), a_claim(2, instead=Instead.UNCONFIRMED), an_outcome()], Status.SENT,

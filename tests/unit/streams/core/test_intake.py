@@ -1,4 +1,4 @@
-"""Any record gets a ruling, an id does not change, and a bad repeat harms no good mail (amendments 1–5, 17, 22)."""
+"""Any record gets a ruling, an id does not change, and a bad repeat harms no good mail."""
 
 import json
 from dataclasses import replace
@@ -457,7 +457,7 @@ def test_a_record_means_what_it_says_beside_what_is_known(
 
     if isinstance(expected, Reason):
         assert reason_of(ruling) is expected
-        assert ruling.id is None, "a bad repeat must not touch the email (amendment 5)"  # type: ignore[union-attr]
+        assert ruling.id is None, "a bad repeat must not touch the email"  # type: ignore[union-attr]
     else:
         assert isinstance(ruling, expected)
 

@@ -1,4 +1,4 @@
-"""The gap is kept by one worker and by many, through rebalances and clock steps, and nobody starves (design §6)."""
+"""The gap is kept by one worker and by many, through rebalances and clock steps, and nobody starves."""
 
 import random
 from collections.abc import Iterable
@@ -330,7 +330,7 @@ def test_the_turn_that_is_open_at_an_assignment_may_have_been_used_already() -> 
 
 
 def test_a_rebalance_among_several_owners_costs_no_gap() -> None:
-    """Else a join storm would starve all (amendment 8)."""
+    """Else a join storm would starve all."""
     pace = a_pace(2.0, owned={0, 1}, now=0)
     for n in range(1, 50):
         pace.owns((), at(n))

@@ -1,4 +1,4 @@
-"""Which statuses are forgotten, and when (amendments 4 and 24)."""
+"""Which statuses are forgotten, and when."""
 
 from datetime import timedelta
 from unittest.mock import AsyncMock, Mock
