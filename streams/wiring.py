@@ -15,8 +15,8 @@ from mailstream.kafka.kafka import Kafka
 from streams import metrics
 from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.core.circuit_breaker import CircuitBreaker
+from streams.core.pace import Pace
 from streams.core.schedule import Schedule
-from streams.core.starts import Pace
 from streams.core.webhook_health import WebhookHealth
 from streams.faust_guards.app import GuardedApp
 from streams.intake.accept import Accept

@@ -11,10 +11,10 @@ from mailstream.domain.status import ACCEPTED, LIVE, EmailStatus, order_of_merge
 from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
 from streams.audit.email_history import EmailHistory, Fold, Place, fold_of, statuses_before
+from streams.audit.gaps import Starts
 from streams.audit.promises import Promises
 from streams.audit.replay import PartitionLives, passed_by_workers, read_partition, spans_of
 from streams.audit.report import Kind, Report
-from streams.audit.starts import Starts
 
 
 def verify(reader: Reader, settings: Settings, *, settle_seconds: float) -> Report:

@@ -23,7 +23,7 @@ from mailstream.kafka.checkpoints import Checkpoint, Checkpoints, why_lost
 from mailstream.kafka.kafka import Kafka
 from mailstream.kafka.offsets import LogEnds
 from mailstream.kafka.producer import Publisher
-from streams.core.starts import Pace
+from streams.core.pace import Pace
 from streams.failpoints import failpoint
 from streams.faust_guards.app import GuardedApp
 from streams.maintenance.topics_watch import TopicsWatch

@@ -18,8 +18,8 @@ from mailstream.settings import Settings
 from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.core.circuit_breaker import CircuitBreaker
 from streams.core.outcome import NeverLeft, ProviderAnswer, Responded, Withheld, classify, pause_seconds
+from streams.core.pace import Now, Pace
 from streams.core.retry import back_off_seconds
-from streams.core.starts import Now, Pace
 from streams.failpoints import failpoint
 from streams.metrics import seconds_of
 from streams.provider.port import Provider

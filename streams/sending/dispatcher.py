@@ -16,7 +16,7 @@ from mailstream.clock import Clock
 from mailstream.domain.errors import NotCaughtUp, NotPublished
 from mailstream.domain.status import Status
 from streams.core.circuit_breaker import CircuitBreaker
-from streams.core.starts import Mode, Pace
+from streams.core.pace import Mode, Pace
 from streams.core.waiting import Waiting
 from streams.metrics import PAUSED
 from streams.sending.attempt import Sending

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from streams.core.starts import Mode, Now, Pace
+from streams.core.pace import Mode, Now, Pace
 from streams.metrics import GAP, TURNS
 
 #: A winner keeps its claim for its next turn, but not through a pause of the provider that is longer than this.

@@ -9,7 +9,7 @@ import sys
 from itertools import pairwise
 from typing import Any
 
-from streams.core.starts import Pace
+from streams.core.pace import Pace
 from streams.sending.gate import Gate, read_clocks
 from tests.benchmarks.machine import machine
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from cli.main import main
 from mailstream.domain.status import EmailStatus
-from streams.core.starts import Now
+from streams.core.pace import Now
 from streams.sending.gate import Gate, read_clocks
 from streams.statuses.claim_log import ClaimLog, Won
 

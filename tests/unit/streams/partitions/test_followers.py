@@ -13,7 +13,7 @@ from mailstream.domain.errors import NotCaughtUp
 from mailstream.kafka import tail
 from mailstream.kafka.kafka import Kafka
 from mailstream.settings import Settings
-from streams.core.starts import Pace
+from streams.core.pace import Pace
 from streams.faust_guards.app import GuardedApp
 from streams.sending.gate import Gate, read_clocks
 from streams.sending.suppressions import Suppressions

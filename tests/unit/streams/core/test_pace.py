@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.starts import SECOND, Mode, Now, Pace, Turns
+from streams.core.pace import SECOND, Mode, Now, Pace, Turns
 
 #: Seconds between the two clocks at the beginning: the wall clock counts from 1970.
 EPOCH = 1_795_000_000
