@@ -8,7 +8,7 @@ from collections.abc import Set
 from datetime import datetime, timedelta
 from typing import Any
 
-from mailstream.domain.request import EmailRequest
+from mailstream.domain.request import Cap, EmailRequest
 from mailstream.domain.status import EmailStatus, Status, group_of
 
 #: Proof, or the possibility, that the provider has the email. The rest was certainly not sent.
@@ -67,6 +67,16 @@ class CapAndDigestIndex:
             self.forget(email_id)
 
     # -- what follows -------------------------------------------------------------------------------------
+
+    def over_cap(self, status: EmailStatus, cap: Cap | None, now: float) -> str | None:
+        """Why the email may not be sent at ``now`` (seconds since 1970): its key had its mails. None: it may.
+
+        A resend was counted at its first call, and with a digest the events of others would be lost: both may.
+        """
+        if cap is None or status.status is Status.HELD or self.parts_of(status.id):
+            return None
+        sent = self.called_since(status, now - cap.seconds)
+        return f"frequency_cap: {sent} mails in {cap.seconds} s, key {cap.key}" if sent >= cap.count else None
 
     def called_since(self, status: EmailStatus, since: float) -> int:
         """How many other emails of its cap were called for after ``since`` (seconds since 1970), or may have been."""

@@ -111,13 +111,9 @@ class Sending:
             return Instead.FAILED, f"retries_exhausted: {reason}" if reason else "retries_exhausted"
         try:
             request = await self.bodies.request(status)
-            if (why := self.suppressions.reason(status.tenant, request)) is not None:
+            why = self.suppressions.reason(status.tenant, request) or self.groups.over_cap(status, request.cap, now)
+            if why is not None:
                 return Instead.SUPPRESSED, why
-            cap = None if status.status is Status.HELD else request.cap
-            if cap is not None and not self.groups.parts_of(status.id):
-                sent = self.groups.called_since(status, now - cap.seconds)
-                if sent >= cap.count:
-                    return Instead.SUPPRESSED, f"frequency_cap: {sent} mails in {cap.seconds} s, key {cap.key}"
             if request.digest is not None:
                 return await self.digests.mail(status, request)
             return Mail(request, await self.rendering.rendered(request))

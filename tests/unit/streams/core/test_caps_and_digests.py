@@ -51,6 +51,19 @@ def test_a_cap_counts_from_the_claim_of_the_call_not_from_a_late_event() -> None
     assert groups.called_since(sent, 0.0) == 0, "an email is not in its own way"
 
 
+def test_a_cap_holds_back_what_exceeds_it_but_no_resend_and_no_digest_of_others() -> None:
+    now, cap = NOW.timestamp() + 60, Cap("news", 2, 300)
+    groups = knowing(email(1, Status.SENT), email(2, Status.SENT))
+
+    assert groups.over_cap(email(3), cap, now) == "frequency_cap: 2 mails in 300 s, key news"
+    assert groups.over_cap(email(3), None, now) is None
+    assert groups.over_cap(email(3), Cap("news", 3, 300), now) is None
+    assert groups.over_cap(email(3), cap, now + 300) is None
+    assert groups.over_cap(email(3, Status.HELD), cap, now) is None
+    groups.changed(None, email(4, Status.CANCELLED, digested_into=email(3).id), HOME)
+    assert groups.over_cap(email(3), cap, now) is None
+
+
 def test_sandbox_mails_reach_nobody_and_count_for_nothing() -> None:
     assert knowing(email(1, Status.SENT, test=True)).called_since(email(2), 0.0) == 0
 
