@@ -5,7 +5,6 @@ decides. With ``intent`` it writes its claim and calls, without reading back who
 what they are about to do. The two differ in that one point; the history checker must find out what it costs.
 """
 
-import asyncio
 import itertools
 import os
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cli.main import main
+from mailstream.domain.attempt import AttemptRecord, ClaimRecord
 from mailstream.domain.status import EmailStatus
 from streams.core.pace import Now
 from streams.sending.gate import Gate, read_clocks
@@ -24,27 +24,25 @@ from streams.statuses.claim_log import ClaimLog, Won
 AWAKE = 40
 RUSH_SECONDS = 0.5
 
-claim, expect, passed = ClaimLog.claim, ClaimLog._expect, Gate.passed
+claim, append, passed = ClaimLog.claim, ClaimLog._append, Gate.passed
 numbers = itertools.count(1)
-is_for_call, woke_at = False, 0.0
+woke_at = 0.0
 
 
 async def claim_after_a_sleep(self: ClaimLog, status: EmailStatus, partition: int, **more: Any) -> Won | None:
     """Stop this process, now and then; then claim as ever."""
-    global is_for_call, woke_at
-    is_for_call = more.get("instead") is None
-    if is_for_call and next(numbers) % AWAKE == 0:
+    global woke_at
+    if more.get("instead") is None and next(numbers) % AWAKE == 0:
         os.kill(os.getpid(), signal.SIGSTOP)
         woke_at = time.monotonic()
     return await claim(self, status, partition, **more)
 
 
-def win_when_written(self: ClaimLog, nonce: str, partition: int) -> "asyncio.Future[bool]":
+async def win_when_written(self: ClaimLog, record: AttemptRecord, partition: int, **more: Any) -> None:
     """A claim for a call has won as soon as the broker has it; endings are decided by the log as ever."""
-    verdict = expect(self, nonce, partition)
-    if is_for_call and not verdict.done():
-        verdict.set_result(True)
-    return verdict
+    await append(self, record, partition, **more)
+    if isinstance(record, ClaimRecord) and record.instead is None:
+        self.read_back(record.nonce, has_won=True)
 
 
 async def pass_when_slept(self: Gate, is_recalled: Callable[[], bool]) -> Now | None:
@@ -55,6 +53,6 @@ async def pass_when_slept(self: Gate, is_recalled: Callable[[], bool]) -> Now | 
 if __name__ == "__main__":
     ClaimLog.claim, Gate.passed = claim_after_a_sleep, pass_when_slept  # type: ignore[method-assign]
     if "intent" in sys.argv:
-        ClaimLog._expect = win_when_written  # type: ignore[method-assign]
+        ClaimLog._append = win_when_written  # type: ignore[method-assign]
     sys.argv[1:] = ["worker"]
     main()
