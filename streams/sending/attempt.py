@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import structlog
 from pydantic import SecretStr
@@ -17,9 +16,9 @@ from mailstream.kafka.bodies import Bodies, BodyGone
 from mailstream.settings import Settings
 from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.core.circuit_breaker import CircuitBreaker
-from streams.core.outcome import NeverLeft, ProviderAnswer, Responded, Withheld, classify, pause_seconds
+from streams.core.outcome import NeverLeft, ProviderAnswer, Responded, Withheld, classify
 from streams.core.pace import Now, Pace
-from streams.core.retry import back_off_seconds
+from streams.core.retry import Retry, exhausted, retry_after
 from streams.failpoints import failpoint
 from streams.metrics import seconds_of
 from streams.provider.port import Provider
@@ -106,9 +105,8 @@ class Sending:
         now = self.clock.now()
         if status.expires_at is not None and status.expires_at.timestamp() <= now:
             return Instead.EXPIRED, "its expires_at passed before its turn came"
-        if status.status is Status.RETRYING and status.due_at is None:
-            reason = status.provider.reason if status.provider else None
-            return Instead.FAILED, f"retries_exhausted: {reason}" if reason else "retries_exhausted"
+        if (exhaustion := exhausted(status)) is not None:
+            return Instead.FAILED, exhaustion
         try:
             request = await self.bodies.request(status)
             why = self.suppressions.reason(status.tenant, request) or self.groups.over_cap(status, request.cap, now)
@@ -163,7 +161,7 @@ class Sending:
         code = answer.http_status if isinstance(answer, Responded) else None
         seconds_of(str(code) if code else type(answer).__name__).observe(max(0.0, ended_at - started_at))
         outcome, reason = await self._proof(answer, request)
-        retry_at, counts = self._next_attempt(outcome, answer, won.id, ended_at)
+        retry = self._learn(outcome, answer, won.id, ended_at)
         await self.claim_log.outcome(
             OutcomeRecord(
                 id=won.id,
@@ -177,8 +175,8 @@ class Sending:
                 reason=reason,
                 started_at=moment(started_at),
                 ended_at=moment(ended_at),
-                retry_at=retry_at,
-                counts=counts,
+                retry_at=None if retry.at is None else moment(retry.at),
+                counts=retry.counts,
                 test=mail.is_sandbox,
             ),
             won.partition,
@@ -203,30 +201,23 @@ class Sending:
             return Outcome.REFUSED, "sender_refused"
         return outcome, reason
 
-    def _next_attempt(
-        self, outcome: Outcome, answer: ProviderAnswer, email_id: str, now: float
-    ) -> tuple[datetime | None, bool]:
-        """When the next attempt is due, and whether this one is paid from the retry budget."""
+    def _learn(self, outcome: Outcome, answer: ProviderAnswer, email_id: str, now: float) -> Retry:
+        """Keep what the answer says about the account and the rate, and hand back what it means for the email."""
         before = self.breaker.reason
         self.breaker.learn(outcome, getattr(answer, "reason", None), self.clock.monotonic())
         if self.breaker.reason is not before:
             log.error("nothing is sent until a probe passes", reason=self.breaker.reason, detail=self.breaker.detail)
-        if isinstance(answer, Responded) and answer.http_status == 429:
-            seconds = pause_seconds(answer, now, earlier=self._too_many_in_a_row, jitter=self._dice.random())
-            self._too_many_in_a_row += 1
-            self.pace.pause_until(self.clock.monotonic() + seconds)
-            log.warning("the provider says: too many requests", seconds=round(seconds, 1))
-            return moment(now + seconds), False
-        if not isinstance(answer, NeverLeft):
-            self._too_many_in_a_row = 0
-        if outcome is Outcome.ACCOUNT_FAULT:
-            return moment(now), False
-        if outcome is not Outcome.NOT_ACCEPTED:
-            return None, False
         status = self.table.get_status(email_id)
-        used = status.retries_used if status is not None else 0
-        wait = back_off_seconds(used, delays=self.settings.retry_delays, jitter=self._dice.random())
-        return None if wait is None else moment(now + wait), True
+        used, delays = status.retries_used if status is not None else 0, self.settings.retry_delays
+        earlier, jitter = self._too_many_in_a_row, self._dice.random()
+        retry = retry_after(outcome, answer, now=now, used=used, delays=delays, earlier=earlier, jitter=jitter)
+        if retry.pause_seconds is not None:
+            self._too_many_in_a_row += 1
+            self.pace.pause_until(self.clock.monotonic() + retry.pause_seconds)
+            log.warning("the provider says: too many requests", seconds=round(retry.pause_seconds, 1))
+        elif not isinstance(answer, NeverLeft):
+            self._too_many_in_a_row = 0
+        return retry
 
     async def probe(self) -> None:
         """Ask the provider whether the trouble is over, in a turn of its own and without exposing an email."""

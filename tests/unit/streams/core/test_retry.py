@@ -1,9 +1,13 @@
-"""How long an email waits between two attempts."""
+"""Whether and when an email is tried again, and what that costs."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.retry import back_off_seconds
+from mailstream.domain.status import Provider, Status
+from streams.core.outcome import CutOff, NeverLeft, ProviderAnswer, RateHints, Responded, classify
+from streams.core.retry import Retry, back_off_seconds, exhausted, retry_after
+from tests.support.builders import NOW, a_status
 
 DELAYS = (30.0, 120.0, 600.0)
 
@@ -21,3 +25,33 @@ def test_jitter_only_adds_and_at_most_a_tenth(delays: list[float], jitter: float
     assert plain is not None
     assert jittered is not None
     assert plain <= jittered <= plain * 1.1000001
+
+
+@pytest.mark.parametrize(
+    ("answer", "used", "decided"),
+    [
+        (Responded(202), 0, Retry()),
+        (Responded(400), 0, Retry()),
+        (CutOff("reset"), 0, Retry()),
+        (Responded(401), 3, Retry(1000)),
+        (NeverLeft("refused"), 0, Retry(1030, counts=True)),
+        (NeverLeft("refused"), 2, Retry(1600, counts=True)),
+        (NeverLeft("refused"), 3, Retry(None, counts=True)),
+        (Responded(429, hints=RateHints(retry_after="17")), 3, Retry(1017, pause_seconds=17)),
+        (Responded(429), 0, Retry(1004, pause_seconds=4)),
+    ],
+)
+def test_only_what_was_certainly_not_taken_is_tried_again_and_the_budget_pays_for_no_429(
+    answer: ProviderAnswer, used: int, decided: Retry
+) -> None:
+    found = retry_after(classify(answer), answer, now=1000, used=used, delays=DELAYS, earlier=2, jitter=0)
+
+    assert found == decided
+
+
+def test_retries_are_exhausted_when_the_last_outcome_named_no_time() -> None:
+    told = Provider(reason="refused")
+    assert exhausted(a_status(Status.RETRYING, due_at=None, provider=told)) == "retries_exhausted: refused"
+    assert exhausted(a_status(Status.RETRYING, due_at=None)) == "retries_exhausted"
+    assert exhausted(a_status(Status.RETRYING, due_at=NOW)) is None
+    assert exhausted(a_status(Status.QUEUED)) is None
