@@ -19,7 +19,8 @@ from mailstream.domain.status import Coordinates, EmailStatus
 from streams.audit.passed import Passed
 from streams.core import fold, intake
 from streams.core.claims import Verdict
-from streams.core.intake import Controlled, ParsedRequest, Rejected, Rules
+from streams.core.faults import Rejected, Rules
+from streams.core.intake import Controlled, ParsedRequest
 from streams.core.unfold import Unfold
 
 WRITER = "audit"

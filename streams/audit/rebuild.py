@@ -29,8 +29,8 @@ from streams.audit.redrive import published
 from streams.audit.replay import checkpoints_in, passed_by_workers, spans_of
 from streams.core import births, fold, intake
 from streams.core.caps_and_digests import CapAndDigestIndex
-from streams.core.faults import Fault
-from streams.core.intake import Carried, Decision, New, ParsedRequest, Rejected, Rules, Ruling
+from streams.core.faults import Fault, Rejected, Rules
+from streams.core.intake import Carried, Decision, New, ParsedRequest, Ruling
 from streams.triggers.records import Outgoing
 
 WRITER = "audit-rebuild"

@@ -19,7 +19,7 @@ from mailstream.domain.record import Record
 from mailstream.domain.request import Batch, Control, EmailRequest, InBatch
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.domain.validation import fingerprint_of, validate
-from streams.core import intake
+from streams.core.named import Named, name_of
 from streams.core.trigger_result import TriggerResult
 from streams.triggers import decide
 from streams.triggers import records as trigger_records
@@ -138,8 +138,8 @@ def _items(batch: Batch, place: Record, extra: list[codec.Header], means: Redriv
     records: list[Outgoing] = []
     ids: list[str] = []
     for index, item in enumerate(batch.items):
-        named = intake.name_of(place, item, index)
-        if not isinstance(named, intake.Named):
+        named = name_of(place, item, index)
+        if not isinstance(named, Named):
             raise NotRedrivable(f"item {index}: {named[1]}")
         try:
             again = _due_now(item, means, now)

@@ -6,7 +6,8 @@ from mailstream.domain.request import OnAmbiguous
 from mailstream.domain.status import Coordinates, EmailStatus
 from streams.core import fold, intake
 from streams.core.caps_and_digests import CapAndDigestIndex
-from streams.core.intake import ParsedRequest, Rejected
+from streams.core.faults import Rejected
+from streams.core.intake import ParsedRequest
 
 
 def born(asked: ParsedRequest, groups: CapAndDigestIndex, *, on_ambiguous: OnAmbiguous, writer: str) -> EmailStatus:

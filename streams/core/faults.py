@@ -4,13 +4,16 @@ What goes into a status or a dead letter is bounded here: one that its topic ref
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from msgspec import structs
 
+from mailstream.domain import email_id
 from mailstream.domain import senders as sender
-from mailstream.domain.dead_letter import Reason
-from mailstream.domain.request import Control, EmailRequest
+from mailstream.domain.dead_letter import DeadLetter, Reason
+from mailstream.domain.record import Record
+from mailstream.domain.request import Control, EmailRequest, InBatch
 from mailstream.domain.topics import KIB, MAX_ENVELOPE_BYTES, MAX_REQUEST_BYTES
 from mailstream.domain.validation import NAME_IN_STATUS, Violation, mistakes_of_control, mistakes_of_depth, validate
 
@@ -22,6 +25,26 @@ LONGEST_REASON = 500  #: characters of what callers say
 COPY_BYTES = KIB
 #: More than the clocks of API and worker may differ before one of them says so.
 CLOCK_SLACK = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the settings say about intake."""
+
+    partitions: int
+    max_age_seconds: float
+    senders: frozenset[str]  #: canonical addresses, or @domain
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that we cannot take; the other members are of the email that it asks for, where they can be read."""
+
+    dead_letter: DeadLetter
+    id: str | None = None
+    tenant: str = ""
+    reference: str | None = None
+    batch: InBatch | None = None
 
 
 def of_size(value: bytes, key: bytes | None, headers: Mapping[str, bytes | None], *, is_copy: bool) -> Fault | None:
@@ -57,6 +80,15 @@ def of_request(
     return None
 
 
+def fault_of(
+    received: Record, request: EmailRequest, rules: Rules, now: float, *, is_carried: bool = False
+) -> Fault | None:
+    born = received.timestamp_ms / 1000
+    if not is_carried and (asked_at := request.requested_at) is not None:
+        born = min(born, (asked_at if asked_at.tzinfo else asked_at.replace(tzinfo=UTC)).timestamp())
+    return of_request(request, born=born, now=now, max_age_seconds=rules.max_age_seconds, senders=rules.senders)
+
+
 def of_control(control: Control, now: float) -> Fault | None:
     """Why a control record makes no sense, if so."""
     mistakes = mistakes_of_control(control, now=_ahead(now))
@@ -68,6 +100,24 @@ def shortened(control: Control) -> Control:
     if len(control.by) <= NAME_IN_STATUS and len(control.reason) <= LONGEST_REASON:
         return control
     return structs.replace(control, by=control.by[:NAME_IN_STATUS], reason=control.reason[:LONGEST_REASON])
+
+
+def rejected(
+    received: Record, fault: Fault, id_: str | None = None, tenant: str = "", asked: EmailRequest | None = None
+) -> Rejected:
+    """The record with why it cannot be taken, and what its email's status needs, as far as that can be read."""
+    letter = DeadLetter(fault[0], fault[1][:LONGEST_DETAIL], received)
+    if id_ is None or not email_id.is_email_id(id_):
+        return Rejected(letter)
+    reference, batch = (asked.reference, asked.batch) if asked is not None else (None, None)
+    most = NAME_IN_STATUS  # it may be one of these that the record is refused for
+    return Rejected(
+        letter,
+        id_,
+        tenant if len(tenant) <= most else "",
+        reference if reference is not None and len(reference) <= most else None,
+        batch if batch is not None and max(len(batch.id), len(batch.fingerprint)) <= most else None,
+    )
 
 
 def _told(mistakes: Sequence[Violation]) -> str:

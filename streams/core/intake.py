@@ -1,35 +1,23 @@
 """A record of ``email.requested``: new, known, astray, a control, or not to be taken.
 
-``read`` looks at the record alone; ``settle`` adds what is known of its id. Neither raises.
+``read`` looks at the record alone; ``decide`` adds what is known of its id. Neither raises.
 """
 
 from dataclasses import dataclass
-from datetime import UTC
-from typing import NamedTuple
 
 from msgspec import structs
 
-from mailstream.clock import moment
 from mailstream.domain import codec, email_id
-from mailstream.domain.dead_letter import DeadLetter, Reason
-from mailstream.domain.errors import BadAddress
-from mailstream.domain.recipient import canonical, partition_of, recipient_hash
+from mailstream.domain.dead_letter import Reason
+from mailstream.domain.recipient import partition_of
 from mailstream.domain.record import Record
-from mailstream.domain.request import Batch, Control, Coordinates, EmailRequest, InBatch
+from mailstream.domain.request import Batch, Control, EmailRequest
 from mailstream.domain.status import EmailStatus, Status
-from mailstream.domain.validation import NAME_IN_STATUS, fingerprint_of
+from mailstream.domain.validation import fingerprint_of
 from streams.core import faults
-from streams.core.faults import Fault
-from streams.core.unfold import Item, Unfold, refusal_in
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the settings say about intake."""
-
-    partitions: int
-    max_age_seconds: float
-    senders: frozenset[str]  #: canonical addresses, or @domain
+from streams.core.faults import Fault, Rejected, Rules, fault_of, rejected
+from streams.core.named import Named, name_of
+from streams.core.unfold import Unfold, read_batch, refusal_in, refused, torn_item
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +50,6 @@ class Misrouted:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """A record that we cannot take; the other members are of the email that it asks for, where they can be read."""
-
-    dead_letter: DeadLetter
-    id: str | None = None
-    tenant: str = ""
-    reference: str | None = None
-    batch: InBatch | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Ignored:
     """Nothing to do, and nothing lost: a null value."""
 
@@ -102,7 +79,7 @@ def read(received: Record, rules: Rules, now: float) -> Ruling:
         case Control():
             return _read_control(received, record, value, rules, now)
         case Batch():
-            return _read_batch(received, record, rules, now)
+            return read_batch(received, record, rules, now)
 
 
 _RECORD = b"email.requested.v1"
@@ -114,17 +91,9 @@ def _unreadable(received: Record, fault: Fault, rules: Rules) -> Rejected | Unfo
     assert received.value is not None
     fault = refusal_in(received.headers) or fault
     if codec.REFUSED_HEADER not in received.headers and (torn := codec.items_in(received.value)):
-        return _refused(received, [_torn(received, item, rules) for item in torn], fault)
+        return refused(received, [torn_item(received, item, rules) for item in torn], fault)
     id_, tenant = codec.named_in(received.value)
     return rejected(received, fault, id_, tenant)
-
-
-class Named(NamedTuple):
-    """Who a request goes to, and the id that it has or is given."""
-
-    id: str
-    recipient: str  #: canonical
-    hash: int
 
 
 def _read_request(received: Record, request: EmailRequest, value: bytes, rules: Rules, now: float) -> Ruling:
@@ -143,7 +112,7 @@ def _read_request(received: Record, request: EmailRequest, value: bytes, rules: 
     is_carried = codec.CARRIED_HEADER in received.headers
     if request.fingerprint is None:
         request = structs.replace(request, fingerprint=fingerprint_of(request))
-    fault = refusal_in(received.headers) or _fault_of(received, request, rules, now, is_carried=is_carried)
+    fault = refusal_in(received.headers) or fault_of(received, request, rules, now, is_carried=is_carried)
     return ParsedRequest(received, request, named.id, named.hash, fault, is_carried)
 
 
@@ -156,88 +125,6 @@ def _read_control(received: Record, control: Control, value: bytes, rules: Rules
     if partition != received.partition:
         return _astray(received, partition, control.id, value)
     return Controlled(received, faults.shortened(control))
-
-
-def _read_batch(received: Record, batch: Batch, rules: Rules, now: float) -> Rejected | Unfold:
-    """All items or none. Their ids follow from the batch's place, so that reading it again names them again."""
-    if (refusal := refusal_in(received.headers)) is not None:
-        return rejected(received, refusal)
-    mark = InBatch(batch.id, batch.fingerprint) if batch.fingerprint is not None else None
-    found = [_read_item(received, item, index, mark, rules, now) for index, item in enumerate(batch.items)]
-    fault = next(((fault[0], f"item {index}: {fault[1]}") for index, (_, fault) in enumerate(found) if fault), None)
-    if fault is None:
-        return Unfold(
-            Coordinates(received.partition, received.offset), tuple(item for item, _ in found if item is not None)
-        )
-    assert received.value is not None
-    torn = codec.items_in(received.value)
-    items = [item or _torn(received, torn[index], rules) for index, (item, _) in enumerate(found)]
-    return _refused(received, items, fault)
-
-
-def _refused(received: Record, items: list[Item], fault: Fault) -> Rejected | Unfold:
-    """A batch that cannot be taken: told to the callers of its items, as far as their ids can be read."""
-    if not any(item.id for item in items):
-        return rejected(received, fault)
-    return Unfold(Coordinates(received.partition, received.offset), tuple(items), fault)
-
-
-def _read_item(
-    received: Record, item: EmailRequest, index: int, mark: InBatch | None, rules: Rules, now: float
-) -> tuple[Item | None, Fault | None]:
-    """The record of an item, where one can be made, and why it may not be taken, if so."""
-    named = name_of(received, item, index)
-    if not isinstance(named, Named):
-        return None, named
-    if (too_deep := faults.of_depth(item)) is not None:
-        return None, too_deep
-    written_at = item.requested_at or moment(received.timestamp_ms / 1000)
-    own = structs.replace(item, id=named.id, requested_at=written_at, batch=mark)
-    partition = partition_of(named.hash, rules.partitions)
-    record = Item(named.id, partition, named.recipient.encode(), codec.encode(own))
-    return record, _fault_of(received, own, rules, now)
-
-
-def _torn(received: Record, value: bytes, rules: Rules) -> Item:
-    """An item that no record can be made of: its bytes, where its email belongs, if that can be read."""
-    id_, _ = codec.named_in(value)
-    if id_ is None or not email_id.is_email_id(id_):
-        return Item(None, received.partition, received.key, value)
-    return Item(id_, email_id.partition_in(id_, rules.partitions), id_.encode(), value)
-
-
-def name_of(received: Record, request: EmailRequest, item: int | None = None) -> Named | Fault:
-    """The recipient and the id of a request, or why it can have none. ``item``: its place in a batch."""
-    try:
-        recipient = canonical(request.to.email)
-    except BadAddress as error:
-        return Reason.BAD_ADDRESS, str(error)
-    hash_ = recipient_hash(recipient)
-    if request.id is None:
-        return Named(_id_of(received, request, recipient, item), recipient, hash_)
-    if not email_id.is_email_id(request.id) or email_id.hash_in(request.id) != hash_:
-        return Reason.BAD_ID, "the id is malformed, or not of this recipient"
-    return Named(request.id, recipient, hash_)
-
-
-def _id_of(received: Record, request: EmailRequest, recipient: str, item: int | None) -> str:
-    if request.idempotency_key is not None:
-        return email_id.derived(request.tenant, request.source, request.idempotency_key, recipient)
-    mark = "" if item is None else f"/{item}"
-    source, event = received.headers.get("ce_source"), received.headers.get("ce_id")
-    if source and event:
-        key = event.decode("utf-8", "replace") + mark
-        return email_id.derived(request.tenant, source.decode("utf-8", "replace"), key, recipient)
-    return email_id.of_place(received.topic + mark, received.partition, received.offset, recipient)
-
-
-def _fault_of(
-    received: Record, request: EmailRequest, rules: Rules, now: float, *, is_carried: bool = False
-) -> Fault | None:
-    born = received.timestamp_ms / 1000
-    if not is_carried and (asked_at := request.requested_at) is not None:
-        born = min(born, (asked_at if asked_at.tzinfo else asked_at.replace(tzinfo=UTC)).timestamp())
-    return faults.of_request(request, born=born, now=now, max_age_seconds=rules.max_age_seconds, senders=rules.senders)
 
 
 def _astray(received: Record, partition: int, key: str, value: bytes) -> Misrouted | Rejected:
@@ -307,21 +194,3 @@ def first_record(received: Record) -> tuple[int, int]:
 def _at_most(highest: int, digits: bytes) -> int:
     """The number in a header, which any producer may have written; ``highest`` where it holds none that can be."""
     return min(highest, int(digits)) if digits.isdigit() and len(digits) < 20 else highest
-
-
-def rejected(
-    received: Record, fault: Fault, id_: str | None = None, tenant: str = "", asked: EmailRequest | None = None
-) -> Rejected:
-    """The record with why it cannot be taken, and what its email's status needs, as far as that can be read."""
-    letter = DeadLetter(fault[0], fault[1][: faults.LONGEST_DETAIL], received)
-    if id_ is None or not email_id.is_email_id(id_):
-        return Rejected(letter)
-    reference, batch = (asked.reference, asked.batch) if asked is not None else (None, None)
-    most = NAME_IN_STATUS  # it may be one of these that the record is refused for
-    return Rejected(
-        letter,
-        id_,
-        tenant if len(tenant) <= most else "",
-        reference if reference is not None and len(reference) <= most else None,
-        batch if batch is not None and max(len(batch.id), len(batch.fingerprint)) <= most else None,
-    )

@@ -21,19 +21,8 @@ from mailstream.kafka.kafka import Kafka
 from mailstream.kafka.producer import Publisher, publish_surely
 from streams.core import births, intake
 from streams.core.caps_and_digests import CapAndDigestIndex
-from streams.core.intake import (
-    Carried,
-    Controlled,
-    Decision,
-    Ignored,
-    Known,
-    Misrouted,
-    New,
-    ParsedRequest,
-    Rejected,
-    Rules,
-    Ruling,
-)
+from streams.core.faults import Rejected, Rules, rejected
+from streams.core.intake import Carried, Controlled, Decision, Ignored, Known, Misrouted, New, ParsedRequest, Ruling
 from streams.core.unfold import Unfold
 from streams.failpoints import failpoint
 from streams.intake.batches import Batches
@@ -196,7 +185,7 @@ class Accept:
         try:
             fault = await self._controls.decide(control, record.partition, record.offset, done, first=first)
             if fault is not None:
-                await self._reject(intake.rejected(record, fault), done)
+                await self._reject(rejected(record, fault), done)
         finally:
             if self._named.get(control.id) == record.offset:
                 del self._named[control.id]

@@ -15,7 +15,8 @@ from mailstream.domain.request import Coordinates
 from mailstream.kafka.kafka import Kafka
 from mailstream.kafka.record import record_of
 from streams.core import intake
-from streams.core.intake import Misrouted, Rules
+from streams.core.faults import Rules
+from streams.core.intake import Misrouted
 from streams.core.unfold import Item, Unfold
 
 log = structlog.get_logger(__name__)

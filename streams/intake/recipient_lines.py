@@ -5,7 +5,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mailstream.domain.email_id import hash_in
-from streams.core.intake import Controlled, ParsedRequest, Rejected, Ruling
+from streams.core.faults import Rejected
+from streams.core.intake import Controlled, ParsedRequest, Ruling
 
 #: What needs time, and then gives what is left to do. It may be dropped in between.
 Rest = Coroutine[Any, Any, Callable[[], None]]

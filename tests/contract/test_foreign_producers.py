@@ -11,6 +11,7 @@ from mailstream.domain.request import Address, EmailRequest
 from mailstream.kafka.record import record_of
 from mailstream.settings import Settings
 from streams.core import intake
+from streams.core.faults import Rules
 from tests.support import foreign
 from tests.support.records import records_in
 
@@ -68,6 +69,6 @@ def test_a_producer_with_another_hash_costs_one_hop_and_no_mail(settings: Settin
 
 def ruling_on(record: Message, settings: Settings) -> intake.Ruling:
     """What the worker makes of a record."""
-    rules = intake.Rules(settings.partitions, settings.max_event_age, frozenset())
+    rules = Rules(settings.partitions, settings.max_event_age, frozenset())
     received = record_of(record)
     return intake.read(received, rules, now=received.timestamp_ms / 1000)

@@ -11,6 +11,7 @@ from mailstream.domain.attempt import ClaimRecord, Instead
 from mailstream.domain.request import Batch
 from mailstream.domain.status import Coordinates, EmailStatus
 from streams.core import fold, intake
+from streams.core.faults import Rules
 from streams.core.intake import Known, New, ParsedRequest
 from streams.core.offset_tracker import OffsetTracker
 from streams.core.unfold import Unfold
@@ -21,7 +22,7 @@ from tests.support.intake_rules import Asks, Entry, Reader
 from tests.support.intake_rules import Known as Status
 
 AWAY = (HOME + 1) % PARTITIONS
-_RULES = intake.Rules(PARTITIONS, max_age_seconds=3_600.0, senders=frozenset())
+_RULES = Rules(PARTITIONS, max_age_seconds=3_600.0, senders=frozenset())
 _FAR = 1_000  #: offset of another record about the same email
 
 

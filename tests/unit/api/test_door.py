@@ -20,7 +20,8 @@ from mailstream.domain.request import Control, ControlKind, EmailRequest
 from mailstream.domain.validation import mistakes_of_control
 from mailstream.settings import Settings
 from streams.core import intake
-from streams.core.intake import ParsedRequest, Rejected, Rules, Ruling
+from streams.core.faults import Rejected, Rules
+from streams.core.intake import ParsedRequest, Ruling
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 ADA = "ada@example.com"

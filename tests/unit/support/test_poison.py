@@ -7,12 +7,13 @@ import pytest
 from mailstream.domain.dead_letter import Reason
 from mailstream.domain.record import Record
 from streams.core import intake
+from streams.core.faults import Rejected, Rules
 from tests.support import poison
 from tests.support.poison import Poison
 
 PARTITIONS = 4
 NOW = 1_795_500_000.0
-RULES = intake.Rules(PARTITIONS, max_age_seconds=604_800, senders=frozenset({"sender@example.com"}))
+RULES = Rules(PARTITIONS, max_age_seconds=604_800, senders=frozenset({"sender@example.com"}))
 
 
 def ruling_on(record: Poison) -> intake.Ruling | intake.New | intake.Known | intake.Carried:
@@ -27,7 +28,7 @@ def ruling_on(record: Poison) -> intake.Ruling | intake.New | intake.Known | int
 def test_a_poison_is_a_dead_letter_with_its_bytes_and_reason(record: Poison) -> None:
     ruling = ruling_on(record)
 
-    assert isinstance(ruling, intake.Rejected)
+    assert isinstance(ruling, Rejected)
     assert ruling.dead_letter.reason is record.reason
     assert ruling.dead_letter.record.value == record.value
     if record.id is not None:
@@ -51,7 +52,7 @@ def test_the_corpus_is_wide() -> None:
 def test_no_detail_repeats_a_value() -> None:
     for record in poison.POISONS:
         ruling = ruling_on(record)
-        assert isinstance(ruling, intake.Rejected)
+        assert isinstance(ruling, Rejected)
         assert "ada@" not in ruling.dead_letter.detail.lower()
         assert "lovelace" not in ruling.dead_letter.detail.lower()
         assert "elsewhere" not in ruling.dead_letter.detail

@@ -12,8 +12,7 @@ from mailstream.domain.dead_letter import DeadLetter, Reason
 from mailstream.domain.request import Address, EmailRequest, OnAmbiguous
 from mailstream.domain.status import Coordinates, Status
 from streams.audit.rebuild import WRITER, Partition
-from streams.core.faults import Fault
-from streams.core.intake import Rules
+from streams.core.faults import Fault, Rules
 from tests.support.builders import (
     HOME,
     ID,

@@ -13,8 +13,9 @@ from mailstream.domain.status import Coordinates, EmailStatus, Status, is_final,
 from mailstream.domain.validation import fingerprint_of
 from streams.audit import redrive_plan
 from streams.audit.redrive_plan import AuditReason, NotRedrivable, RedriveContext, RedrivePlan
-from streams.core import intake
-from streams.core.intake import Carried, Known, New, ParsedRequest, Rejected
+from streams.core import faults, intake
+from streams.core.faults import Rejected
+from streams.core.intake import Carried, Known, New, ParsedRequest
 from streams.triggers.records import Outgoing
 from tests.support.domain_events import (
     NOW,
@@ -243,7 +244,7 @@ def settle(record: Outgoing, known: set[str | None]) -> New | Known | Carried | 
     asked = intake.read(
         Record("test.email.requested", record.partition, 99, int(NOW.timestamp() * 1000), record.key,
                         record.value, dict(record.headers)),
-        intake.Rules(16, 1.0, MEANS.senders), NOW.timestamp(),
+        faults.Rules(16, 1.0, MEANS.senders), NOW.timestamp(),
     )  # fmt: skip
     assert isinstance(asked, ParsedRequest)
     status = structs.replace(a_status(Status.SENT), id=request.id or "", fingerprint=request.fingerprint)

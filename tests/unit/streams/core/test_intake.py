@@ -19,18 +19,8 @@ from mailstream.domain.request import Address, Batch, Control, ControlKind, Emai
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.domain.validation import fingerprint_of
 from streams.core import fold, intake
-from streams.core.intake import (
-    Carried,
-    Controlled,
-    Ignored,
-    Known,
-    Misrouted,
-    New,
-    ParsedRequest,
-    Rejected,
-    Rules,
-    Ruling,
-)
+from streams.core.faults import Rejected, Rules
+from streams.core.intake import Carried, Controlled, Ignored, Known, Misrouted, New, ParsedRequest, Ruling
 from streams.core.unfold import Item, Unfold
 from tests.support.builders import (
     ADA,

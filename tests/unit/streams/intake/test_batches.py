@@ -15,6 +15,7 @@ from mailstream.kafka.kafka import Kafka
 from mailstream.kafka.producer import Position
 from mailstream.settings import Settings
 from streams.core import intake
+from streams.core.faults import Rules
 from streams.core.unfold import Unfold
 from streams.intake.batches import Batches
 from tests.support.builders import ADA, HOME, ID, PARTITIONS, a_control, a_record, a_request, later
@@ -22,7 +23,7 @@ from tests.support.desk import STATUS, Desk, accept_at, turns
 from tests.support.eventually import eventually
 
 PLACE = Coordinates(2, 5)
-RULES = intake.Rules(PARTITIONS, 7 * 86_400.0, frozenset())
+RULES = Rules(PARTITIONS, 7 * 86_400.0, frozenset())
 
 
 class Worker:
