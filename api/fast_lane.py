@@ -9,11 +9,11 @@ from starlette.types import Receive, Scope
 
 from api import keys
 from api.content import parse
-from api.deps import caller_of
 from api.idempotency import key_of
 from api.parts import parts_of
 from api.routes import emails
 from api.schemas import EmailBody
+from api.scopes import caller_of
 
 ASK, SEE = "/v1/emails", "/v1/emails/{id}"
 

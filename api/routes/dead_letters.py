@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from api.deps import Admin, PartsDep
+from api.deps import PartsDep
 from api.problems import Code, Problem, responses
 from api.schemas import Moment, Page
 from api.schemas import Query as QueryBody
+from api.scopes import Admin
 from mailstream.domain.dead_letter import Reason
 from mailstream.domain.errors import NoKafka
 from mailstream.kafka import dead_letters

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api import batch, controls, find
 from api import responses as answers
-from api.deps import EmailId, IdempotencyKey, JsonBody, PartsDep, Reader, Sender
+from api.deps import EmailId, IdempotencyKey, JsonBody, PartsDep
 from api.idempotency import REPLAYED
 from api.keys import Key, Scope
 from api.parts import AppState
@@ -24,6 +24,7 @@ from api.schemas import (
     Receipt,
     WaitQuery,
 )
+from api.scopes import Reader, Sender
 from api.sse import EmailEvents, EventStream
 from mailstream.clock import moment
 from mailstream.domain import email_id

@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.deps import PartsDep, Reader
+from api.deps import PartsDep
 from api.problems import responses
+from api.scopes import Reader
 from api.sse import EventStream, QueueEvents
 from api.view.queue import QueueAnswer
 

@@ -10,12 +10,13 @@ from msgspec import structs
 from starlette.responses import Response
 
 from api import batch, controls
-from api.deps import IdempotencyKey, JsonBody, PartsDep, Sender
+from api.deps import IdempotencyKey, JsonBody, PartsDep
 from api.idempotency import REPLAYED
 from api.keys import Key
 from api.parts import AppState
 from api.problems import Code, Problem, invalid
 from api.schemas import BatchMode
+from api.scopes import Sender
 from api.sendgrid_v3.convert import emails_of, mistakes_of, reference_of
 from api.sendgrid_v3.schemas import BATCH_ID_FORM, BatchIdAnswer, MailSendBody, ScheduledSendBody, SendGridErrors
 from mailstream.clock import moment

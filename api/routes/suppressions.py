@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
-from api.deps import JsonBody, Operator, PartsDep
+from api.deps import JsonBody, PartsDep
 from api.problems import Code, Problem, invalid, responses
 from api.schemas import SuppressBody, SuppressionAnswer, SuppressionList, SuppressionQuery
+from api.scopes import Operator
 from api.suppressions import record_of
 from mailstream.clock import moment
 from mailstream.domain import address as addresses

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, Field
 
-from api.deps import JsonBody, PartsDep, Sender
+from api.deps import JsonBody, PartsDep
 from api.problems import responses
 from api.schemas import Asked
+from api.scopes import Sender
 
 router = APIRouter(tags=["templates"])
 
