@@ -25,3 +25,13 @@ def key_of(request: Request) -> str | None:
     if found is None or len(found) > 255 or len(values) > 1:
         raise Problem(Code.BAD_IDEMPOTENCY_KEY, "Send one key of 1 to 255 printable ASCII characters, quoted or bare.")
     return found
+
+
+def repeats(first: str | None, asked: str) -> bool:
+    """True: the key's first request had this fingerprint, as far as it is known. Raises Problem 422: it had another."""
+    if first is not None and first != asked:
+        raise Problem(
+            Code.IDEMPOTENCY_KEY_REUSED,
+            "The first request with this Idempotency-Key asked for something else. Nothing new was accepted.",
+        )
+    return True

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from msgspec import Struct
 
 from api.append import SECONDS, Append
+from api.idempotency import repeats
 from api.keys import Key
 from api.problems import Code, Problem
 from api.quota import Quota
@@ -66,7 +67,7 @@ class Submit:
             await self._new(request)
             return False
         if (known := self._lookup.known(request.id.encode())) is not None:
-            return _repeats(known.fingerprint, request.fingerprint)
+            return repeats(known.fingerprint, request.fingerprint)
         return await self._first_or_repeat(request.id, request.fingerprint, lambda: self._new(request))
 
     async def claim(self, batch: InBatch, tenant: str) -> None:
@@ -75,7 +76,7 @@ class Submit:
         Raises Problem: 422 when it stands for another one, 409 and 503 when that is not known.
         """
         if (known := self._lookup.fingerprint_of_batch(batch.id)) is not None:
-            _repeats(known, batch.fingerprint)
+            repeats(known, batch.fingerprint)
             return
         claim = Batch(items=(), id=batch.id, tenant=tenant, fingerprint=batch.fingerprint)
         await self._first_or_repeat(batch.id, batch.fingerprint, lambda: self._put(claim, batch.id))
@@ -115,7 +116,7 @@ class Submit:
         The first one decides, whichever replica wrote it.
         """
         if (leader := self._under_way.get(id_)) is not None:
-            return _repeats(await _answer_of(leader), fingerprint)
+            return repeats(await _answer_of(leader), fingerprint)
         key = id_.encode()
         leader = self._under_way[id_] = asyncio.get_running_loop().create_future()
         self._lookup.unread.expect(key)
@@ -132,7 +133,7 @@ class Submit:
         leader.set_result(first.fingerprint if first else fingerprint)
         if first is None or (first.partition, first.offset) == position:
             return False
-        return _repeats(first.fingerprint, fingerprint)
+        return repeats(first.fingerprint, fingerprint)
 
     async def _read_back(self, position: Position) -> None:
         try:
@@ -153,15 +154,6 @@ def _value_of(request: EmailRequest) -> bytes:
             f"The email has {len(value)} bytes as a record; {MAX_REQUEST_BYTES} are allowed, attachments included.",
         )
     return value
-
-
-def _repeats(first: str | None, asked: str) -> bool:
-    if first is not None and first != asked:
-        raise Problem(
-            Code.IDEMPOTENCY_KEY_REUSED,
-            "The first request with this Idempotency-Key asked for something else. Nothing new was accepted.",
-        )
-    return True
 
 
 async def _answer_of(leader: "asyncio.Future[str | None]") -> str | None:
