@@ -14,7 +14,7 @@ from mailstream.domain.dead_letter import Reason
 from mailstream.settings import load
 
 if TYPE_CHECKING:
-    from mailstream.kafka.dead_letters import Filter, Letter
+    from mailstream.kafka.dead_letter_reader import Filter, Letter
 
 group = typer.Typer(
     no_args_is_help=True, help="Records that could not be taken; only `retry --yes` asks for them again."
@@ -36,13 +36,13 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List dead letters: place, time, reason, where they came from. Neither keys nor values: those are addresses."""
-    from mailstream.kafka import dead_letters
+    from mailstream.kafka import dead_letter_reader
 
     settings, count = load(), 0
     wanted = chosen(reason, topic, since, until)
     with (
         reading(settings, "reading dead letters") as reader,
-        closing(dead_letters.letters(reader, settings, wanted)) as found,
+        closing(dead_letter_reader.letters(reader, settings, wanted)) as found,
     ):
         for letter in islice(found, limit):
             if as_json:
@@ -59,11 +59,11 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one dead letter whole: its headers and its bytes, addresses included."""
-    from mailstream.kafka import dead_letters
+    from mailstream.kafka import dead_letter_reader
 
     settings = load()
     with reading(settings, "reading dead letters") as reader:
-        letter = next(iter(list(dead_letters.letters(reader, settings, chosen(places=[place])))), None)
+        letter = next(iter(list(dead_letter_reader.letters(reader, settings, chosen(places=[place])))), None)
     if letter is None:
         typer.echo("No dead letter is there (any more).", err=True)
         raise typer.Exit(1)
@@ -90,7 +90,7 @@ def chosen(
     places: list[str] | None = None,
 ) -> "Filter":
     """The filter that options name."""
-    from mailstream.kafka.dead_letters import Filter
+    from mailstream.kafka.dead_letter_reader import Filter
 
     named = frozenset(_place(place) for place in places or ())
     return Filter(frozenset(reason or ()), frozenset(topic or ()), named, since, until)

@@ -50,11 +50,11 @@ def dead_letters_(
     A direct request gets a new id that names the old one. A domain event, and a strict batch that is one dead letter,
     get the ids that they always had: what was taken of them is known.
     """
-    from mailstream.kafka import dead_letters
+    from mailstream.kafka import dead_letter_reader
 
     settings, plan = load(), _planner(why, by, yes=yes)
     with reading(settings, "reading dead letters") as reader:
-        found = dead_letters.letters(reader, settings, chosen(reason, topic, since, until, places))
+        found = dead_letter_reader.letters(reader, settings, chosen(reason, topic, since, until, places))
         planned = asyncio.run(plan.dead_letters(found, moment(time.time())))
     rows: list[Row] = [(letter.place, line_of(letter), again) for letter, again in planned]
     _finish(rows, yes=yes, as_json=as_json)

@@ -14,8 +14,8 @@ from api.schemas import Query as QueryBody
 from api.scopes import Admin
 from mailstream.domain.dead_letter import Reason
 from mailstream.domain.errors import NoKafka
-from mailstream.kafka import dead_letters
-from mailstream.kafka.dead_letters import Filter, Letter
+from mailstream.kafka import dead_letter_reader
+from mailstream.kafka.dead_letter_reader import Filter, Letter
 from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
 
@@ -86,6 +86,6 @@ def _page(settings: Settings, query: DeadLetterQuery) -> tuple[list[Letter], tup
     )
     partition, _, offset = (query.after or "0/0").partition("/")
     with Reader(settings) as reader:
-        return dead_letters.page(
+        return dead_letter_reader.page(
             reader, settings, wanted, begin=(int(partition), int(offset)), limit=query.limit, most=MOST_READ
         )

@@ -12,7 +12,7 @@ from mailstream.domain import codec, senders, topics
 from mailstream.domain.request import EmailRequest
 from mailstream.domain.status import EmailStatus
 from mailstream.domain.topics import Naming
-from mailstream.kafka.dead_letters import Letter
+from mailstream.kafka.dead_letter_reader import Letter
 from mailstream.kafka.producer import Position, Publisher
 from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
