@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from mailstream.metrics import MetricList
+from mailstream.metric_list import MetricList
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

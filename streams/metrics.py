@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from mailstream.domain.dead_letter import Reason
 from mailstream.domain.request import Lane
 from mailstream.domain.status import Status
-from mailstream.metrics import MetricList
+from mailstream.metric_list import MetricList
 from streams.core.claims import Verdict
 from streams.core.trigger_result import TriggerResult
 

@@ -10,9 +10,9 @@ from mailstream.domain.attempt import ClaimRecord
 from mailstream.domain.status import ACCEPTED, LIVE, EmailStatus, order_of_merge
 from mailstream.kafka.reader import Reader
 from mailstream.settings import Settings
+from streams.audit.batch_promises import Promises
 from streams.audit.email_history import EmailHistory, Fold, Place, fold_of, statuses_before
 from streams.audit.gaps import Starts
-from streams.audit.promises import Promises
 from streams.audit.replay import PartitionLives, passed_by_workers, read_partition, spans_of
 from streams.audit.report import Kind, Report
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mailstream.domain.attempt import Outcome
 from mailstream.domain.status import EmailStatus, Status
-from streams.core.outcome import ProviderAnswer, Responded, pause_seconds
+from streams.core.provider_answer import ProviderAnswer, Responded, pause_seconds
 
 
 class Retry(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Final, cast
 import aiohappyeyeballs
 import httptools
 
-from streams.core.outcome import CutOff, Garbled, TimedOut
+from streams.core.provider_answer import CutOff, Garbled, TimedOut
 
 Failure = CutOff | TimedOut | Garbled
 LATE: Final = TimedOut("no answer in time")

@@ -1,7 +1,7 @@
 """The port to a provider: what the worker asks of it and what it may answer.
 
 A provider returns answers; it never raises for anything that the network does. What an answer proves is
-decided in ``streams.core.outcome``.
+decided in ``streams.core.provider_answer``.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from mailstream.domain.request import EmailRequest
-from streams.core.outcome import ProviderAnswer
+from streams.core.provider_answer import ProviderAnswer
 
 #: The last gate: waits for the turn and says whether the call may still start. It is asked when the connection is
 #: ready, so that no look-up and no handshake stands between it and the first byte. It is not asked when there is

@@ -9,7 +9,7 @@ from yarl import URL
 
 from mailstream.domain.errors import WrongSettings
 from mailstream.domain.request import EmailRequest
-from streams.core.outcome import NeverLeft, ProviderAnswer, RateHints, Responded, Withheld
+from streams.core.provider_answer import NeverLeft, ProviderAnswer, RateHints, Responded, Withheld
 from streams.failpoints import failpoint
 from streams.provider import payload
 from streams.provider.connection import Connections, Deadlines, NotConnected, Reply

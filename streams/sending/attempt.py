@@ -16,8 +16,8 @@ from mailstream.kafka.bodies import Bodies, BodyGone
 from mailstream.settings import Settings
 from streams.core.caps_and_digests import CapAndDigestIndex
 from streams.core.circuit_breaker import CircuitBreaker
-from streams.core.outcome import NeverLeft, ProviderAnswer, Responded, Withheld, classify
 from streams.core.pace import Now, Pace
+from streams.core.provider_answer import NeverLeft, ProviderAnswer, Responded, Withheld, classify
 from streams.core.retry import Retry, exhausted, retry_after
 from streams.failpoints import failpoint
 from streams.metrics import seconds_of

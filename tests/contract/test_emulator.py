@@ -21,7 +21,7 @@ from sendgrid.helpers.mail import Content, CustomArg, From, Mail, MailSettings, 
 
 from mailstream.domain.attempt import Outcome
 from mailstream.domain.request import Address, EmailRequest
-from streams.core.outcome import CutOff, ProviderAnswer, Responded, TimedOut, classify, pause_seconds
+from streams.core.provider_answer import CutOff, ProviderAnswer, Responded, TimedOut, classify, pause_seconds
 from streams.provider.sendgrid import Deadlines, SendGrid
 from tests.support.emulator import EmulatorAtWork, an_emulator
 from tests.support.wild_server import a_closed_port

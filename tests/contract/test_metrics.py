@@ -20,9 +20,9 @@ from mailstream.domain.event import ProviderEvent
 from mailstream.domain.record import Record
 from mailstream.domain.request import Lane
 from mailstream.domain.status import Status
-from mailstream.metrics import Metric, MetricList
+from mailstream.metric_list import Metric, MetricList
 from streams.core.claims import Verdict
-from streams.core.outcome import ProviderAnswer, Responded, Withheld
+from streams.core.provider_answer import ProviderAnswer, Responded, Withheld
 from streams.core.schedule import Schedule
 from streams.core.trigger_result import TriggerResult
 from streams.intake.feedback import Feedback

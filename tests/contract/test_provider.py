@@ -18,7 +18,16 @@ from pydantic import SecretStr
 from mailstream.domain.attempt import Outcome
 from mailstream.domain.errors import WrongSettings
 from mailstream.domain.request import Address, EmailRequest
-from streams.core.outcome import CutOff, Garbled, NeverLeft, ProviderAnswer, Responded, TimedOut, Withheld, classify
+from streams.core.provider_answer import (
+    CutOff,
+    Garbled,
+    NeverLeft,
+    ProviderAnswer,
+    Responded,
+    TimedOut,
+    Withheld,
+    classify,
+)
 from streams.provider.connection import LONGEST_ANSWER_BYTES, Deadlines
 from streams.provider.port import Mail, Provider
 from streams.provider.sendgrid import SendGrid

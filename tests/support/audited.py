@@ -13,9 +13,9 @@ from mailstream.domain.topics import GROUP_WORKER, Naming
 from mailstream.kafka.config import admin, connection
 from mailstream.kafka.reader import Reader, Span
 from mailstream.settings import Settings
+from streams.audit.batch_promises import Promises
 from streams.audit.gaps import Starts
 from streams.audit.passed import Passed
-from streams.audit.promises import Promises
 from streams.audit.replay import ABOUT_EMAILS, PartitionLives, read_partition
 from streams.audit.report import Report
 from streams.audit.verify import judge

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from mailstream.clock import Clock
 from mailstream.domain import codec
 from mailstream.domain.request import EmailRequest
-from streams.core.outcome import ProviderAnswer, Responded, Withheld
+from streams.core.provider_answer import ProviderAnswer, Responded, Withheld
 from streams.provider.port import Gate, Mail
 
 ACCEPTED = Responded(202, message_id="m")

@@ -12,7 +12,7 @@ from mailstream.domain.status import EmailStatus, Status
 from mailstream.domain.topics import ATTEMPTS, DAY_MS, EVENTS, GROUP_CHECKPOINTS, REQUESTED, STATUS
 from mailstream.kafka.checkpoints import IN_REBUILD, Checkpoints, checkpoint_of
 from streams.audit.rebuild import Rebuild
-from streams.core.outcome import CutOff, Responded
+from streams.core.provider_answer import CutOff, Responded
 from tests.support.builders import HOME, an_event, later
 from tests.support.memory_kafka import MemoryKafka
 from tests.support.memory_log import Writes

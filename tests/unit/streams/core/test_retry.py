@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailstream.domain.status import Provider, Status
-from streams.core.outcome import CutOff, NeverLeft, ProviderAnswer, RateHints, Responded, classify
+from streams.core.provider_answer import CutOff, NeverLeft, ProviderAnswer, RateHints, Responded, classify
 from streams.core.retry import Retry, back_off_seconds, exhausted, retry_after
 from tests.support.builders import NOW, a_status
 

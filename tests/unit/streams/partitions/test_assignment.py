@@ -16,7 +16,7 @@ from mailstream.domain.request import Coordinates, OnAmbiguous
 from mailstream.domain.status import EmailStatus, Status
 from mailstream.domain.topics import ATTEMPTS, EVENTS, GROUP_CHECKPOINTS, REQUESTED, STATUS, Topic
 from mailstream.kafka.checkpoints import checkpoint_of
-from streams.core.outcome import CutOff
+from streams.core.provider_answer import CutOff
 from streams.partitions.assignment import CHECKPOINT_SECONDS
 from streams.partitions.log_follower import STUCK_SECONDS
 from streams.sending.holds import CALL_SECONDS

@@ -15,7 +15,7 @@ from mailstream.domain.request import Address, Cap, ControlKind, OnAmbiguous
 from mailstream.domain.status import Status
 from mailstream.domain.suppression import Origin, Suppression, key_of
 from mailstream.domain.topics import ATTEMPTS, EVENTS, REQUESTED, SUPPRESSIONS
-from streams.core.outcome import CutOff, Garbled, NeverLeft, ProviderAnswer, RateHints, Responded, TimedOut
+from streams.core.provider_answer import CutOff, Garbled, NeverLeft, ProviderAnswer, RateHints, Responded, TimedOut
 from tests.support.builders import ADA, HOME, NOW, a_claim, an_event, later
 from tests.support.memory_log import Writes
 from tests.support.memory_worker import MemoryWorker, a_worker, passed

@@ -15,7 +15,7 @@ from mailstream.domain.status import Status
 from mailstream.domain.topics import ATTEMPTS, REQUESTED
 from mailstream.settings import Settings
 from streams import rendering
-from streams.core.outcome import NeverLeft
+from streams.core.provider_answer import NeverLeft
 from streams.sending.digests import MOST_EVENTS
 from streams.statuses.claim_log import ClaimLog
 from tests.support.builders import ADA, HOME, a_claim, an_id_for, later

@@ -11,7 +11,7 @@ from mailstream.domain.request import ControlKind, Lane, OnAmbiguous
 from mailstream.domain.status import Status
 from mailstream.domain.topics import ATTEMPTS, STATUS
 from streams.core.circuit_breaker import ACCOUNT_PROBE_SECONDS, BREAKER_PROBE_SECONDS, UNKNOWN_IN_A_ROW
-from streams.core.outcome import CutOff, RateHints, Responded
+from streams.core.provider_answer import CutOff, RateHints, Responded
 from streams.core.schedule import Schedule
 from tests.support.builders import later
 from tests.support.memory_log import Writes

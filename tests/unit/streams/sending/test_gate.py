@@ -12,8 +12,8 @@ from mailstream.domain.attempt import Outcome
 from mailstream.domain.request import Address, EmailRequest
 from mailstream.settings import Settings
 from streams.core.circuit_breaker import CircuitBreaker
-from streams.core.outcome import NeverLeft, ProviderAnswer, Responded, Withheld
 from streams.core.pace import Now, Pace
+from streams.core.provider_answer import NeverLeft, ProviderAnswer, Responded, Withheld
 from streams.sending.attempt import Sending
 from streams.sending.gate import LOOK_SECONDS, Gate, read_clocks
 

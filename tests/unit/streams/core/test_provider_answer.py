@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailstream.domain.attempt import Outcome
-from streams.core.outcome import (
+from streams.core.provider_answer import (
     CutOff,
     Garbled,
     NeverLeft,
