@@ -1,4 +1,8 @@
-"""One worker process: check, start, drain, exit code."""
+"""One worker process: check, start, drain, exit code.
+
+SIGTERM stops the Faust app: ``_consumer_wait_empty`` in ``streams/faust_guards/app.py`` drains, with ``drain`` in
+``streams/partitions/assignment.py``; ``on_stop`` beside the first ends the process when that takes too long.
+"""
 
 import asyncio
 import gc
