@@ -21,7 +21,7 @@ from sendgrid.helpers.mail import Content, CustomArg, From, Mail, MailSettings, 
 
 from mailstream.domain.attempt import Outcome
 from mailstream.domain.request import Address, EmailRequest
-from streams.core.outcome import Answer, CutOff, Responded, TimedOut, classify, pause_seconds
+from streams.core.outcome import CutOff, ProviderAnswer, Responded, TimedOut, classify, pause_seconds
 from streams.provider.sendgrid import Deadlines, SendGrid
 from tests.support.emulator import EmulatorAtWork, an_emulator
 from tests.support.wild_server import a_closed_port
@@ -44,7 +44,7 @@ async def post(emulator: EmulatorAtWork, mail: Any, **headers: str) -> httpx.Res
     return await emulator.http.post("/v3/mail/send", json=mail, headers=HEADERS | headers)
 
 
-async def answer_to(emulator: EmulatorAtWork, to: str = "ada@example.com", *, test: bool = False) -> Answer:
+async def answer_to(emulator: EmulatorAtWork, to: str = "ada@example.com", *, test: bool = False) -> ProviderAnswer:
     """What our own adapter makes of it."""
     provider = SendGrid(emulator.url, SecretStr("SG.any"), sender="noreply@example.com", deadlines=QUICK)
     try:
@@ -194,7 +194,7 @@ async def test_a_sender_that_is_not_verified_gets_403() -> None:
         pytest.param({"do": "status", "headers": {"X-Message-Id": None}}, Responded, True, id="202 without an id"),
     ],
 )
-async def test_faults_happen_as_ordered(rule: dict[str, Any], answer: type[Answer], is_accepted: bool) -> None:
+async def test_faults_happen_as_ordered(rule: dict[str, Any], answer: type[ProviderAnswer], is_accepted: bool) -> None:
     async with an_emulator() as emulator:
         await emulator.order(rules=[rule | {"next": 1}])
 
@@ -219,7 +219,7 @@ async def test_faults_happen_as_ordered(rule: dict[str, Any], answer: type[Answe
                      id="a status"),
     ],
 )  # fmt: skip
-async def test_faults_are_scripted_by_the_recipient(to: str, answer: Answer | type[Answer]) -> None:
+async def test_faults_are_scripted_by_the_recipient(to: str, answer: ProviderAnswer | type[ProviderAnswer]) -> None:
     async with an_emulator() as emulator:
         got = await answer_to(emulator, to)
 

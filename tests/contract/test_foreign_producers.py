@@ -50,7 +50,7 @@ def test_a_default_partitioner_finds_the_partition_of_the_recipient(settings: Se
     assert {(record.key() or b"").decode() for record in records} == set(asked())
     for record in records:
         assert record.partition() == partition_of(recipient_hash((record.key() or b"").decode()), settings.partitions)
-        assert isinstance(ruling_on(record, settings), intake.Asked)
+        assert isinstance(ruling_on(record, settings), intake.ParsedRequest)
 
 
 def test_a_producer_with_another_hash_costs_one_hop_and_no_mail(settings: Settings) -> None:
@@ -61,7 +61,7 @@ def test_a_producer_with_another_hash_costs_one_hop_and_no_mail(settings: Settin
 
     astray = [ruling for ruling in rulings if isinstance(ruling, intake.Misrouted)]
     assert astray, "its partitioner has become Kafka's: say so in docs/events.md"
-    assert len(astray) + sum(isinstance(ruling, intake.Asked) for ruling in rulings) == len(asked())
+    assert len(astray) + sum(isinstance(ruling, intake.ParsedRequest) for ruling in rulings) == len(asked())
     for ruling in astray:
         assert ruling.partition == partition_of(recipient_hash(ruling.key.decode()), settings.partitions)
 

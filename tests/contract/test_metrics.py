@@ -23,7 +23,7 @@ from mailstream.domain.request import Lane
 from mailstream.domain.status import Status
 from mailstream.metrics import Metric, MetricList
 from streams.core.claims import Verdict
-from streams.core.outcome import Answer, Responded, Withheld
+from streams.core.outcome import ProviderAnswer, Responded, Withheld
 from streams.core.schedule import Schedule
 from streams.core.trigger_result import TriggerResult
 from streams.core.webhook_health import WebhookHealth
@@ -198,7 +198,9 @@ def test_each_lane_is_measured() -> None:
 
 
 def test_a_call_without_an_answer_is_told_by_one_of_the_words_that_the_list_names() -> None:
-    kinds = [kind.__name__ for kind in get_args(Answer) if kind not in (Responded, Withheld)]  # a status; not counted
+    kinds = [
+        kind.__name__ for kind in get_args(ProviderAnswer) if kind not in (Responded, Withheld)
+    ]  # a status; not counted
     [label] = [metric.labels["code"] for metric in WORKER.metrics if metric.name == "mailstream_provider_seconds"]
 
     assert label == f"HTTP status, or {', '.join(kinds)}"

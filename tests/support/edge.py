@@ -6,7 +6,7 @@ import random
 STEP_SECONDS, SPREAD_SECONDS = 0.006, 0.01
 
 
-class GatewayMiddleware:
+class Edge:
     """Seconds after the email is due."""
 
     def __init__(self, dice: random.Random, *, step_seconds: float = STEP_SECONDS) -> None:

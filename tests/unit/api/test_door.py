@@ -20,7 +20,7 @@ from mailstream.domain.request import Control, ControlKind, EmailRequest
 from mailstream.domain.validation import mistakes_of_control
 from mailstream.settings import Settings
 from streams.core import intake
-from streams.core.intake import Asked, Rejected, Rules, Ruling
+from streams.core.intake import ParsedRequest, Rejected, Rules, Ruling
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 ADA = "ada@example.com"
@@ -113,7 +113,7 @@ async def test_what_the_worker_would_refuse_gets_no_202(reason: Reason, refused:
     if reason is Reason.TEMPLATE_FAILED:
         return  # found out when the worker renders, not by intake
     ruling = read(parse(EmailBody, body).request())
-    settled_ = intake.decide(ruling, None) if isinstance(ruling, Asked) else ruling
+    settled_ = intake.decide(ruling, None) if isinstance(ruling, ParsedRequest) else ruling
     assert isinstance(settled_, Rejected)
     assert settled_.dead_letter.reason is reason
 
@@ -134,7 +134,7 @@ async def test_a_clock_of_a_worker_that_is_slow_refuses_nothing_that_the_api_let
 
     ruling = read(request, NOW - timedelta(minutes=5))
 
-    assert isinstance(ruling, Asked)
+    assert isinstance(ruling, ParsedRequest)
     assert ruling.fault is None
 
 
@@ -175,6 +175,6 @@ async def test_whatever_gets_a_202_is_taken_by_the_worker(given_: dict[str, Any]
 
     ruling = read(request)
 
-    assert isinstance(ruling, Asked)
+    assert isinstance(ruling, ParsedRequest)
     assert ruling.fault is None
     assert ruling.id == request.id

@@ -20,7 +20,7 @@ def ruling_on(record: Poison) -> intake.Ruling | intake.New | intake.Known | int
         "email.requested", record.partition(PARTITIONS), 7, int(NOW * 1000), record.key, record.value, record.headers
     )
     ruling = intake.read(received, RULES, NOW)
-    return intake.decide(ruling, None) if isinstance(ruling, intake.Asked) else ruling
+    return intake.decide(ruling, None) if isinstance(ruling, intake.ParsedRequest) else ruling
 
 
 @pytest.mark.parametrize("record", poison.POISONS, ids=lambda record: record.name)
