@@ -94,7 +94,7 @@ def value_of(name: str, **labels: str) -> float:
 def an_event_comes(desk: Desk, value: bytes) -> None:
     """A record of ``email.events`` is read."""
     record = Record(topic="email.events", partition=HOME, offset=0, timestamp_ms=0, key=None, value=value, headers={})
-    Feedback(desk.table, desk.projection, WebhookHealth(), SystemClock()).settle(record, Mock())
+    Feedback(desk.table, desk.projection, WebhookHealth(), SystemClock()).handle(record, Mock())
 
 
 # -- each value of a label comes to be: by what the worker does ---------------------------------------------
