@@ -21,6 +21,7 @@ def template(folder: Path, name: str, text: str) -> None:
     (place / "body.txt").write_text(text)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
 async def test_its_own_mails_are_rejected_and_all_others_are_sent_first(
     programs: Programs, settings: Settings, tmp_path: Path
